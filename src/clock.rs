@@ -1,0 +1,32 @@
+//! Wall time, so that tests own it. Intervals in memory use tokio's `Instant`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::mail::time::Time;
+
+/// Where wall time comes from: the system, or a hand that a test turns.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// Milliseconds since the epoch, set by a test.
+    Set(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The time now.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+    pub fn now(&self) -> Time {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Time::default().after(since)
+            }
+            Self::Set(at) => Time(at.load(Ordering::Relaxed)),
+        }
+    }
+}

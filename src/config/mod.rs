@@ -1,0 +1,216 @@
+//! The configuration, parsed and checked: nothing downstream reads a file or doubts a value.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::mail::address::Domain;
+
+/// Everything `waxseal.toml` says, with defaults filled in and paths made absolute.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file this came from.
+    pub file: PathBuf,
+    /// Greeting, EHLO, `Received:`, `Authentication-Results:`.
+    pub hostname: Domain,
+    /// Spool, index, caches, secrets that we make ourselves.
+    pub state: PathBuf,
+    /// One file a tenant.
+    pub tenants: PathBuf,
+    /// DKIM private keys: `<domain>/<selector>.pem`.
+    pub keys: PathBuf,
+    /// The sockets that take mail.
+    pub listeners: Vec<Listener>,
+    /// The listener's certificate; needed unless every listener is `none`.
+    pub tls: Option<Tls>,
+    /// The relay's own identity.
+    pub relay: Relay,
+    /// Bounds.
+    pub limits: Limits,
+    /// Name servers.
+    pub dns: Dns,
+    /// How mail leaves.
+    pub delivery: Delivery,
+    /// The queue on disk.
+    pub queue: Queue,
+    /// The mail log.
+    pub log: Log,
+    /// The daemon's admin API.
+    pub admin: Admin,
+}
+
+/// One socket.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it binds; port 0 in tests.
+    pub address: SocketAddr,
+    /// What it is for.
+    pub role: Role,
+    /// How TLS starts.
+    pub tls: ListenerTls,
+    /// AUTH before TLS.
+    pub cleartext_auth: CleartextAuth,
+}
+
+/// What a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Tenants' mail.
+    Submission,
+    /// Bounces and reports that come back to us; never relays.
+    Inbound,
+}
+
+/// The three methods of the platform's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// Clear text; no STARTTLS is offered.
+    None,
+    /// STARTTLS is offered.
+    Starttls,
+    /// TLS from the first octet.
+    Implicit,
+}
+
+/// AUTH on a connection without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleartextAuth {
+    /// Not advertised, and refused.
+    Hide,
+    /// Advertised, answered `530 5.7.0 Must issue a STARTTLS command first` without a look at the credential.
+    Upgrade,
+    /// Taken.
+    Allow,
+}
+
+/// The certificate and key served; further pairs are chosen by SNI.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// More pairs, chosen by the names in their certificates.
+    pub more: Vec<(PathBuf, PathBuf)>,
+}
+
+/// The relay's own identity, which seals notifications.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Its From domain; default: hostname.
+    pub domain: Domain,
+    /// Zone that tenants' DKIM CNAMEs point into.
+    pub dkim_zone: Option<Domain>,
+}
+
+/// Every bound of the listener; each has a default and a line in the sample configuration.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Sessions at once; one more gets 421 4.3.2.
+    pub connections: usize,
+    /// Sessions at once from one address.
+    pub connections_per_address: usize,
+    /// Octets of a message (SIZE).
+    pub message_size: u64,
+    /// RCPTs of a transaction.
+    pub recipients: usize,
+    /// Errors before 421 (CM11).
+    pub errors: u32,
+    /// NOOP, RSET, VRFY, HELP and repeated EHLO before 421.
+    pub junk_commands: u32,
+    /// Longest wait for a command (RFC 5321 section 4.5.3.2.7).
+    pub command_timeout: Duration,
+    /// Longest wait for the next octets of a message (RFC 5321 section 4.5.3.2.5).
+    pub data_timeout: Duration,
+    /// Longest TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Octets a second below which a transfer is given up, averaged over a minute.
+    pub minimum_rate: u64,
+    /// How long an address not yet known may take to show a TLS ClientHello before the banner is sent.
+    pub hello_wait: Duration,
+    /// Octets of the header section.
+    pub header_size: usize,
+    /// `Received:` lines after which a message is a loop (RFC 5321 section 6.3).
+    pub hops: usize,
+}
+
+/// Name servers.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+/// How mail leaves.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Port of exchangers.
+    pub port: u16,
+    /// Local addresses to send from; empty: the system's choice.
+    pub sources: Vec<IpAddr>,
+    /// The addresses receivers see.
+    pub public_addresses: Vec<IpAddr>,
+    /// Loopback, private and link-local destinations (tests, sandbox).
+    pub allow_private_destinations: bool,
+    /// Ranges that are allowed all the same.
+    pub allow_destinations: Vec<IpNet>,
+    /// Attempts at once, in all.
+    pub concurrency: usize,
+    /// Attempts at once to one destination.
+    pub concurrency_per_destination: usize,
+    /// Idle time after which a kept connection is closed.
+    pub idle: Duration,
+    /// Waits between attempts; the last one repeats.
+    pub retry: Vec<Duration>,
+    /// Age at which the queue gives up (RFC 5321 section 4.5.4.1: 4 to 5 days).
+    pub give_up: Duration,
+    /// Age at which the tenant is told of a delay; zero: never.
+    pub delay_notice: Duration,
+    /// How long failures are gathered into one notification.
+    pub gather: Duration,
+    /// How long attempts in flight may take after SIGTERM.
+    pub drain: Duration,
+    /// Longest wait for a TCP connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for the greeting, MAIL and RCPT replies (RFC 5321 section 4.5.3.2: 5 min).
+    pub command_timeout: Duration,
+    /// Longest wait for DATA's 354 (2 min).
+    pub data_init_timeout: Duration,
+    /// Longest wait for a block to be taken (3 min).
+    pub data_block_timeout: Duration,
+    /// Longest wait for the reply to the final dot (10 min).
+    pub data_done_timeout: Duration,
+}
+
+/// The queue on disk.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Recipients held in memory.
+    pub window: usize,
+    /// Octets of bodies kept in memory.
+    pub body_cache: u64,
+    /// sled's cache.
+    pub index_cache: u64,
+    /// Free octets of the disk below which MAIL gets 452.
+    pub disk_reserve: u64,
+}
+
+/// The mail log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// JSON Lines, one event each.
+    pub path: PathBuf,
+}
+
+/// The daemon's admin API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Unix socket.
+    pub socket: PathBuf,
+    /// Optional TCP address: metrics and health.
+    pub http: Option<SocketAddr>,
+}

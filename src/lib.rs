@@ -1,0 +1,12 @@
+//! Waxseal: an SMTP relay that seals mail so that receivers believe it, and loses none of it.
+//!
+//! The modules below stand in the order a message travels. A module may use only what stands to its right in
+//! `cli > sandbox > daemon > control > listen > session > { admit, inbound, schedule } > deliver >
+//! { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
+//! `tests/it/layering.rs` holds the house to it.
+
+pub mod clock;
+pub mod config;
+pub mod mail;
+pub mod queue;
+pub mod tenant;

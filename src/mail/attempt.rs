@@ -1,0 +1,75 @@
+//! What came of an attempt, a recipient at a time: the words that deliver, schedule, queue and log share.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::reply::PeerReply;
+
+/// What one attempt decided about one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// The next hop took responsibility with its 250.
+    Delivered,
+    /// Not now; it stays queued.
+    Deferred,
+    /// Never; the tenant is told.
+    Failed,
+}
+
+/// One recipient's fate with everything known about how it came, made when its reply arrives.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Index into the envelope's recipients.
+    pub rcpt: u16,
+    /// What was decided.
+    pub fate: Fate,
+    /// The reply that decided it, or our own words with code 0.
+    pub reply: PeerReply,
+    /// Who gave it and how they were reached.
+    pub hop: Hop,
+    /// How long each step took.
+    pub ms: Timings,
+}
+
+/// The server an attempt ended at; all `None` where no host was reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Hop {
+    /// `mx` or `upstream`.
+    pub route: &'static str,
+    /// The exchanger's name.
+    pub host: Option<String>,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// The TLS session, if there was one.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What is worth knowing of a TLS session, inbound or outbound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFacts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: String,
+    /// The cipher suite's IANA name.
+    pub cipher: String,
+    /// Outbound: whether chain and name of the certificate were good. Inbound: false.
+    pub verified: bool,
+}
+
+/// Milliseconds spent in each step of an attempt; `None` where the step did not happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    /// From accept (or from due) to the start of the attempt.
+    pub queue: Option<u64>,
+    /// MX and address lookups.
+    pub dns: Option<u64>,
+    /// TCP connect; absent on a reused connection.
+    pub connect: Option<u64>,
+    /// The TLS handshake.
+    pub tls: Option<u64>,
+    /// From MAIL to the last reply.
+    pub smtp: Option<u64>,
+    /// From accept to this outcome.
+    pub total: Option<u64>,
+}

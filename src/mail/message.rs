@@ -1,0 +1,91 @@
+//! A message as it was accepted: everything decided at its 250, immutable from then on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::address::{Address, Domain};
+use super::envelope::Envelope;
+use super::id::Id;
+use super::time::Time;
+
+/// What was decided about a message when it was accepted. The body travels beside it (`Message`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its queue id.
+    pub id: Id,
+    /// Whose mail it is: a tenant's name, or `relay` for what the relay writes itself.
+    pub tenant: Arc<str>,
+    /// The login it came by; `None` for method None (by network) and for the relay's own.
+    pub login: Option<Arc<str>>,
+    /// The address in the From header.
+    pub header_from: Option<Address>,
+    /// The kind of notification it is, as configured; `None` until something classifies it.
+    pub class: Option<Arc<str>>,
+    /// How it takes its turn.
+    pub lane: Lane,
+    /// Whether a failure of it is told of.
+    pub kind: Kind,
+    /// Who sends, who receives.
+    pub envelope: Envelope,
+    /// When it was accepted.
+    pub received: Time,
+    /// When the queue gives up.
+    pub expires: Time,
+    /// What the next hop must be able to carry.
+    pub needs: Needs,
+    /// Octets of the sealed message.
+    pub size: u64,
+}
+
+/// A message: its facts, and the octets that leave, exactly as they were sealed (CRLF line ends, not dot-stuffed).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What was decided.
+    pub facts: Facts,
+    /// Headers and body, ready for the wire.
+    pub body: Bytes,
+}
+
+/// Order of service: lanes share by weight, and a lower one is never starved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Somebody waits at a screen for it.
+    Urgent,
+    /// Soon.
+    Important,
+    /// The default.
+    #[default]
+    Normal,
+    /// Whenever there is room.
+    Bulk,
+}
+
+/// Whose words it is, and so who is told of its failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A tenant's mail: its failure is told.
+    Mail,
+    /// A notification of ours: its failure is logged, and nobody is told (RFC 5321 section 6.1).
+    Notification,
+}
+
+/// What the next hop must offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The body has octets over 127 that could not be re-encoded (RFC 6152).
+    pub eight_bit: bool,
+    /// An address or header is not ASCII (RFC 6531).
+    pub smtputf8: bool,
+}
+
+impl Facts {
+    /// The domain of the From header, for logs and lookups.
+    #[must_use]
+    pub fn from_domain(&self) -> Option<&Domain> {
+        self.header_from.as_ref().map(Address::domain)
+    }
+}

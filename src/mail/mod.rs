@@ -1,0 +1,10 @@
+//! The nouns: what a mail server speaks of, as types. No I/O, no clock, no await; everything above uses them.
+
+pub mod address;
+pub mod attempt;
+pub mod envelope;
+pub mod id;
+pub mod message;
+pub mod reply;
+pub mod secret;
+pub mod time;

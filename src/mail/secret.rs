@@ -1,0 +1,3 @@
+//! Secrets: a type that cannot be printed, wiped when dropped.
+
+pub use secrecy::{ExposeSecret, SecretString};

@@ -1,0 +1,3 @@
+//! The durable queue. Knows nothing of SMTP. `store` is the seam that the rest of the house sees.
+
+pub mod store;

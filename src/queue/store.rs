@@ -1,0 +1,303 @@
+//! The seam: what the rest of the house asks of the queue. The embedded store stands behind it today; another may tomorrow
+//! and must pass the same model test, so nothing here says how anything is kept.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mail::attempt::Fate;
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Lane, Message};
+use crate::mail::reply::Enhanced;
+use crate::mail::time::Time;
+
+/// What a store call answers, later.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why the store cannot do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A write or a sync failed: nothing is certain any more, the process must end and recover from the journal.
+    #[error("the spool failed: {0}")]
+    Failed(Arc<str>),
+    /// The disk is below its reserve, or full. Queued mail keeps leaving.
+    #[error("no room in the spool: {0}")]
+    Full(Arc<str>),
+    /// A record could not be read back as it was written; the message is quarantined.
+    #[error("the spool's copy of {0} is damaged")]
+    Damaged(Id),
+    /// The index is still being rebuilt after a start; new mail is already accepted.
+    #[error("the index is being rebuilt")]
+    Rebuilding,
+}
+
+/// Where a part of a message goes, as far as turns and limits are concerned: a domain, or one tenant's upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Destination(pub Arc<str>);
+
+/// The recipients of one message that share a destination, and so an attempt. Nothing smaller is scheduled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The message.
+    pub id: Id,
+    /// Which of its legs, from 0.
+    pub leg: u16,
+    /// Whose turn it is.
+    pub tenant: Arc<str>,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Order of service.
+    pub lane: Lane,
+    /// Those still open, as indices into the envelope.
+    pub rcpts: Vec<u16>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// What happens next.
+    pub state: State,
+    /// What was heard last.
+    pub last: Option<Last>,
+    /// Whether the sender was told of the delay.
+    pub delay_told: bool,
+    /// Copied from the facts, so that a listing needs no body.
+    pub received: Time,
+    /// Copied from the facts.
+    pub expires: Time,
+}
+
+/// What happens next to a leg. In flight is not a state on disk: after a crash such a leg is simply due again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// An attempt at this time.
+    Due(Time),
+    /// Nothing until released; expiry still counts.
+    Held {
+        /// Why, for a person.
+        reason: Arc<str>,
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// The last thing a leg heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// When.
+    pub at: Time,
+    /// 0 where no reply came.
+    pub code: u16,
+    /// The enhanced code.
+    pub enhanced: Option<Enhanced>,
+    /// Escaped, at most 512 octets.
+    pub text: String,
+    /// The host that said it.
+    pub host: Option<String>,
+}
+
+/// A recipient that failed and of which the tenant has not yet been told. It leaves the store only when the notification
+/// that tells of it is itself accepted (`Store::accept` with `tells`), in the same record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The message.
+    pub id: Id,
+    /// The recipient's index.
+    pub rcpt: u16,
+    /// How it failed.
+    pub last: Last,
+}
+
+/// How a message is accepted.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    /// Facts and octets.
+    pub message: Arc<Message>,
+    /// Its recipients by destination: every recipient in exactly one leg, legs in order.
+    pub legs: Vec<(Destination, Vec<u16>)>,
+    /// Due at once, or parked with a reason.
+    pub held: Option<Arc<str>>,
+    /// The failures this message tells of: no longer owed from the moment it is durable.
+    pub tells: Vec<(Id, u16)>,
+}
+
+/// What an attempt, or an operator, decided about some recipients of a leg. Durable when the call answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// The message.
+    pub id: Id,
+    /// The leg.
+    pub leg: u16,
+    /// Fates by recipient. Delivered ends it; Failed ends it and, if `owe`, leaves it owed; Deferred changes nothing.
+    pub fates: Vec<(u16, Fate, Last)>,
+    /// Whether failures must be told of.
+    pub owe: bool,
+    /// What becomes of the recipients that are left.
+    pub then: Then,
+}
+
+/// What becomes of the rest of a leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Then {
+    /// The attempt goes on; the leg stays claimed.
+    Continue,
+    /// The attempt is over: count it, next one at this time.
+    Due {
+        /// When.
+        at: Time,
+        /// The sender has now been told of the delay.
+        delay_told: bool,
+    },
+    /// The attempt did not happen (shutdown, no slot): due as before, not counted.
+    Unclaim,
+}
+
+/// Which legs a command means. Every field narrows; empty means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// These messages only.
+    pub ids: Vec<Id>,
+    /// This tenant's.
+    pub tenant: Option<String>,
+    /// Envelope sender, compared whole and case-insensitively.
+    pub from: Option<String>,
+    /// A recipient, compared whole and case-insensitively.
+    pub to: Option<String>,
+    /// A recipient's domain.
+    pub domain: Option<String>,
+    /// The class.
+    pub class: Option<String>,
+    /// `due`, `deferred`, `active`, `held`.
+    pub state: Option<StateName>,
+    /// Text in the last reply or the hold's reason.
+    pub reason: Option<String>,
+    /// Accepted longer ago than this.
+    pub older_than: Option<Duration>,
+    /// At most so many; `None`: the caller's default.
+    pub limit: Option<usize>,
+}
+
+/// A leg's state as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateName {
+    /// Not yet attempted.
+    Due,
+    /// Attempted, and waiting.
+    Deferred,
+    /// An attempt is under way.
+    Active,
+    /// Parked.
+    Held,
+}
+
+/// A leg as a listing shows it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The leg.
+    pub leg: Leg,
+    /// Its state's name now.
+    pub state: StateName,
+    /// The message's facts.
+    pub facts: Arc<Facts>,
+}
+
+/// What an operator does to legs. Legs with an attempt under way are left alone and not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Due now.
+    Retry,
+    /// Park.
+    Hold {
+        /// For the listing.
+        reason: String,
+    },
+    /// Due now, if held.
+    Release,
+    /// Every recipient left fails and is owed: the tenant is told.
+    Bounce {
+        /// For the notification.
+        reason: String,
+    },
+    /// Every recipient left ends here; nobody is told but the log.
+    Drop,
+}
+
+/// What a claim found.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// Legs that are now the caller's until it settles them.
+    pub legs: Vec<Leg>,
+    /// When the next one that no limit holds back falls due; `None`: nothing is waiting.
+    pub next: Option<Time>,
+}
+
+/// Sizes for `status`, metrics and limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Messages not yet ended.
+    pub messages: u64,
+    /// Recipients still open.
+    pub recipients: u64,
+    /// Legs under way.
+    pub active: u64,
+    /// Legs parked.
+    pub held: u64,
+    /// Failures not yet told of.
+    pub owed: u64,
+    /// Octets of the journal on disk.
+    pub journal_bytes: u64,
+    /// Octets of it that still matter.
+    pub live_bytes: u64,
+    /// Groups synced since the start.
+    pub syncs: u64,
+    /// Damaged records found since the start.
+    pub quarantined: u64,
+    /// Whether the index is still being rebuilt.
+    pub rebuilding: bool,
+}
+
+/// How turns are shared. Within a lane, tenants take turns; within a tenant, destinations do.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns {
+    /// Legs of one destination claimed at once, over all tenants.
+    pub per_destination: usize,
+    /// Legs claimed at once in all.
+    pub total: usize,
+}
+
+/// The durable queue.
+pub trait Store: Send + Sync {
+    /// Takes a message. When this answers `Ok`, it is on stable storage and survives a power cut.
+    fn accept(&self, accept: Accept) -> Answer<'_, ()>;
+
+    /// Claims up to `most` legs that are due at `now`, fairly between lanes, tenants and destinations and within `Turns`.
+    fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
+
+    /// Resolves when something may have become claimable sooner than the last `Claimed::next` said: new mail, a
+    /// settled leg, a released hold. May resolve for nothing.
+    fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// The message, its octets checked against what was written. `None`: it has ended.
+    fn message(&self, id: Id) -> Answer<'_, Option<Arc<Message>>>;
+
+    /// Records what was decided. Answers when durable; answers whether each message has now ended.
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>>;
+
+    /// Legs that match, oldest first.
+    fn list(&self, filter: Filter, now: Time) -> Answer<'_, Vec<Entry>>;
+
+    /// Does this to all legs that match, and answers them as they were.
+    fn act(&self, filter: Filter, action: Action, now: Time) -> Answer<'_, Vec<Entry>>;
+
+    /// Failures not yet told of, with the facts of their messages, oldest first, at most `most`.
+    fn owed(&self, most: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>>;
+
+    /// Sizes.
+    fn stats(&self) -> Answer<'_, Stats>;
+
+    /// Syncs and closes; calls after it fail.
+    fn close(&self) -> Answer<'_, ()>;
+}

@@ -1,0 +1,183 @@
+//! Who may send: tenants, their logins, domains and routes, as a snapshot that a reload replaces whole.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::mail::address::{Address, Domain};
+use crate::mail::secret::SecretString;
+
+/// All tenants, immutable; a reload makes a new one.
+#[derive(Debug, Default)]
+pub struct Directory {
+    tenants: HashMap<Arc<str>, Arc<Tenant>>,
+}
+
+/// The current `Directory`, swapped whole at a reload.
+pub type Tenants = ArcSwap<Directory>;
+
+/// One customer of the platform.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name, and its file's.
+    pub name: Arc<str>,
+    /// May send without AUTH from here (method None).
+    pub networks: Vec<IpNet>,
+    /// Who is told of failures; empty: the envelope sender if it is the tenant's own.
+    pub notify: Vec<Address>,
+    /// User names and argon2id hashes.
+    pub logins: Vec<Login>,
+    /// From domains.
+    pub domains: Vec<OwnedDomain>,
+    /// How its mail leaves.
+    pub route: Arc<Route>,
+    /// Bounds of this tenant.
+    pub limits: TenantLimits,
+    /// What happens to bare LF and CR in its mail.
+    pub bare_newlines: BareNewlines,
+}
+
+/// A user name and its password's hash.
+#[derive(Debug)]
+pub struct Login {
+    /// Compared exactly.
+    pub username: Arc<str>,
+    /// PHC string, argon2id.
+    pub password: String,
+}
+
+/// A From domain of a tenant.
+#[derive(Clone, Debug)]
+pub struct OwnedDomain {
+    /// The domain.
+    pub name: Domain,
+    /// What happens to mail that receivers would not believe.
+    pub on_fail: OnFail,
+    /// Domain of the return path; `None`: the sender's own address stays.
+    pub return_path: Option<Domain>,
+    /// Whether names below it belong to it too.
+    pub subdomains: bool,
+}
+
+/// What happens to mail that receivers would not believe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFail {
+    /// 550 with the record to publish.
+    #[default]
+    Reject,
+    /// Accepted and parked until DNS is right.
+    Hold,
+    /// Sent, and said in the log.
+    Tag,
+    /// Sent.
+    Off,
+}
+
+/// How a tenant's mail leaves.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Directly, to the recipients' exchangers.
+    Mx,
+    /// Through the tenant's own server.
+    Upstream(Upstream),
+}
+
+/// A tenant's own SMTP server.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How TLS starts.
+    pub tls: UpstreamTls,
+    /// User name and the secret, read at load.
+    pub credentials: Option<(String, SecretString)>,
+    /// Whether AUTH may travel in clear text (`cleartext_auth = true` in the file).
+    pub cleartext_auth: bool,
+    /// More roots to trust than the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The three methods, towards an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamTls {
+    /// Clear text.
+    None,
+    /// STARTTLS, required, certificate verified.
+    Starttls,
+    /// TLS from the first octet, certificate verified.
+    Implicit,
+}
+
+/// Bounds of a tenant; `None`: no bound but the server's.
+#[derive(Clone, Debug, Default)]
+pub struct TenantLimits {
+    /// Messages an hour.
+    pub per_hour: Option<u32>,
+    /// Messages a day.
+    pub per_day: Option<u32>,
+    /// Octets of a message.
+    pub message_size: Option<u64>,
+    /// RCPTs of a transaction.
+    pub recipients: Option<usize>,
+}
+
+/// What happens to a bare LF or CR (RFC 5321 section 2.3.8 forbids them).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BareNewlines {
+    /// The message is refused at its end.
+    #[default]
+    Refuse,
+    /// Each becomes CRLF before sealing; never an end of data.
+    Normalize,
+}
+
+impl Directory {
+    /// Makes the snapshot; `load` has checked names, overlaps and ownership.
+    #[must_use]
+    pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
+        let tenants = tenants.into_iter().map(|tenant| (Arc::clone(&tenant.name), Arc::new(tenant))).collect();
+        Self { tenants }
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.get(name)
+    }
+
+    /// Every tenant, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// The tenant and login of a user name.
+    #[must_use]
+    pub fn login(&self, username: &str) -> Option<(&Arc<Tenant>, &Login)> {
+        self.tenants.values().find_map(|tenant| {
+            tenant.logins.iter().find(|login| &*login.username == username).map(|login| (tenant, login))
+        })
+    }
+
+    /// The tenant that may send from this address without AUTH.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> Option<&Arc<Tenant>> {
+        let plain = address.to_canonical();
+        self.tenants.values().find(|tenant| tenant.networks.iter().any(|net| net.contains(&plain)))
+    }
+}
+
+impl Tenant {
+    /// The From domain of this tenant that covers `domain`.
+    #[must_use]
+    pub fn owns(&self, domain: &Domain) -> Option<&OwnedDomain> {
+        self.domains
+            .iter()
+            .find(|own| own.name == *domain || (own.subdomains && domain.is_within(&own.name)))
+    }
+}
