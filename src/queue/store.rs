@@ -150,6 +150,11 @@ pub enum Then {
     },
     /// The attempt did not happen (shutdown, no slot): due as before, not counted.
     Unclaim,
+    /// No attempt can be made until a person has looked (its tenant is gone): parked, not counted.
+    Hold {
+        /// For the listing.
+        reason: Arc<str>,
+    },
 }
 
 /// Which legs a command means. Every field narrows; empty means all.
@@ -274,16 +279,18 @@ pub trait Store: Send + Sync {
     fn accept(&self, accept: Accept) -> Answer<'_, ()>;
 
     /// Claims up to `most` legs that are due at `now`, fairly between lanes, tenants and destinations and within `Turns`.
+    /// A held leg whose message expires is claimed too, still `Held`: the claimer ends it without an attempt.
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
 
     /// Resolves when something may have become claimable sooner than the last `Claimed::next` said: new mail, a
     /// settled leg, a released hold. May resolve for nothing.
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// The message, its octets checked against what was written. `None`: it has ended.
+    /// The message, its octets checked against what was written. `None`: it has ended and nothing of it is owed.
     fn message(&self, id: Id) -> Answer<'_, Option<Arc<Message>>>;
 
-    /// Records what was decided. Answers when durable; answers whether each message has now ended.
+    /// Records what was decided. Answers when durable; answers whether each message has now ended. A leg without open
+    /// recipients ends whatever its `then` says.
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>>;
 
     /// Legs that match, oldest first.
@@ -294,6 +301,9 @@ pub trait Store: Send + Sync {
 
     /// Failures not yet told of, with the facts of their messages, oldest first, at most `most`.
     fn owed(&self, most: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>>;
+
+    /// These failures are no longer owed although no notification tells of them: there is nobody who may be told.
+    fn waive(&self, owed: Vec<(Id, u16)>) -> Answer<'_, ()>;
 
     /// Sizes.
     fn stats(&self) -> Answer<'_, Stats>;
