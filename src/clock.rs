@@ -1,8 +1,8 @@
 //! Wall time, so that tests own it. Intervals in memory use tokio's `Instant`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::mail::time::Time;
 
@@ -27,6 +27,17 @@ impl Clock {
                 Time::default().after(since)
             }
             Self::Set(at) => Time(at.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Time that only goes forward, since some point of this process: tells time that passed from a clock that was set.
+    /// In a test's hand time passes exactly as it is turned.
+    #[must_use]
+    pub fn ticks(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        match self {
+            Self::System => START.get_or_init(Instant::now).elapsed(),
+            Self::Set(at) => Duration::from_millis(at.load(Ordering::Relaxed)),
         }
     }
 }

@@ -9,4 +9,5 @@ pub mod clock;
 pub mod config;
 pub mod mail;
 pub mod queue;
+pub mod schedule;
 pub mod tenant;

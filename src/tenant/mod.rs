@@ -141,7 +141,8 @@ impl Directory {
     /// Makes the snapshot; `load` has checked names, overlaps and ownership.
     #[must_use]
     pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
-        let tenants = tenants.into_iter().map(|tenant| (Arc::clone(&tenant.name), Arc::new(tenant))).collect();
+        let tenants =
+            tenants.into_iter().map(|tenant| (Arc::clone(&tenant.name), Arc::new(tenant))).collect();
         Self { tenants }
     }
 
@@ -176,8 +177,6 @@ impl Tenant {
     /// The From domain of this tenant that covers `domain`.
     #[must_use]
     pub fn owns(&self, domain: &Domain) -> Option<&OwnedDomain> {
-        self.domains
-            .iter()
-            .find(|own| own.name == *domain || (own.subdomains && domain.is_within(&own.name)))
+        self.domains.iter().find(|own| own.name == *domain || (own.subdomains && domain.is_within(&own.name)))
     }
 }
