@@ -5,9 +5,11 @@
 //! { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
+pub mod admit;
 pub mod clock;
 pub mod config;
 pub mod mail;
 pub mod queue;
 pub mod schedule;
+pub mod seal;
 pub mod tenant;
