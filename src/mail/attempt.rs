@@ -44,6 +44,8 @@ pub struct Hop {
     pub ip: Option<IpAddr>,
     /// The TLS session, if there was one.
     pub tls: Option<TlsFacts>,
+    /// Whether it offered DSN and so was told what notifications the sender wants (RFC 3461): it then reports, not we.
+    pub dsn: bool,
 }
 
 /// What is worth knowing of a TLS session, inbound or outbound.
