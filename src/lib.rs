@@ -8,6 +8,7 @@
 pub mod admit;
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod mail;
 pub mod queue;
 pub mod schedule;
