@@ -1,0 +1,26 @@
+# What a maintainer runs. One optimised profile everywhere, so that everything is compiled once.
+.PHONY: test strangers lint fmt doc bench
+
+# nextest runs tests in parallel, each in a process of its own; plain cargo test does where it is missing.
+RUN := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
+
+test: strangers
+	cargo $(RUN) --release
+	@if [ -s target/strangers/absent ]; then echo "Not run, for want of:"; sed 's/^/  /' target/strangers/absent; \
+	else echo "Every stranger was here: every test ran."; fi
+
+strangers:
+	scripts/strangers.sh
+
+lint:
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+fmt:
+	cargo fmt
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+
+bench:
+	cargo bench

@@ -1,0 +1,16 @@
+//! Every integration test, in one binary: real sockets, real DNS, the real store, the real program, and strangers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that cannot go on should stop, and say where"
+)]
+
+mod layering;
+mod lockfile;
+mod strangers;
