@@ -9,6 +9,7 @@ pub mod admit;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod dns;
 pub mod mail;
 pub mod queue;
 pub mod schedule;
