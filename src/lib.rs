@@ -11,6 +11,8 @@ pub mod config;
 pub mod deliver;
 pub mod dns;
 pub mod mail;
+pub mod maillog;
+pub mod metrics;
 pub mod queue;
 pub mod schedule;
 pub mod seal;

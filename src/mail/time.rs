@@ -21,3 +21,23 @@ impl Time {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+impl Time {
+    /// As logs and answers show it: RFC 3339 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`.
+    #[must_use]
+    pub fn utc(self) -> Utc {
+        Utc(self)
+    }
+}
+
+/// Shows a `Time` as RFC 3339; a point after the year 9999 shows as the end of that year.
+#[derive(Clone, Copy, Debug)]
+pub struct Utc(Time);
+
+impl std::fmt::Display for Utc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = i64::try_from(self.0.0).unwrap_or(i64::MAX);
+        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{at:.3}")
+    }
+}

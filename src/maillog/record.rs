@@ -1,0 +1,411 @@
+//! The format of the mail log, all of it: the fields, their order, their types, and how a line is escaped.
+//! A field is absent where it does not apply; none is ever null. docs/log.md says what each one means.
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+use std::io;
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use super::events::{DsnKind, Seal};
+use crate::mail::address::Address;
+use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
+use crate::mail::id::Id;
+use crate::mail::message::Facts;
+use crate::mail::reply::{PeerReply, Reply};
+use crate::mail::time::Time;
+use crate::metrics::EventLabel;
+
+/// The format's version, in every line: raised when a field changes its meaning or type.
+pub const VERSION: u8 = 1;
+/// Octets usually enough for a line, so that it is allocated once.
+const LINE: usize = 768;
+/// Recipients named in one line at most; `rcpts` says how many there are.
+const NAMED_MAX: usize = 100;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/log.md says what each means, and a test holds it to this list")]
+pub enum Type {
+    Received,
+    Rejected,
+    Held,
+    Released,
+    Attempt,
+    Deferred,
+    Delivered,
+    Relayed,
+    Bounced,
+    Expired,
+    Dropped,
+    Dsn,
+    Probe,
+    Audit,
+}
+
+impl Type {
+    /// Every type, in the order of a message's life.
+    pub const ALL: [Self; 14] = [
+        Self::Received,
+        Self::Rejected,
+        Self::Held,
+        Self::Released,
+        Self::Attempt,
+        Self::Deferred,
+        Self::Delivered,
+        Self::Relayed,
+        Self::Bounced,
+        Self::Expired,
+        Self::Dropped,
+        Self::Dsn,
+        Self::Probe,
+        Self::Audit,
+    ];
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Rejected => "rejected",
+            Self::Held => "held",
+            Self::Released => "released",
+            Self::Attempt => "attempt",
+            Self::Deferred => "deferred",
+            Self::Delivered => "delivered",
+            Self::Relayed => "relayed",
+            Self::Bounced => "bounced",
+            Self::Expired => "expired",
+            Self::Dropped => "dropped",
+            Self::Dsn => "dsn",
+            Self::Probe => "probe",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl From<Type> for EventLabel {
+    fn from(kind: Type) -> Self {
+        Self { r#type: kind.name() }
+    }
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record<'a> {
+    v: u8,
+    #[serde(serialize_with = "stamp")]
+    ts: Time,
+    #[serde(rename = "type")]
+    pub(super) kind: Type,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) login: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) class_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reverse_path")]
+    pub(super) from: Option<Option<&'a Address>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) header_from: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "To::is_none")]
+    to: To<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rcpt: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rcpts: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) helo: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<&'a TlsFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mechanism: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) exposed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) auth: Option<Auth<'a>>,
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    pub(super) repairs: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reply: Option<Answered<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_stamp")]
+    pub(super) next_attempt: Option<Time>,
+    #[serde(skip_serializing_if = "no_timings", serialize_with = "timings")]
+    pub(super) ms: Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dsn: Option<DsnKind>,
+    #[serde(skip_serializing_if = "<[Id]>::is_empty")]
+    pub(super) about: &'a [Id],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) actor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) action: Option<&'a str>,
+}
+
+/// Recipients: one, where the line is about one; a list, where it is about the message.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum To<'a> {
+    None,
+    One(&'a Address),
+    Many(Vec<&'a Address>),
+}
+
+/// What receivers will find.
+#[derive(Debug, Serialize)]
+pub(super) struct Auth<'a> {
+    pub(super) dkim: &'a [Seal],
+}
+
+/// A reply, given or heard.
+#[derive(Debug, Serialize)]
+pub(super) struct Answered<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    enhanced: Option<crate::mail::reply::Enhanced>,
+    text: Cow<'a, str>,
+}
+
+impl<'a> From<&'a Reply> for Answered<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        let text = match reply.lines.as_slice() {
+            [only] => Cow::Borrowed(only.as_str()),
+            lines => Cow::Owned(lines.join(" ")),
+        };
+        Self { code: Some(reply.code), enhanced: reply.enhanced, text }
+    }
+}
+
+impl<'a> From<&'a PeerReply> for Answered<'a> {
+    fn from(reply: &'a PeerReply) -> Self {
+        let code = Some(reply.code).filter(|code| *code != 0);
+        Self { code, enhanced: reply.enhanced, text: reply.escaped().into() }
+    }
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn new(kind: Type, ts: Time) -> Self {
+        Self {
+            v: VERSION,
+            ts,
+            kind,
+            id: None,
+            tenant: None,
+            login: None,
+            class: None,
+            class_by: None,
+            from: None,
+            header_from: None,
+            to: To::None,
+            to_domain: None,
+            rcpt: None,
+            rcpts: None,
+            size: None,
+            message_id: None,
+            route: None,
+            host: None,
+            ip: None,
+            helo: None,
+            tls: None,
+            mechanism: None,
+            exposed: false,
+            auth: None,
+            repairs: &[],
+            attempt: None,
+            reply: None,
+            reason_class: None,
+            reason: None,
+            next_attempt: None,
+            ms: Timings::default(),
+            dsn: None,
+            about: &[],
+            actor: None,
+            action: None,
+        }
+    }
+
+    /// Fills in what is known of a message.
+    pub(super) fn with(mut self, facts: &'a Facts) -> Self {
+        self.id = Some(facts.id);
+        self.tenant = Some(&facts.tenant);
+        self.login = facts.login.as_deref();
+        self.class = facts.class.as_deref();
+        self.from = Some(facts.envelope.from.as_ref());
+        self.header_from = facts.header_from.as_ref().map(|from| Cow::Owned(from.to_string()));
+        self.size = Some(facts.size);
+        self
+    }
+
+    /// Names every recipient of the message.
+    pub(super) fn naming_all(mut self, facts: &'a Facts) -> Self {
+        let all = facts.envelope.rcpts.iter().map(|rcpt| &rcpt.address);
+        self.name(all.clone().count(), all);
+        self
+    }
+
+    /// Names these recipients of the message.
+    pub(super) fn naming_some(mut self, facts: &'a Facts, rcpts: &[u16]) -> Self {
+        let some = rcpts.iter().filter_map(|rcpt| facts.envelope.rcpts.get(usize::from(*rcpt)));
+        self.name(rcpts.len(), some.map(|rcpt| &rcpt.address));
+        self
+    }
+
+    /// Names addresses that belong to no message.
+    pub(super) fn naming_addresses(mut self, addresses: &'a [Address]) -> Self {
+        if !addresses.is_empty() {
+            self.name(addresses.len(), addresses.iter());
+        }
+        self
+    }
+
+    /// Names the one recipient that the line is about.
+    pub(super) fn naming_one(mut self, facts: &'a Facts, rcpt: u16) -> Self {
+        if let Some(recipient) = facts.envelope.rcpts.get(usize::from(rcpt)) {
+            self.to = To::One(&recipient.address);
+            self.to_domain = Some(recipient.address.domain().as_str());
+        }
+        self.rcpt = Some(rcpt);
+        self
+    }
+
+    fn name(&mut self, count: usize, addresses: impl Iterator<Item = &'a Address>) {
+        self.rcpts = Some(count);
+        self.to = To::Many(addresses.take(NAMED_MAX).collect());
+    }
+
+    /// What kind of trouble it was, by the subject of the enhanced code (RFC 3463 section 3).
+    pub(super) fn class_of(&self, decided: &Decided) -> &'static str {
+        if decided.fate == Fate::Delivered {
+            return "ok";
+        }
+        match decided.reply.enhanced.map(|code| code.1) {
+            Some(1) => "address",
+            Some(2) => "mailbox",
+            Some(3) => "system",
+            Some(4) => "network",
+            Some(5) => "protocol",
+            Some(6) => "content",
+            Some(7) => "policy",
+            _ if decided.reply.code == 0 => "network",
+            _ => "other",
+        }
+    }
+
+    /// The line, with its line end.
+    pub(super) fn line(&self) -> Vec<u8> {
+        let mut line = Vec::with_capacity(LINE);
+        let mut to = serde_json::Serializer::with_formatter(&mut line, Plain);
+        // Writing to memory cannot fail, and no map here has keys that are not text.
+        let _ = self.serialize(&mut to);
+        line.push(b'\n');
+        line
+    }
+}
+
+impl To<'_> {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn no_timings(ms: &Timings) -> bool {
+    *ms == Timings::default()
+}
+
+fn stamp<S: Serializer>(at: &Time, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&at.utc())
+}
+
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn maybe_stamp<S: Serializer>(at: &Option<Time>, to: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => stamp(at, to),
+        None => to.serialize_none(),
+    }
+}
+
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn shown<S: Serializer, T: Display>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
+/// The null reverse-path is the empty text, so that `from=<>` stays `from=<>` in the human view.
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn reverse_path<S: Serializer>(from: &Option<Option<&Address>>, to: S) -> Result<S::Ok, S::Error> {
+    match from.as_ref().and_then(|from| from.as_ref()) {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str(""),
+    }
+}
+
+fn timings<S: Serializer>(ms: &Timings, to: S) -> Result<S::Ok, S::Error> {
+    let steps = [
+        ("queue", ms.queue),
+        ("dns", ms.dns),
+        ("connect", ms.connect),
+        ("tls", ms.tls),
+        ("smtp", ms.smtp),
+        ("total", ms.total),
+    ];
+    to.collect_map(steps.into_iter().filter_map(|(name, ms)| ms.map(|ms| (name, ms))))
+}
+
+/// Compact JSON that is also safe to print: besides what JSON escapes itself, control characters above ASCII, DEL, line
+/// separators and the marks that turn the direction of text.
+struct Plain;
+
+impl serde_json::ser::Formatter for Plain {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            return out.write_all(text.as_bytes());
+        }
+        let mut safe = String::with_capacity(text.len() + 8);
+        for c in text.chars() {
+            if is_unsafe(c) {
+                // Every one of them is below U+10000. Writing to a String cannot fail.
+                let _ = write!(safe, "\\u{:04x}", u32::from(c));
+            } else {
+                safe.push(c);
+            }
+        }
+        out.write_all(safe.as_bytes())
+    }
+}
+
+/// Whether a character could change what a terminal or a reader sees around it.
+pub(super) fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}

@@ -1,0 +1,1 @@
+//! How a person reads a record: one line as Postfix readers know it.

@@ -1,0 +1,218 @@
+//! Every number that is exported, with the values of its labels. Names, units and labels stand here and in
+//! docs/running.md; a test compares them.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Seconds: from a fast local answer to a slow exchanger.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// Declares a label set with one label whose values are a closed list of static texts.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident, $field:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name {
+            /// The label's value.
+            pub $field: &'static str,
+        }
+
+        impl EncodeLabelSet for $name {
+            fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+                let name = stringify!($field);
+                [(name.trim_start_matches("r#"), self.$field)].encode(encoder)
+            }
+        }
+    };
+}
+
+label!(
+    /// `type`: the mail log's types, such as `received` and `delivered`.
+    EventLabel,
+    r#type
+);
+label!(
+    /// `method`: `none`, `starttls`, `implicit`, as the listener is set.
+    MethodLabel,
+    method
+);
+label!(
+    /// `result`: each number's own list.
+    ResultLabel,
+    result
+);
+label!(
+    /// `reason`: each number's own list.
+    ReasonLabel,
+    reason
+);
+
+/// The numbers.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Connections taken by the listeners, by `method`: none, starttls, implicit.
+    pub connections: Family<MethodLabel, Counter>,
+    /// Connections refused, by `reason`: total, address, descriptors.
+    pub connections_refused: Family<ReasonLabel, Counter>,
+    /// Sessions open now.
+    pub sessions: Gauge,
+    /// TLS handshakes with clients, by `result`: ok, failed.
+    pub handshakes: Family<ResultLabel, Counter>,
+    /// AUTH commands, by `result`: ok, refused, throttled, exposed.
+    pub auth: Family<ResultLabel, Counter>,
+    /// Octets of accepted messages.
+    pub received_bytes: Counter,
+    /// From the end of the data to the answer, of accepted messages.
+    pub accept_seconds: Histogram,
+    /// Time to seal a message.
+    pub seal_seconds: Histogram,
+    /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
+    /// expired, dropped, dsn, probe, audit. A recipient's fate is one record.
+    pub events: Family<EventLabel, Counter>,
+    /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
+    pub hops: Family<ResultLabel, Counter>,
+    /// From accept to the reply that delivered, for each recipient.
+    pub delivery_seconds: Histogram,
+    /// DNS lookups, by `result`: found, none, failed.
+    pub lookups: Family<ResultLabel, Counter>,
+    /// Messages not yet ended.
+    pub queue_messages: Gauge,
+    /// Recipients still open.
+    pub queue_recipients: Gauge,
+    /// Legs with an attempt under way.
+    pub queue_active: Gauge,
+    /// Legs parked.
+    pub queue_held: Gauge,
+    /// Failures not yet told of.
+    pub queue_owed: Gauge,
+    /// Octets of the journal on disk.
+    pub journal_bytes: Gauge,
+    /// Octets of the journal that still matter.
+    pub journal_live_bytes: Gauge,
+    /// Groups synced to the journal since the start.
+    pub journal_syncs: Gauge,
+    /// Damaged records found since the start: more than 0 wants a look.
+    pub journal_quarantined: Gauge,
+    /// Writes of the mail log that failed: more than 0 wants a look.
+    pub log_errors: Counter,
+    /// Times that somebody had to wait because the mail log's writer was behind.
+    pub log_waits: Counter,
+    /// Mail log records lost, because the file could not be written for long: more than 0 wants a look.
+    pub log_lost: Counter,
+    /// Reloads, by `result`: ok, refused.
+    pub reloads: Family<ResultLabel, Counter>,
+    /// When the daemon started, in seconds since the epoch.
+    pub started: Gauge<f64, AtomicU64>,
+    registry: Registry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let seconds = || Histogram::new(SECONDS);
+        let mut metrics = Self {
+            connections: Family::default(),
+            connections_refused: Family::default(),
+            sessions: Gauge::default(),
+            handshakes: Family::default(),
+            auth: Family::default(),
+            received_bytes: Counter::default(),
+            accept_seconds: seconds(),
+            seal_seconds: seconds(),
+            events: Family::default(),
+            hops: Family::default(),
+            delivery_seconds: seconds(),
+            lookups: Family::default(),
+            queue_messages: Gauge::default(),
+            queue_recipients: Gauge::default(),
+            queue_active: Gauge::default(),
+            queue_held: Gauge::default(),
+            queue_owed: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            journal_live_bytes: Gauge::default(),
+            journal_syncs: Gauge::default(),
+            journal_quarantined: Gauge::default(),
+            log_errors: Counter::default(),
+            log_waits: Counter::default(),
+            log_lost: Counter::default(),
+            reloads: Family::default(),
+            started: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let mut registry = Registry::with_prefix("waxseal");
+        metrics.register_listener(&mut registry);
+        metrics.register_delivery(&mut registry);
+        metrics.register_queue(&mut registry);
+        metrics.register_house(&mut registry);
+        metrics.registry = registry;
+        metrics
+    }
+
+    /// The numbers as Prometheus reads them (OpenMetrics text).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn register_listener(&self, to: &mut Registry) {
+        to.register("connections", "Connections taken by the listeners", self.connections.clone());
+        to.register("connections_refused", "Connections refused", self.connections_refused.clone());
+        to.register("sessions", "Sessions open now", self.sessions.clone());
+        to.register("tls_handshakes", "TLS handshakes with clients", self.handshakes.clone());
+        to.register("auth", "AUTH commands", self.auth.clone());
+        let octets = "Octets of accepted messages";
+        to.register_with_unit("received", octets, Unit::Bytes, self.received_bytes.clone());
+        let accept = "From the end of the data to the answer";
+        to.register_with_unit("accept", accept, Unit::Seconds, self.accept_seconds.clone());
+        to.register_with_unit("seal", "Time to seal a message", Unit::Seconds, self.seal_seconds.clone());
+        to.register("events", "Mail log records", self.events.clone());
+    }
+
+    fn register_delivery(&self, to: &mut Registry) {
+        to.register("hop_connections", "Connections to exchangers and upstreams", self.hops.clone());
+        let delivery = "From accept to the reply that delivered";
+        to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
+        to.register("dns_lookups", "DNS lookups", self.lookups.clone());
+    }
+
+    fn register_queue(&self, to: &mut Registry) {
+        to.register("queue_messages", "Messages not yet ended", self.queue_messages.clone());
+        to.register("queue_recipients", "Recipients still open", self.queue_recipients.clone());
+        to.register("queue_active", "Legs with an attempt under way", self.queue_active.clone());
+        to.register("queue_held", "Legs parked", self.queue_held.clone());
+        to.register("queue_owed", "Failures not yet told of", self.queue_owed.clone());
+        let disk = "Octets of the journal on disk";
+        to.register_with_unit("journal", disk, Unit::Bytes, self.journal_bytes.clone());
+        let live = "Octets of the journal that still matter";
+        to.register_with_unit("journal_live", live, Unit::Bytes, self.journal_live_bytes.clone());
+        to.register("journal_syncs", "Groups synced since the start", self.journal_syncs.clone());
+        to.register("journal_quarantined", "Damaged records found", self.journal_quarantined.clone());
+    }
+
+    fn register_house(&self, to: &mut Registry) {
+        to.register("log_errors", "Writes of the mail log that failed", self.log_errors.clone());
+        to.register("log_waits", "Waits for the mail log's writer", self.log_waits.clone());
+        to.register("log_lost", "Mail log records lost", self.log_lost.clone());
+        to.register("reloads", "Reloads of the configuration", self.reloads.clone());
+        let started = "When the daemon started, since the epoch";
+        to.register_with_unit("start_time", started, Unit::Seconds, self.started.clone());
+    }
+}
