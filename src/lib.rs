@@ -14,6 +14,7 @@ pub mod mail;
 pub mod maillog;
 pub mod metrics;
 pub mod queue;
+pub mod sandbox;
 pub mod schedule;
 pub mod seal;
 pub mod tenant;
