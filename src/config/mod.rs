@@ -1,7 +1,10 @@
 //! The configuration, parsed and checked: nothing downstream reads a file or doubts a value.
 
+mod defaults;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,7 +12,7 @@ use ipnet::IpNet;
 use crate::mail::address::Domain;
 
 /// Everything `waxseal.toml` says, with defaults filled in and paths made absolute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The file this came from.
     pub file: PathBuf,
@@ -42,7 +45,7 @@ pub struct Config {
 }
 
 /// One socket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where it binds; port 0 in tests.
     pub address: SocketAddr,
@@ -86,7 +89,7 @@ pub enum CleartextAuth {
 }
 
 /// The certificate and key served; further pairs are chosen by SNI.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM chain, leaf first.
     pub certificate: PathBuf,
@@ -97,7 +100,7 @@ pub struct Tls {
 }
 
 /// The relay's own identity, which seals notifications.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
     /// Its From domain; default: hostname.
     pub domain: Domain,
@@ -106,7 +109,7 @@ pub struct Relay {
 }
 
 /// Every bound of the listener; each has a default and a line in the sample configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions at once; one more gets 421 4.3.2.
     pub connections: usize,
@@ -137,7 +140,7 @@ pub struct Limits {
 }
 
 /// Name servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
     /// Empty: the system's.
     pub servers: Vec<SocketAddr>,
@@ -146,7 +149,7 @@ pub struct Dns {
 }
 
 /// How mail leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Port of exchangers.
     pub port: u16,
@@ -187,7 +190,7 @@ pub struct Delivery {
 }
 
 /// The queue on disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Recipients held in memory.
     pub window: usize,
@@ -200,17 +203,91 @@ pub struct Queue {
 }
 
 /// The mail log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// JSON Lines, one event each.
     pub path: PathBuf,
 }
 
 /// The daemon's admin API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Unix socket.
     pub socket: PathBuf,
     /// Optional TCP address: metrics and health.
     pub http: Option<SocketAddr>,
+}
+
+/// What is wrong with a configuration, on one line: where, what, and what was perhaps meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, or the environment variable.
+    pub file: PathBuf,
+    /// Line and column, counted from 1; `None` where the whole file is meant.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.what)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// About a whole file.
+    #[must_use]
+    pub fn whole(file: &Path, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), at: None, what: what.into() }
+    }
+
+    /// About the place `offset` octets into `text`.
+    #[must_use]
+    pub fn at(file: &Path, text: &str, offset: usize, what: impl Into<String>) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |head| head.chars().count()) + 1;
+        Self { file: file.to_owned(), at: Some((line, column)), what: what.into() }
+    }
+}
+
+impl Config {
+    /// Reads the file: `path`, or `WAXSEAL_CONFIG`, `./config/waxseal.toml`, `/etc/waxseal/waxseal.toml`; then the
+    /// `WAXSEAL_*` variables, which win over the file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let _ = path;
+        todo!("the file's form follows")
+    }
+
+    /// Every option at its default, all files below `state`, and no listener: for the sandbox and for tests, which
+    /// then set what they need.
+    #[must_use]
+    pub fn new(hostname: Domain, state: &Path) -> Self {
+        Self {
+            file: state.join("waxseal.toml"),
+            relay: Relay { domain: hostname.clone(), dkim_zone: None },
+            hostname,
+            state: state.to_owned(),
+            tenants: state.join("tenants"),
+            keys: state.join("keys"),
+            listeners: Vec::new(),
+            tls: None,
+            limits: Limits::default(),
+            dns: Dns::default(),
+            delivery: Delivery::default(),
+            queue: Queue::default(),
+            log: Log { path: state.join("mail.jsonl") },
+            admin: Admin { socket: state.join("admin.sock"), http: None },
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Who may send: tenants, their logins, domains and routes, as a snapshot that a reload replaces whole.
 
+pub mod auth;
+pub mod meter;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use crate::config::{Config, ConfigError};
 use crate::mail::address::{Address, Domain};
 use crate::mail::secret::SecretString;
 
@@ -135,6 +139,15 @@ pub enum BareNewlines {
     Refuse,
     /// Each becomes CRLF before sealing; never an end of data.
     Normalize,
+}
+
+/// Reads every `*.toml` of the tenants' directory; upstream secrets are read too.
+///
+/// # Errors
+/// The first thing that is wrong in any of them, or between two of them.
+pub fn load(config: &Config) -> Result<Directory, ConfigError> {
+    let _ = config;
+    todo!("the files' form follows")
 }
 
 impl Directory {

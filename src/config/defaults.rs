@@ -1,0 +1,76 @@
+//! Every default in one place, each with its source. `docs/configuration.md` lists them for operators.
+
+use std::time::Duration;
+
+use super::{Delivery, Dns, Limits, Queue};
+
+const MIB: u64 = 1024 * 1024;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}
+
+const fn hours(count: u64) -> Duration {
+    minutes(60 * count)
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2000,
+            connections_per_address: 200,
+            message_size: 25 * MIB,      // what Gmail and Microsoft 365 take by default
+            recipients: 1000,            // RFC 5321 section 4.5.3.1.8 asks for at least 100
+            errors: 20,                  // Postfix smtpd_hard_error_limit
+            junk_commands: 100,          // Postfix smtpd_junk_command_limit
+            command_timeout: minutes(5), // RFC 5321 section 4.5.3.2.7
+            data_timeout: minutes(3),    // RFC 5321 section 4.5.3.2.5
+            handshake_timeout: seconds(30),
+            minimum_rate: 500, // Postfix smtpd_min_data_rate
+            hello_wait: Duration::from_millis(300),
+            header_size: 256 * 1024, // Postfix allows 100 KiB a header
+            hops: 100,               // RFC 5321 section 6.3: normally at least 100
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: seconds(5) } // resolv.conf(5): 5 s
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            port: 25,
+            sources: Vec::new(),
+            public_addresses: Vec::new(),
+            allow_private_destinations: false,
+            allow_destinations: Vec::new(),
+            concurrency: 500,
+            concurrency_per_destination: 20, // Postfix default_destination_concurrency_limit
+            idle: seconds(5),
+            retry: vec![minutes(5), minutes(15), minutes(30), hours(1), hours(2), hours(4)],
+            give_up: hours(5 * 24), // RFC 5321 section 4.5.4.1: at least 4 to 5 days
+            delay_notice: hours(4),
+            gather: minutes(1),
+            drain: seconds(30),
+            connect_timeout: seconds(30),   // Postfix smtp_connect_timeout
+            command_timeout: minutes(5),    // RFC 5321 sections 4.5.3.2.1 to 4.5.3.2.3
+            data_init_timeout: minutes(2),  // RFC 5321 section 4.5.3.2.4
+            data_block_timeout: minutes(3), // RFC 5321 section 4.5.3.2.5
+            data_done_timeout: minutes(10), // RFC 5321 section 4.5.3.2.6
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { window: 100_000, body_cache: 32 * MIB, index_cache: 32 * MIB, disk_reserve: 256 * MIB }
+    }
+}
