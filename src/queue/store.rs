@@ -278,6 +278,12 @@ pub trait Store: Send + Sync {
     /// Takes a message. When this answers `Ok`, it is on stable storage and survives a power cut.
     fn accept(&self, accept: Accept) -> Answer<'_, ()>;
 
+    /// Whether there is room for new mail, as far as is known without asking the disk: MAIL is refused (452 4.3.1) while
+    /// there is not, so that no body travels for nothing.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Claims up to `most` legs that are due at `now`, fairly between lanes, tenants and destinations and within `Turns`.
     /// A held leg whose message expires is claimed too, still `Held`: the claimer ends it without an attempt.
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
