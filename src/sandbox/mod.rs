@@ -1,4 +1,5 @@
 //! The whole world in one process: a DNS zone, an exchanger that verifies what arrives, a platform. For newcomers, and the
 //! world that tests live in.
 
+pub mod exchanger;
 pub mod zone;
