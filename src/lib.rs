@@ -6,6 +6,7 @@
 //! `tests/it/layering.rs` holds the house to it.
 
 pub mod admit;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;

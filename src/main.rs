@@ -1,3 +1,7 @@
 //! Parses the command line, runs it, turns an error into one line and an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    waxseal::cli::main()
+}

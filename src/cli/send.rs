@@ -1,0 +1,12 @@
+//! `send`: a test message through the front door.
+
+use super::output::{Context, Failure, Outcome};
+
+/// What `send` is told.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) fn run(_context: &Context, _args: Args) -> Outcome {
+    Err(Failure::Bad("not built yet".to_owned()))
+}

@@ -1,0 +1,12 @@
+//! `serve`: the daemon in the foreground.
+
+use super::output::{Context, Failure, Outcome};
+
+/// What `serve` is told.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) fn run(_context: &Context, _args: Args) -> Outcome {
+    Err(Failure::Bad("not built yet".to_owned()))
+}
