@@ -1,5 +1,6 @@
 //! The whole world in one process: a DNS zone, an exchanger that verifies what arrives, a platform. For newcomers, and the
 //! world that tests live in.
 
+pub mod client;
 pub mod exchanger;
 pub mod zone;
