@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod dns;
+pub mod fsx;
 pub mod listen;
 pub mod mail;
 pub mod maillog;

@@ -314,6 +314,9 @@ pub trait Store: Send + Sync {
     /// Sizes.
     fn stats(&self) -> Answer<'_, Stats>;
 
+    /// Resolves when the store has failed for good: nothing more can be written, and the process must end.
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
+
     /// Syncs and closes; calls after it fail.
     fn close(&self) -> Answer<'_, ()>;
 }
