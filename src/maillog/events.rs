@@ -262,6 +262,14 @@ impl MailLog {
         self.say(&record.naming_all(facts));
     }
 
+    /// Nobody is told of what became of this recipient, and why not.
+    pub fn untold(&self, facts: &Facts, rcpt: u16, kind: DsnKind, why: &str) {
+        let mut record = self.about(Type::Dsn, facts);
+        record.dsn = Some(kind);
+        record.reason = Some(why);
+        self.say(&record.naming_one(facts, rcpt));
+    }
+
     /// An administrator did something.
     pub fn audit(&self, what: &Audit<'_>) {
         let mut record = self.record(Type::Audit);

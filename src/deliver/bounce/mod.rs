@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
 
-pub use self::returned::{Content, content};
+pub use self::returned::{Content, content, headers};
 use crate::mail::address::{Address, Domain};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;

@@ -41,8 +41,14 @@ pub fn content(message: &Message, action: Action, to_sender: bool) -> Content {
     if message.body.len() <= most && carries(&message.body) {
         Content::Whole(message.body.clone())
     } else {
-        Content::Headers(headers(&message.body))
+        headers(message)
     }
+}
+
+/// The header section alone.
+#[must_use]
+pub fn headers(message: &Message) -> Content {
+    Content::Headers(section(&message.body))
 }
 
 /// Whether the octets fit a message/rfc822 part that any server takes: RFC 2046 section 5.2.1 lets it not be encoded.
@@ -51,7 +57,7 @@ fn carries(octets: &[u8]) -> bool {
 }
 
 /// The header section, cut at the end of a line if it is too long.
-fn headers(body: &Bytes) -> Bytes {
+fn section(body: &Bytes) -> Bytes {
     let end = memchr::memmem::find(body, b"\r\n\r\n").map_or(body.len(), |at| at + 2);
     let end = if end <= HEADERS {
         end

@@ -1,0 +1,202 @@
+//! One attempt, from a claimed leg to its last ruling. Nothing here waits for the disk but the loading of the message.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::audience::{Audience, audience};
+use super::retry::Life;
+use super::settle::Work;
+use super::verdict::{Ruling, Verdict, When};
+use super::{RELAY, Room};
+use crate::config::Config;
+use crate::deliver::Job;
+use crate::mail::attempt::Decided;
+use crate::mail::message::Message;
+use crate::queue::store::{Leg, Settlement, State, StoreError, Then};
+use crate::tenant::{Route, Tenant};
+
+/// Attempts the leg and hands on what was decided. Ends when every open recipient has been ruled on, or the rest was left.
+pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work>) {
+    match room.parts.store.message(leg.id).await {
+        Ok(Some(message)) => {
+            let flight = Flight::new(&room, leg, message, rulings);
+            flight.fly().await;
+        }
+        Ok(None) => unloaded(&room, &leg, &rulings, hold("the spool has no message for this leg")),
+        Err(StoreError::Damaged(_)) => unloaded(&room, &leg, &rulings, hold("the spool's copy is damaged")),
+        Err(StoreError::Full(_) | StoreError::Rebuilding) => unloaded(&room, &leg, &rulings, Then::Unclaim),
+        Err(error @ StoreError::Failed(_)) => room.fail(error),
+    }
+}
+
+fn hold(reason: &str) -> Then {
+    Then::Hold { reason: reason.into() }
+}
+
+/// A leg whose message cannot be had is left without a word in the mail log: there are no facts to speak of.
+fn unloaded(room: &Room, leg: &Leg, rulings: &UnboundedSender<Work>, then: Then) {
+    tracing::error!(id = %leg.id, leg = leg.leg, ?then, "a leg's message cannot be loaded");
+    let settlement = Settlement { id: leg.id, leg: leg.leg, fates: Vec::new(), owe: false, then };
+    let _ = rulings.send(room.work(Work::bare(settlement)));
+}
+
+/// An attempt under way.
+struct Flight<'a> {
+    room: &'a Arc<Room>,
+    config: Arc<Config>,
+    tenant: Option<Arc<Tenant>>,
+    verdict: Verdict,
+    rulings: UnboundedSender<Work>,
+}
+
+impl<'a> Flight<'a> {
+    fn new(room: &'a Arc<Room>, leg: Leg, message: Arc<Message>, rulings: UnboundedSender<Work>) -> Self {
+        let tenant = room.parts.tenants.load().tenant(&leg.tenant).cloned();
+        let nobody = match audience(tenant.as_deref(), &message.facts) {
+            Audience::Told { .. } => None,
+            Audience::Nobody(why) => Some(why),
+        };
+        let verdict = Verdict::new(leg, message, nobody);
+        Self { room, config: room.parts.config.load_full(), tenant, verdict, rulings }
+    }
+
+    async fn fly(mut self) {
+        if let State::Held { reason, .. } = &self.verdict.leg().state {
+            let text = format!("it was held until its life ended: {reason}");
+            self.rule(|verdict, when| verdict.expire(&text, when));
+            return;
+        }
+        // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
+        match self.route() {
+            Some(route) => self.attempt(route).await,
+            None => self.park(),
+        }
+    }
+
+    fn route(&self) -> Option<Arc<Route>> {
+        match &self.tenant {
+            Some(tenant) => Some(Arc::clone(&tenant.route)),
+            None => (&*self.verdict.leg().tenant == RELAY).then(|| Arc::new(Route::Mx)),
+        }
+    }
+
+    /// Its tenant was removed while mail was queued: a person decides (FA14).
+    fn park(&self) {
+        let leg = self.verdict.leg();
+        let reason = format!("tenant {} is gone; add it again and release, or drop", leg.tenant);
+        self.room.parts.log.held(&self.verdict.message().facts, &leg.rcpts, "schedule", &reason);
+        self.leave(hold(&reason));
+    }
+
+    async fn attempt(&mut self, route: Arc<Route>) {
+        let job = self.job(route);
+        self.begin(&job);
+        let (room, courier) = (Arc::clone(self.room), Arc::clone(&self.room.parts.courier));
+        let mut witness = |decided: Vec<Decided>| self.rule(|verdict, when| verdict.rule(decided, when));
+        let ended = tokio::select! {
+            biased;
+            ended = unpanicked(courier.attempt(&job, &mut witness)) => ended,
+            () = room.abandon.cancelled() => Err(None),
+        };
+        match ended {
+            _ if self.verdict.complete() => {}
+            Err(None) => self.leave(Then::Unclaim),
+            Err(Some(panic)) => self.broken(&format!("internal error: {panic}")),
+            Ok(()) => self.broken("internal error: the attempt ended undecided"),
+        }
+    }
+
+    /// Not unclaimed: what broke one attempt will break the next, and must wait its turn like any other failure.
+    fn broken(&mut self, text: &str) {
+        let leg = self.verdict.leg();
+        tracing::error!(id = %leg.id, leg = leg.leg, text, "an attempt broke");
+        self.rule(|verdict, when| verdict.defer("internal error of the relay", when));
+    }
+
+    fn job(&self, route: Arc<Route>) -> Job {
+        let leg = self.verdict.leg().clone();
+        let tenant = Arc::clone(&leg.tenant);
+        Job {
+            message: Arc::clone(self.verdict.message()),
+            leg,
+            route,
+            tenant,
+            started: self.room.parts.clock.now(),
+        }
+    }
+
+    fn begin(&self, job: &Job) {
+        let start = crate::maillog::AttemptStart {
+            rcpts: &job.leg.rcpts,
+            attempt: self.verdict.attempt(),
+            route: match &*job.route {
+                Route::Mx => "mx",
+                Route::Upstream(_) => "upstream",
+            },
+            destination: &job.leg.destination.0,
+        };
+        self.room.parts.log.attempt(&job.message.facts, &start);
+    }
+
+    /// Rules, under the circumstances of this moment, and hands the ruling on.
+    fn rule(&mut self, rule: impl FnOnce(&mut Verdict, &When<'_>) -> Ruling) {
+        let config = Arc::clone(&self.config);
+        let when = self.when(&config);
+        let ruling = rule(&mut self.verdict, &when);
+        self.send(ruling);
+    }
+
+    fn when<'b>(&self, config: &'b Config) -> When<'b> {
+        let leg = self.verdict.leg();
+        let waits = &config.delivery.retry;
+        let life: Life = self.room.life(leg, waits);
+        When {
+            wall: self.room.parts.clock.now(),
+            turn: self.room.steady(|steady| steady.turn()),
+            life,
+            waits,
+            chance: rand::random_range(-1.0..=1.0),
+            delay_notice: config.delivery.delay_notice,
+        }
+    }
+
+    fn leave(&self, then: Then) {
+        let settlement = self.verdict.leave(then);
+        let _ = self.rulings.send(self.room.work(Work::bare(settlement)));
+    }
+
+    fn send(&self, ruling: Ruling) {
+        let work = Work {
+            message: Some(Arc::clone(self.verdict.message())),
+            attempt: self.verdict.attempt(),
+            ruling,
+        };
+        let _ = self.rulings.send(self.room.work(work));
+    }
+}
+
+/// Runs a future; a panic in it becomes an error with its message. What the future shares with others is guarded by locks
+/// that do not poison, or is given up with it.
+async fn unpanicked(future: impl Future<Output = ()>) -> Result<(), Option<String>> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Err(panic) => Poll::Ready(Err(Some(words(panic.as_ref())))),
+        }
+    })
+    .await
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+}

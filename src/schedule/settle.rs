@@ -1,0 +1,115 @@
+//! Makes rulings durable: writes each to the mail log as it arrives, and gives the store all that wait in one call, so that
+//! they share a sync. What the sender is to be told of delays and relays goes on to `tell` once it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::Room;
+use super::tell::Courtesy;
+use super::verdict::Ruling;
+use crate::deliver::bounce::{Action, Told};
+use crate::mail::attempt::Fate;
+use crate::mail::message::Message;
+use crate::queue::store::{Last, Settlement};
+
+/// Rulings settled in one call at most.
+const GROUP: usize = 1024;
+
+/// A ruling on its way to the store.
+pub(super) struct Work {
+    /// The message; `None` where it could not be loaded.
+    pub(super) message: Option<Arc<Message>>,
+    /// Which attempt, from 1.
+    pub(super) attempt: u32,
+    /// The ruling.
+    pub(super) ruling: Ruling,
+}
+
+impl Work {
+    /// A settlement that says nothing of recipients.
+    pub(super) fn bare(settlement: Settlement) -> Self {
+        let ruling = Ruling { settlements: vec![settlement], ..Ruling::default() };
+        Self { message: None, attempt: 0, ruling }
+    }
+}
+
+impl Room {
+    /// Counts a ruling that is not durable yet.
+    pub(super) fn work(&self, work: Work) -> Work {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
+        work
+    }
+}
+
+/// Runs until the last flight has landed and everything is durable.
+pub(super) async fn run(
+    room: Arc<Room>,
+    mut rulings: UnboundedReceiver<Work>,
+    courtesies: UnboundedSender<Courtesy>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    while rulings.recv_many(&mut group, GROUP).await > 0 {
+        let settlements = group.iter_mut().flat_map(|work| std::mem::take(&mut work.ruling.settlements));
+        let settlements: Vec<Settlement> = settlements.collect();
+        let owing = settlements.iter().any(|settlement| settlement.owe);
+        for work in &group {
+            say(&room, work);
+        }
+        if let Err(error) = room.parts.store.settle(settlements).await {
+            room.fail(error);
+            return;
+        }
+        done(&room, group.len(), owing);
+        for work in group.drain(..) {
+            courteous(work, &courtesies);
+        }
+    }
+}
+
+/// What was decided, for the postmaster. Said when it is known, not when it is durable: the other server has it by then.
+fn say(room: &Room, work: &Work) {
+    let Some(message) = &work.message else { return };
+    let (log, facts) = (&room.parts.log, &message.facts);
+    for (decided, next) in &work.ruling.said {
+        log.decided(facts, decided, work.attempt, *next);
+        if let (Fate::Delivered, Some(total)) = (decided.fate, decided.ms.total) {
+            room.parts.metrics.delivery_seconds.observe(Duration::from_millis(total).as_secs_f64());
+        }
+    }
+    for (rcpt, heard) in &work.ruling.expired {
+        log.expired(facts, &[*rcpt], work.attempt, heard);
+    }
+    for (rcpt, why) in &work.ruling.silent {
+        room.untold(facts, *rcpt, Action::Failed, why);
+    }
+}
+
+/// What is durable now frees room, and may have left somebody to be told.
+fn done(room: &Room, works: usize, owing: bool) {
+    let before = room.unsettled.fetch_sub(works, Ordering::AcqRel);
+    if before >= super::turn::UNSETTLED {
+        room.look.notify_one();
+    }
+    if owing {
+        room.owed.notify_one();
+    }
+}
+
+fn courteous(work: Work, courtesies: &UnboundedSender<Courtesy>) {
+    let Some(message) = work.message else { return };
+    let Ruling { delayed, relayed, .. } = work.ruling;
+    if delayed.is_empty() && relayed.is_empty() {
+        return;
+    }
+    let facts = Arc::new(message.facts.clone());
+    let told = |(rcpt, last): (u16, Last)| Told { facts: Arc::clone(&facts), rcpt, last };
+    for (action, rcpts) in [(Action::Delayed, delayed), (Action::Relayed, relayed)] {
+        if !rcpts.is_empty() {
+            let told = rcpts.into_iter().map(told).collect();
+            let _ = courtesies.send(Courtesy { action, told });
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Tells senders what became of their mail. Failures are owed in the store from the moment they are durable until the
+//! notification that tells of them is, in the same record: no crash loses one, none is told twice. Delays and relays are
+//! courtesies: they live in memory until they are written, and a crash in between loses them.
+//!
+//! A notification is sealed with the relay's own key or not written at all. Without a key failures stay owed, and are told
+//! once a reload brings one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::gather::{self, Group, Sorted};
+use super::{RELAY, Room};
+use crate::deliver::bounce::{self, Action, Content, Identity, Notice, Told, Unwritten};
+use crate::mail::address::Address;
+use crate::mail::envelope::{Envelope, Notify, Recipient};
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
+use crate::mail::time::Time;
+use crate::maillog::{Dsn, DsnKind};
+use crate::queue::store::{Accept, Destination, StoreError};
+use crate::seal::SealError;
+
+/// Failures looked at in one go; so many at once are told without waiting for more.
+const OWED: usize = 2000;
+/// Messages of which a notification returns headers, if it tells of several.
+const RETURNED: usize = 20;
+/// How soon to try again where the disk is full or the index is being rebuilt.
+const AGAIN: Duration = Duration::from_secs(30);
+/// The longest sleep, as in `turn`: a clock that was set shows within a minute.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Signatures outlive the queue by this much (RFC 6376 section 3.5, `x=`).
+const SEAL_MARGIN: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// A delay or a relaying that the sender is told of.
+pub(super) struct Courtesy {
+    /// Which of the two.
+    pub(super) action: Action,
+    /// The recipients.
+    pub(super) told: Vec<Told>,
+}
+
+/// Why a notification was not accepted.
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
+    #[error("it cannot be sealed: {0}")]
+    Unsealed(#[from] SealError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Runs until the scheduler has drained; then tells the courtesies that wait.
+pub(super) async fn run(room: Arc<Room>, mut courtesies: UnboundedReceiver<Courtesy>) {
+    let mut teller = Teller { room: &room, delays: Vec::new(), stuck: false };
+    let mut sleep = Duration::ZERO;
+    loop {
+        tokio::select! {
+            got = courtesies.recv() => match got {
+                Some(courtesy) => teller.courtesy(courtesy).await,
+                None => break,
+            },
+            () = room.owed.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+        sleep = teller.look().await;
+    }
+    teller.delays(Duration::ZERO).await;
+}
+
+/// What is yet to be told, beside what the store knows.
+struct Teller<'a> {
+    room: &'a Room,
+    delays: Vec<Told>,
+    /// Whether the last notification could not be sealed: said once, not at every look.
+    stuck: bool,
+}
+
+impl Teller<'_> {
+    /// Tells what is due. Answers how long nothing more is.
+    async fn look(&mut self) -> Duration {
+        let gather = self.room.parts.config.load().delivery.gather;
+        let delays = self.delays(gather).await;
+        match self.failures(gather).await {
+            Ok(failures) => {
+                let next = [delays, failures].into_iter().flatten().min();
+                next.map_or(HEARTBEAT, |at| at.since(self.room.parts.clock.now()).min(HEARTBEAT))
+            }
+            Err(Untold::Store(error @ StoreError::Failed(_))) => {
+                self.room.fail(error);
+                HEARTBEAT
+            }
+            Err(error) => {
+                self.complain(&error);
+                AGAIN
+            }
+        }
+    }
+
+    /// Tells of failures. Answers when the next are due.
+    async fn failures(&mut self, gather: Duration) -> Result<Option<Time>, Untold> {
+        loop {
+            let owed = self.room.parts.store.owed(OWED).await?;
+            let full = owed.len() >= OWED;
+            let patience = if full { Duration::ZERO } else { gather };
+            let told = owed.into_iter().map(|(owed, facts)| Told { facts, rcpt: owed.rcpt, last: owed.last });
+            let sorted = self.sort(told.collect(), Action::Failed, patience);
+            self.waive(sorted.silent).await?;
+            for group in sorted.ready {
+                self.tell(Action::Failed, group).await?;
+                self.stuck = false;
+            }
+            if !full {
+                return Ok(sorted.next);
+            }
+        }
+    }
+
+    /// Takes a delay to those that wait, and tells of a relaying at once: that was asked for.
+    async fn courtesy(&mut self, courtesy: Courtesy) {
+        if courtesy.action == Action::Delayed {
+            self.delays.extend(courtesy.told);
+            return;
+        }
+        let sorted = self.sort(courtesy.told, courtesy.action, Duration::ZERO);
+        self.courteous(courtesy.action, sorted.ready).await;
+    }
+
+    /// Tells of the delays that have waited for `patience`. Answers when the next are due.
+    async fn delays(&mut self, patience: Duration) -> Option<Time> {
+        let delays = std::mem::take(&mut self.delays);
+        let Sorted { ready, waiting, next, .. } = self.sort(delays, Action::Delayed, patience);
+        self.delays = waiting;
+        self.courteous(Action::Delayed, ready).await;
+        next
+    }
+
+    /// Tells what nobody is owed: what cannot be told now is only logged.
+    async fn courteous(&mut self, action: Action, groups: Vec<Group>) {
+        for group in groups {
+            let about = group.told.clone();
+            if let Err(error) = self.tell(action, group).await {
+                for one in about {
+                    self.room.untold(&one.facts, one.rcpt, action, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn sort(&self, told: Vec<Told>, action: Action, patience: Duration) -> Sorted {
+        let tenants = self.room.parts.tenants.load();
+        gather::sort(told, action, &tenants, self.room.parts.clock.now(), patience)
+    }
+
+    /// Failures that nobody may be told of: the log is, and then they are no longer owed.
+    async fn waive(&self, silent: Vec<(Told, &'static str)>) -> Result<(), StoreError> {
+        if silent.is_empty() {
+            return Ok(());
+        }
+        for (one, why) in &silent {
+            self.room.untold(&one.facts, one.rcpt, Action::Failed, why);
+        }
+        let waived = silent.iter().map(|(one, _)| (one.facts.id, one.rcpt)).collect();
+        self.room.parts.store.waive(waived).await
+    }
+
+    /// Said once until it works again; the failures stay owed meanwhile.
+    fn complain(&mut self, error: &Untold) {
+        if !std::mem::replace(&mut self.stuck, true) {
+            tracing::error!(%error, "failures cannot be told; they stay owed and are told when this is mended");
+        }
+    }
+
+    /// Writes, seals and accepts a notification; from then on nothing in it is owed.
+    async fn tell(&self, action: Action, group: Group) -> Result<(), Untold> {
+        let now = self.room.parts.clock.now();
+        let returned = self.returned(action, &group).await?;
+        let about = messages(&group.told);
+        let tells = match action {
+            Action::Failed => group.told.iter().map(|one| (one.facts.id, one.rcpt)).collect(),
+            Action::Delayed | Action::Relayed => Vec::new(),
+        };
+        let id = Id::new(now, rand::random());
+        let notice = Notice { id, at: now, action, to: group.to, told: group.told, returned };
+        let message = Arc::new(self.seal(&notice)?);
+        let legs = legs(&message.facts.envelope);
+        let accept = Accept { message: Arc::clone(&message), legs, held: None, tells };
+        self.room.parts.store.accept(accept).await?;
+        self.room.parts.log.dsn(&message.facts, &Dsn { kind: kind(action), about: &about });
+        Ok(())
+    }
+
+    /// What goes back of the messages told of; of one that cannot be read, nothing.
+    async fn returned(&self, action: Action, group: &Group) -> Result<Vec<Content>, StoreError> {
+        let ids = messages(&group.told);
+        let mut returned = Vec::new();
+        for id in ids.iter().take(RETURNED) {
+            let message = match self.room.parts.store.message(*id).await {
+                Ok(Some(message)) => message,
+                Ok(None) | Err(StoreError::Damaged(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            returned.push(match ids.len() {
+                1 => bounce::content(&message, action, group.sender),
+                _ => bounce::headers(&message),
+            });
+        }
+        Ok(returned)
+    }
+
+    /// The notification as it leaves: never without a signature (product: never send unsigned silently).
+    fn seal(&self, notice: &Notice) -> Result<Message, Untold> {
+        let config = self.room.parts.config.load();
+        let identity = Identity { domain: config.relay.domain.clone(), hostname: config.hostname.clone() };
+        let plain = bounce::compose(&identity, notice)?;
+        let life = config.delivery.give_up.saturating_add(SEAL_MARGIN);
+        let mut body = self.room.parts.keyring.load().sign(&identity.domain, &plain, notice.at, life)?;
+        body.extend_from_slice(&plain);
+        let facts = facts(&identity, notice, notice.at.after(config.delivery.give_up), body.len());
+        Ok(Message { facts, body: body.into() })
+    }
+}
+
+impl Room {
+    /// The log's word that nobody is told of this recipient, and why.
+    pub(super) fn untold(&self, facts: &Facts, rcpt: u16, action: Action, why: &str) {
+        self.parts.log.untold(facts, rcpt, kind(action), why);
+    }
+}
+
+/// The messages told of, each once, in order.
+fn messages(told: &[Told]) -> Vec<Id> {
+    let mut ids: Vec<Id> = told.iter().map(|one| one.facts.id).collect();
+    ids.dedup();
+    ids
+}
+
+fn kind(action: Action) -> DsnKind {
+    match action {
+        Action::Failed => DsnKind::Failed,
+        Action::Delayed => DsnKind::Delayed,
+        Action::Relayed => DsnKind::Success,
+    }
+}
+
+/// The notification's own facts: null reverse-path (RFC 3464 section 2), and no notification about it (RFC 3461 section 4.1).
+fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Facts {
+    let never = Notify { success: false, failure: false, delay: false, stated: true };
+    let rcpt = |address: &Address| Recipient { address: address.clone(), orcpt: None, notify: never };
+    let rcpts: Vec<Recipient> = notice.to.iter().map(rcpt).collect();
+    let smtputf8 = notice.to.iter().any(Address::needs_smtputf8);
+    Facts {
+        id: notice.id,
+        tenant: RELAY.into(),
+        login: None,
+        header_from: identity.address(),
+        class: None,
+        lane: Lane::Normal,
+        kind: Kind::Notification,
+        envelope: Envelope { from: None, rcpts, ret: None, envid: None },
+        received: notice.at,
+        expires,
+        needs: Needs { eight_bit: false, smtputf8 },
+        size: u64::try_from(size).unwrap_or(u64::MAX),
+    }
+}
+
+/// The relay's own mail goes to the exchangers: a leg for each domain.
+fn legs(envelope: &Envelope) -> Vec<(Destination, Vec<u16>)> {
+    let mut legs: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
+    for (at, rcpt) in (0_u16..).zip(&envelope.rcpts) {
+        legs.entry(rcpt.address.domain().as_str()).or_default().push(at);
+    }
+    legs.into_iter().map(|(domain, rcpts)| (Destination(domain.into()), rcpts)).collect()
+}

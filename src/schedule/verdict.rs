@@ -1,0 +1,261 @@
+//! What an attempt's decisions mean for the queue: which are settled how, who is owed word, and when the rest is tried
+//! again. Pure: the circumstances come in, settlements and the log's words come out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audience::wanted;
+use super::retry::{self, Life, Next};
+use crate::deliver::bounce::Action;
+use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::message::{Facts, Message};
+use crate::mail::reply::{Enhanced, PeerReply};
+use crate::mail::time::Time;
+use crate::queue::store::{Last, Leg, Settlement, Then};
+
+/// What is kept of a reply: `Last`'s bound.
+const TEXT: usize = 512;
+/// RFC 3463 section 3.5: delivery time expired.
+const EXPIRED: Enhanced = Enhanced(4, 4, 7);
+
+/// The circumstances of a decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When<'a> {
+    /// The wall, for records.
+    pub(super) wall: Time,
+    /// The time by which legs fall due.
+    pub(super) turn: Time,
+    /// How old the message is and may become.
+    pub(super) life: Life,
+    /// The retry schedule.
+    pub(super) waits: &'a [Duration],
+    /// Between -1 and 1.
+    pub(super) chance: f64,
+    /// Age at which a delay is told; zero: never.
+    pub(super) delay_notice: Duration,
+}
+
+/// An attempt as it is being decided.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    leg: Leg,
+    message: Arc<Message>,
+    /// Recipients not yet decided.
+    open: Vec<u16>,
+    /// Why nobody may be told of this message, if so.
+    nobody: Option<&'static str>,
+    /// Set by the first recipient that is deferred: all of them wait for the same attempt.
+    next: Option<Next>,
+    delayed: bool,
+}
+
+/// What some decisions come to.
+#[derive(Debug, Default)]
+pub(super) struct Ruling {
+    /// For the store, in this order.
+    pub(super) settlements: Vec<Settlement>,
+    /// For the log: as it was decided, and when the recipient is tried again.
+    pub(super) said: Vec<(Decided, Option<Time>)>,
+    /// Recipients on which the queue gives up now, and what was heard last.
+    pub(super) expired: Vec<(u16, String)>,
+    /// Recipients of whose delay the sender is told.
+    pub(super) delayed: Vec<(u16, Last)>,
+    /// Recipients of whose relaying the sender is told.
+    pub(super) relayed: Vec<(u16, Last)>,
+    /// Recipients that failed and of which nobody is told, each with the reason.
+    pub(super) silent: Vec<(u16, &'static str)>,
+}
+
+impl Verdict {
+    pub(super) fn new(leg: Leg, message: Arc<Message>, nobody: Option<&'static str>) -> Self {
+        Self { open: leg.rcpts.clone(), delayed: leg.delay_told, leg, message, nobody, next: None }
+    }
+
+    pub(super) fn leg(&self) -> &Leg {
+        &self.leg
+    }
+
+    pub(super) fn message(&self) -> &Arc<Message> {
+        &self.message
+    }
+
+    /// Which attempt this is, from 1.
+    pub(super) fn attempt(&self) -> u32 {
+        self.leg.attempts.saturating_add(1)
+    }
+
+    /// Whether every recipient has been decided.
+    pub(super) fn complete(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Rules on what was decided. A recipient that is not open, or no longer, is passed over: one fate each.
+    pub(super) fn rule(&mut self, decided: Vec<Decided>, when: &When<'_>) -> Ruling {
+        let mut ruling = Ruling::default();
+        let (mut owing, mut plain) = (Vec::new(), Vec::new());
+        for one in decided {
+            let Some(at) = self.open.iter().position(|rcpt| *rcpt == one.rcpt) else { continue };
+            self.open.swap_remove(at);
+            let (rcpt, fate, last) = self.fate(one, when, &mut ruling);
+            match fate {
+                Fate::Failed if self.told(rcpt, Action::Failed) => owing.push((rcpt, fate, last)),
+                Fate::Failed => {
+                    ruling.silent.push((rcpt, self.nobody.unwrap_or("its sender asked not to be told")));
+                    plain.push((rcpt, fate, last));
+                }
+                Fate::Delivered | Fate::Deferred => plain.push((rcpt, fate, last)),
+            }
+        }
+        self.settle(owing, plain, when, &mut ruling);
+        ruling
+    }
+
+    /// Every open recipient deferred for a reason of our own.
+    pub(super) fn defer(&mut self, text: &str, when: &When<'_>) -> Ruling {
+        self.all(Fate::Deferred, PeerReply::local(Enhanced(4, 3, 0), text), when)
+    }
+
+    /// Every open recipient ended without an attempt: the message's life ran out while it was parked.
+    pub(super) fn expire(&mut self, text: &str, when: &When<'_>) -> Ruling {
+        self.next = Some(Next::GiveUp);
+        self.all(Fate::Deferred, PeerReply::local(EXPIRED, text), when)
+    }
+
+    fn all(&mut self, fate: Fate, reply: PeerReply, when: &When<'_>) -> Ruling {
+        let ours = |rcpt: &u16| Decided {
+            rcpt: *rcpt,
+            fate,
+            reply: reply.clone(),
+            hop: Hop::default(),
+            ms: Timings::default(),
+        };
+        let decided = self.open.iter().map(ours).collect();
+        self.rule(decided, when)
+    }
+
+    /// The attempt is over without having decided the rest.
+    pub(super) fn leave(&self, then: Then) -> Settlement {
+        Settlement { id: self.leg.id, leg: self.leg.leg, fates: Vec::new(), owe: false, then }
+    }
+
+    /// One recipient's fate for the store; what else it means goes into the ruling.
+    fn fate(&mut self, one: Decided, when: &When<'_>, ruling: &mut Ruling) -> (u16, Fate, Last) {
+        let (rcpt, last) = (one.rcpt, heard(&one, when.wall));
+        match one.fate {
+            Fate::Deferred => match self.next(when) {
+                Next::Try(at) => {
+                    self.delay(rcpt, &last, when, ruling);
+                    ruling.said.push((one, Some(at)));
+                    (rcpt, Fate::Deferred, last)
+                }
+                Next::GiveUp => {
+                    let last = given_up(&last, when.life.age);
+                    ruling.expired.push((rcpt, last.text.clone()));
+                    (rcpt, Fate::Failed, last)
+                }
+            },
+            Fate::Delivered => {
+                // RFC 3461 section 5.2.2: a next hop with DSN reports itself.
+                if !one.hop.dsn && self.told(rcpt, Action::Relayed) {
+                    ruling.relayed.push((rcpt, last.clone()));
+                }
+                ruling.said.push((one, None));
+                (rcpt, Fate::Delivered, last)
+            }
+            Fate::Failed => {
+                ruling.said.push((one, None));
+                (rcpt, Fate::Failed, last)
+            }
+        }
+    }
+
+    fn delay(&mut self, rcpt: u16, last: &Last, when: &When<'_>, ruling: &mut Ruling) {
+        let late = !when.delay_notice.is_zero() && when.life.age >= when.delay_notice;
+        if late && !self.leg.delay_told && self.told(rcpt, Action::Delayed) {
+            self.delayed = true;
+            ruling.delayed.push((rcpt, last.clone()));
+        }
+    }
+
+    fn next(&mut self, when: &When<'_>) -> Next {
+        let made = self.leg.attempts;
+        *self.next.get_or_insert_with(|| retry::next(when.waits, made, when.chance, when.turn, when.life))
+    }
+
+    /// Whether somebody is to be told this of this recipient.
+    fn told(&self, rcpt: u16, action: Action) -> bool {
+        let asked = self.message.facts.envelope.rcpts.get(usize::from(rcpt));
+        self.nobody.is_none() && asked.is_some_and(|rcpt| wanted(rcpt.notify, action))
+    }
+
+    /// The settlements: failures that are owed apart from the rest, and the leg's future with the last of them.
+    fn settle(&self, owing: Vec<Rcpt>, plain: Vec<Rcpt>, when: &When<'_>, ruling: &mut Ruling) {
+        let then = if self.complete() {
+            let at = match self.next {
+                Some(Next::Try(at)) => at,
+                Some(Next::GiveUp) | None => when.turn,
+            };
+            Then::Due { at, delay_told: self.delayed }
+        } else {
+            Then::Continue
+        };
+        let both = !owing.is_empty() && !plain.is_empty();
+        let (id, leg) = (self.leg.id, self.leg.leg);
+        if !owing.is_empty() {
+            let then = if both { Then::Continue } else { then.clone() };
+            ruling.settlements.push(Settlement { id, leg, fates: owing, owe: true, then });
+        }
+        if !plain.is_empty() {
+            ruling.settlements.push(Settlement { id, leg, fates: plain, owe: false, then });
+        }
+    }
+}
+
+/// A recipient's line in a settlement.
+type Rcpt = (u16, Fate, Last);
+
+/// A reply as the store keeps it.
+fn heard(one: &Decided, at: Time) -> Last {
+    Last {
+        at,
+        code: one.reply.code,
+        enhanced: one.reply.enhanced,
+        text: bounded(one.reply.escaped()),
+        host: one.hop.host.clone(),
+    }
+}
+
+/// Our own words: the time ran out, and what was heard last.
+fn given_up(last: &Last, age: Duration) -> Last {
+    let who = last.host.as_deref().map(|host| format!("{host}: ")).unwrap_or_default();
+    let code = match (last.code, last.enhanced) {
+        (0, _) => String::new(),
+        (code, Some(enhanced)) => format!("{code} {enhanced} "),
+        (code, None) => format!("{code} "),
+    };
+    let text = bounded(format!("given up after {}; last: {who}{code}{}", span(age), last.text));
+    Last { at: last.at, code: 0, enhanced: Some(EXPIRED), text, host: last.host.clone() }
+}
+
+/// An age in the largest unit that leaves at least two of it.
+fn span(age: Duration) -> String {
+    let hours = age.as_secs() / 3600;
+    match (hours / 24, hours, age.as_secs() / 60) {
+        (days @ 2.., _, _) => format!("{days} days"),
+        (_, hours @ 2.., _) => format!("{hours} hours"),
+        (_, _, minutes) => format!("{minutes} minutes"),
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+/// Whether the message asks for reports in its own words (RFC 3461): it then gets a notification of its own.
+pub(super) fn asks(facts: &Facts) -> bool {
+    let envelope = &facts.envelope;
+    let stated = |rcpt: &crate::mail::envelope::Recipient| rcpt.notify.stated || rcpt.orcpt.is_some();
+    envelope.envid.is_some() || envelope.ret.is_some() || envelope.rcpts.iter().any(stated)
+}
