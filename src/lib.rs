@@ -9,6 +9,7 @@ pub mod admit;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod deliver;
 pub mod dns;
 pub mod fsx;

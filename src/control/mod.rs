@@ -1,0 +1,133 @@
+//! The running daemon's admin API: JSON over a unix socket that only its owner may open, for what the command line asks.
+//! An optional TCP address serves metrics and health, and no verb.
+
+pub mod client;
+mod door;
+mod health;
+mod queue;
+mod steer;
+pub mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+
+pub use client::Client;
+pub use door::{Doors, Peer};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::maillog::{Audit, MailLog};
+use crate::metrics::Metrics;
+use crate::queue::store::{Store, StoreError};
+
+/// What an order answers, later.
+pub type Ordered<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// What only the daemon can do, because it alone knows all the parts.
+pub trait Steer: Send + Sync {
+    /// Takes over changed files. On an error the old ones stay in force.
+    fn reload(&self) -> Ordered<'_>;
+    /// Begins to end: nothing new is taken, what is in flight finishes.
+    fn drain(&self);
+    /// What it says of itself.
+    fn about(&self) -> wire::About;
+    /// Whether everything that must run still runs; otherwise what does not.
+    fn alive(&self) -> Result<(), String>;
+    /// Whether new mail can be taken now; otherwise why not.
+    fn ready(&self) -> Ordered<'_>;
+}
+
+/// What the API works on.
+pub struct State {
+    /// The queue.
+    pub store: Arc<dyn Store>,
+    /// Where what administrators do is told.
+    pub log: Arc<MailLog>,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// Wall time.
+    pub clock: Clock,
+    /// The configuration in force.
+    pub config: Arc<ArcSwap<Config>>,
+    /// The daemon.
+    pub steer: Arc<dyn Steer>,
+}
+
+type Shared = axum::extract::State<Arc<State>>;
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
+    let Doors { socket, path, http } = doors;
+    let health = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .with_state(Arc::clone(&state));
+    let verbs = Router::new()
+        .route("/v1/status", get(steer::status))
+        .route("/v1/reload", post(steer::reload))
+        .route("/v1/drain", post(steer::drain))
+        .route("/v1/queue/list", post(queue::list))
+        .route("/v1/queue/act", post(queue::act))
+        .route("/v1/message/{id}", get(queue::show))
+        .route("/v1/message/{id}/raw", get(queue::raw))
+        .with_state(state)
+        .merge(health.clone());
+    let admin = axum::serve(socket, verbs.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let open = async {
+        match http {
+            Some(http) => axum::serve(http, health).with_graceful_shutdown(stop.cancelled_owned()).await,
+            None => Ok(()),
+        }
+    };
+    let (admin, open) = tokio::join!(admin, open);
+    for failed in [admin.err(), open.err()].into_iter().flatten() {
+        tracing::error!(%failed, "the admin API ended");
+    }
+    // Ours: the state directory's lock keeps a second daemon with this configuration away.
+    let _ = std::fs::remove_file(path);
+}
+
+/// Why an order was not carried out.
+#[derive(Debug)]
+enum Problem {
+    Store(StoreError),
+    Absent(String),
+    Refused(String),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Store(error @ StoreError::Rebuilding) => {
+                (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+            Self::Store(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Self::Absent(what) => (StatusCode::NOT_FOUND, what),
+            Self::Refused(why) => (StatusCode::UNPROCESSABLE_ENTITY, why),
+        };
+        (status, axum::Json(wire::Problem { v: wire::VERSION, error })).into_response()
+    }
+}
+
+impl State {
+    /// Tells the mail log what was done, and by whom.
+    fn audit(&self, actor: &str, action: &str, detail: &str, tenant: Option<&str>) {
+        self.log.audit(&Audit { actor, action, detail, tenant });
+    }
+}

@@ -1,0 +1,35 @@
+//! Status, reload and drain.
+
+use axum::extract::ConnectInfo;
+use axum::{Json, extract::State as In};
+
+use super::wire::{Done, Status, VERSION};
+use super::{Peer, Problem, Shared};
+
+pub(super) async fn status(In(state): Shared) -> Json<Status> {
+    let queue = state.store.stats().await.ok();
+    let alive = state.steer.alive();
+    let trouble = match alive {
+        Ok(()) => state.steer.ready().await.err(),
+        Err(dead) => Some(dead),
+    };
+    let about = state.steer.about();
+    Json(Status { v: VERSION, about, sessions: state.metrics.sessions.get(), queue, trouble })
+}
+
+pub(super) async fn reload(
+    In(state): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Done>, Problem> {
+    let outcome = state.steer.reload().await;
+    let detail = outcome.as_ref().err().map_or("ok", String::as_str);
+    state.audit(&peer.actor, "reload", detail, None);
+    outcome.map_err(Problem::Refused)?;
+    Ok(Json(Done { v: VERSION, done: "reloaded".to_owned() }))
+}
+
+pub(super) async fn drain(In(state): Shared, ConnectInfo(peer): ConnectInfo<Peer>) -> Json<Done> {
+    state.audit(&peer.actor, "drain", "begun", None);
+    state.steer.drain();
+    Json(Done { v: VERSION, done: "draining".to_owned() })
+}

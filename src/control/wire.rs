@@ -1,0 +1,191 @@
+//! What travels over the admin socket, and what `--json` prints: stable, version 1.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Lane};
+use crate::mail::time::Time;
+use crate::queue::store::{Action, Entry, Filter, Last, State, StateName, Stats};
+
+/// The version in every answer: raised when a field changes its meaning or type.
+pub const VERSION: u8 = 1;
+
+/// What the daemon says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// As it greets.
+    pub hostname: String,
+    /// When it started.
+    pub started: Time,
+    /// `running` or `draining`.
+    pub phase: String,
+    /// Where it listens.
+    pub listeners: Vec<SocketAddr>,
+    /// Where it serves metrics and health.
+    pub http: Option<SocketAddr>,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The mail log.
+    pub log: PathBuf,
+    /// Tenants known.
+    pub tenants: usize,
+    /// The last reload's error, if it was refused.
+    pub reload_error: Option<String>,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// `VERSION`.
+    pub v: u8,
+    /// The daemon.
+    #[serde(flatten)]
+    pub about: About,
+    /// Sessions open.
+    pub sessions: i64,
+    /// The queue; absent while it cannot answer.
+    pub queue: Option<Stats>,
+    /// What is wrong, if anything: `/readyz` in words.
+    pub trouble: Option<String>,
+}
+
+/// `POST /v1/queue/act`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    /// To which legs.
+    pub filter: Filter,
+    /// What.
+    pub action: Action,
+}
+
+/// Legs: those listed, or those acted on, as they were.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rows {
+    /// `VERSION`.
+    pub v: u8,
+    /// A leg each.
+    pub rows: Vec<Row>,
+    /// Whether the limit cut the list.
+    pub more: bool,
+}
+
+/// A leg: the recipients of one message that share a destination.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// `VERSION`.
+    pub v: u8,
+    /// The message.
+    pub id: Id,
+    /// Which of its legs.
+    pub leg: u16,
+    /// Whose mail.
+    pub tenant: Arc<str>,
+    /// The envelope sender; empty for the null reverse-path.
+    pub from: String,
+    /// The recipients still open.
+    pub to: Vec<String>,
+    /// The class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Arc<str>>,
+    /// Where it goes.
+    pub destination: Arc<str>,
+    /// What it waits for.
+    pub state: StateName,
+    /// Order of service.
+    pub lane: Lane,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<String>,
+    /// Why it is held, or what was heard last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was accepted.
+    pub received: String,
+    /// When the queue gives up.
+    pub expires: String,
+    /// Octets.
+    pub size: u64,
+}
+
+/// `GET /v1/message/ID`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shown {
+    /// `VERSION`.
+    pub v: u8,
+    /// What was decided when it was accepted.
+    pub facts: Facts,
+    /// Its header section, as it leaves.
+    pub headers: String,
+    /// Its open legs.
+    pub legs: Vec<Row>,
+}
+
+/// An order was carried out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// `VERSION`.
+    pub v: u8,
+    /// What was done.
+    pub done: String,
+}
+
+/// An order was not carried out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// `VERSION`.
+    pub v: u8,
+    /// Why, for a person.
+    pub error: String,
+}
+
+impl From<&Entry> for Row {
+    fn from(entry: &Entry) -> Self {
+        let Entry { leg, state, facts } = entry;
+        let to = |rcpt: &u16| facts.envelope.rcpts.get(usize::from(*rcpt));
+        let (next_attempt, held) = match &leg.state {
+            State::Due(at) => (Some(at.utc().to_string()), None),
+            State::Held { reason, .. } => (None, Some(reason.to_string())),
+        };
+        Self {
+            v: VERSION,
+            id: leg.id,
+            leg: leg.leg,
+            tenant: Arc::clone(&leg.tenant),
+            from: facts.envelope.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+            to: leg.rcpts.iter().filter_map(to).map(|rcpt| rcpt.address.to_string()).collect(),
+            class: facts.class.clone(),
+            destination: Arc::clone(&leg.destination.0),
+            state: *state,
+            lane: leg.lane,
+            attempts: leg.attempts,
+            next_attempt,
+            reason: held.or_else(|| leg.last.as_ref().map(heard)),
+            received: leg.received.utc().to_string(),
+            expires: leg.expires.utc().to_string(),
+            size: facts.size,
+        }
+    }
+}
+
+/// What was heard last, as one line.
+fn heard(last: &Last) -> String {
+    let mut words = Vec::new();
+    words.extend(last.host.as_ref().map(|host| format!("{host}:")));
+    words.extend(Some(last.code).filter(|code| *code != 0).map(|code| code.to_string()));
+    words.extend(last.enhanced.map(|code| code.to_string()));
+    words.push(last.text.clone());
+    words.join(" ")
+}
