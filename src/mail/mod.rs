@@ -3,6 +3,7 @@
 pub mod address;
 pub mod attempt;
 pub mod envelope;
+pub mod header;
 pub mod id;
 pub mod message;
 pub mod reply;

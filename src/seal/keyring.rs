@@ -1,0 +1,228 @@
+//! The private keys of every From domain, read from `<keys>/<domain>/<selector>.pem` and parsed once.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::keys::{self, Algorithm, Public, RSA_BITS_SOUND, Signer};
+use super::signature::{Covered, Terms};
+use super::{KeyError, SealError};
+use crate::mail::address::Domain;
+use crate::mail::header::Headers;
+use crate::mail::time::Time;
+
+/// A PEM of RSA-8192 has 6 KiB; more is no key.
+const PEM_MAX: u64 = 64 * 1024;
+
+/// Every key. Immutable; a reload makes a new one.
+///
+/// Of several RSA keys of a domain the one with the first selector signs (`wx2` comes before `wx10`): a new key laid beside
+/// an old one changes nothing until the old one is taken away. The same goes for Ed25519, whose signature is added below RSA's.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    domains: HashMap<Domain, Vec<Key>>,
+    warnings: Vec<String>,
+}
+
+/// One private key.
+pub struct Key {
+    /// Its selector, the file's name.
+    pub selector: String,
+    /// What its record publishes.
+    pub public: Public,
+    signer: Signer,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.selector, self.public.algorithm)
+    }
+}
+
+/// A signature that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// `s=`.
+    pub selector: String,
+    /// `a=`.
+    pub algorithm: &'static str,
+}
+
+/// What goes in front of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// `DKIM-Signature:` fields.
+    pub fields: Vec<u8>,
+    /// Which, from the top.
+    pub by: Vec<Signed>,
+}
+
+impl Keyring {
+    /// Reads every `<dir>/<domain>/<selector>.pem`. A directory that is not there holds no keys.
+    ///
+    /// # Errors
+    /// The first key that cannot be used, with what to do: one bad key must not turn into unsigned mail later.
+    pub fn load(dir: &Path) -> Result<Self, KeyError> {
+        let mut ring = Self::default();
+        for (name, path) in listed(dir)? {
+            if !path.is_dir() {
+                continue;
+            }
+            let domain: Domain = name.parse().map_err(|_| KeyError::Unfit {
+                path: path.clone(),
+                what: "the directory's name is not a domain".to_owned(),
+            })?;
+            let keys = ring.load_domain(&domain, &path)?;
+            if !keys.is_empty() {
+                ring.domains.insert(domain, keys);
+            }
+        }
+        Ok(ring)
+    }
+
+    fn load_domain(&mut self, domain: &Domain, dir: &Path) -> Result<Vec<Key>, KeyError> {
+        let mut keys = Vec::new();
+        for (name, path) in listed(dir)? {
+            let Some(selector) = name.strip_suffix(".pem") else { continue };
+            let unfit = |what: String| KeyError::Unfit { path: path.clone(), what };
+            // A selector is one or more labels below _domainkey (RFC 6376 section 3.1).
+            if selector.parse::<Domain>().is_err() {
+                return Err(unfit("the file's name is not a selector".to_owned()));
+            }
+            let pem = read_secret(&path)?;
+            let (signer, public) = keys::read(&pem).map_err(unfit)?;
+            if let Algorithm::Rsa(bits) = public.algorithm
+                && bits < RSA_BITS_SOUND
+            {
+                self.warnings.push(format!(
+                    "{}: RSA key of {bits} bits: {RSA_BITS_SOUND} are recommended, some receivers want them; make a new one \
+                     with `waxseal key generate {domain}`",
+                    path.display()
+                ));
+            }
+            keys.push(Key { selector: selector.to_owned(), public, signer });
+        }
+        keys.sort_by(|a: &Key, b| natural(&a.selector).cmp(&natural(&b.selector)));
+        Ok(keys)
+    }
+
+    /// What an administrator should know about the keys.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The keys of a domain, in the order of preference.
+    #[must_use]
+    pub fn keys(&self, domain: &Domain) -> &[Key] {
+        self.domains.get(domain).map_or(&[], Vec::as_slice)
+    }
+
+    /// The keys that sign for a domain: one RSA key, and one Ed25519 key if there is one.
+    pub fn signing(&self, domain: &Domain) -> impl Iterator<Item = &Key> {
+        let keys = self.keys(domain);
+        let rsa = keys.iter().find(|key| matches!(key.public.algorithm, Algorithm::Rsa(_)));
+        let ed25519 = keys.iter().find(|key| key.public.algorithm == Algorithm::Ed25519);
+        rsa.into_iter().chain(ed25519)
+    }
+
+    /// The `DKIM-Signature:` fields to put in front of `message`, valid for `life` from `now`.
+    ///
+    /// # Errors
+    /// No key for the domain, or a key that would not sign: the message must not leave.
+    pub fn sign(
+        &self,
+        domain: &Domain,
+        message: &[u8],
+        now: Time,
+        life: Duration,
+    ) -> Result<Vec<u8>, SealError> {
+        let headers =
+            Headers::parse(message, message.len()).map_err(|error| SealError::Failed(error.to_string()))?;
+        let body = message.get(headers.body..).unwrap_or_default();
+        Ok(self.seal(domain, (&headers, body), now, life)?.fields)
+    }
+
+    /// The same for a message whose header section and body lie apart.
+    ///
+    /// # Errors
+    /// As `sign`.
+    pub fn seal(
+        &self,
+        domain: &Domain,
+        (headers, body): (&Headers<'_>, &[u8]),
+        now: Time,
+        life: Duration,
+    ) -> Result<Sealed, SealError> {
+        if self.keys(domain).is_empty() {
+            return Err(SealError::NoKey(domain.clone()));
+        }
+        let covered = Covered::new(headers, body);
+        let mut sealed = Sealed { fields: Vec::new(), by: Vec::new() };
+        for key in self.signing(domain) {
+            let terms = Terms { domain, selector: &key.selector, now, life };
+            sealed.fields.extend_from_slice(&covered.sign(&key.signer, &terms)?);
+            let algorithm = key.public.algorithm.signature_tag();
+            sealed.by.push(Signed { selector: key.selector.clone(), algorithm });
+        }
+        Ok(sealed)
+    }
+}
+
+/// Names and paths in a directory, hidden ones left out, in a settled order.
+fn listed(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>, KeyError> {
+    let failed = |source| KeyError::Io { path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads a private key that nobody but its owner may read.
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let failed = |source| KeyError::Io { path: path.to_owned(), source };
+    let unfit = |what: String| KeyError::Unfit { path: path.to_owned(), what };
+    let meta = fs::metadata(path).map_err(failed)?;
+    let mode = meta.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let shown = path.display();
+        return Err(unfit(format!("mode {mode:04o} lets others read the key; run: chmod 600 {shown}")));
+    }
+    if meta.len() > PEM_MAX {
+        return Err(unfit(format!("{} octets: no private key is that large", meta.len())));
+    }
+    fs::read(path).map(Zeroizing::new).map_err(failed)
+}
+
+/// A selector's order: text, and numbers by value, so that `wx9` comes before `wx10`.
+fn natural(selector: &str) -> Vec<(&str, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = selector;
+    while !rest.is_empty() {
+        let (text, tail) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
+        let (number, tail) = tail.split_at(tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len()));
+        parts.push((text, number.parse().unwrap_or(0)));
+        rest = tail;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests;
