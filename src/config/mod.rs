@@ -1,14 +1,21 @@
 //! The configuration, parsed and checked: nothing downstream reads a file or doubts a value.
 
+mod check;
 mod defaults;
+mod error;
+mod file;
+mod load;
+pub(crate) mod value;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Deserialize;
 
+pub use self::error::ConfigError;
+pub use self::load::Environment;
 use crate::mail::address::Domain;
 
 /// Everything `waxseal.toml` says, with defaults filled in and paths made absolute.
@@ -58,7 +65,8 @@ pub struct Listener {
 }
 
 /// What a listener takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Tenants' mail.
     Submission,
@@ -67,7 +75,8 @@ pub enum Role {
 }
 
 /// The three methods of the platform's form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ListenerTls {
     /// Clear text; no STARTTLS is offered.
     None,
@@ -78,7 +87,8 @@ pub enum ListenerTls {
 }
 
 /// AUTH on a connection without TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CleartextAuth {
     /// Not advertised, and refused.
     Hide,
@@ -218,46 +228,6 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
 }
 
-/// What is wrong with a configuration, on one line: where, what, and what was perhaps meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file, or the environment variable.
-    pub file: PathBuf,
-    /// Line and column, counted from 1; `None` where the whole file is meant.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some((line, column)) = self.at {
-            write!(f, "{line}:{column}:")?;
-        }
-        write!(f, " {}", self.what)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl ConfigError {
-    /// About a whole file.
-    #[must_use]
-    pub fn whole(file: &Path, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), at: None, what: what.into() }
-    }
-
-    /// About the place `offset` octets into `text`.
-    #[must_use]
-    pub fn at(file: &Path, text: &str, offset: usize, what: impl Into<String>) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |head| head.chars().count()) + 1;
-        Self { file: file.to_owned(), at: Some((line, column)), what: what.into() }
-    }
-}
-
 impl Config {
     /// Reads the file: `path`, or `WAXSEAL_CONFIG`, `./config/waxseal.toml`, `/etc/waxseal/waxseal.toml`; then the
     /// `WAXSEAL_*` variables, which win over the file.
@@ -265,8 +235,23 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let _ = path;
-        todo!("the file's form follows")
+        load::load(path, &|name| std::env::var(name).ok())
+    }
+
+    /// The same with an environment of the caller's, for tests.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn load_with(path: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        load::load(path, environment)
+    }
+
+    /// Which file `load` would read.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        load::find(path, &|name| std::env::var(name).ok())
     }
 
     /// Every option at its default, all files below `state`, and no listener: for the sandbox and for tests, which

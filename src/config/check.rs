@@ -1,0 +1,193 @@
+//! From the file's form to the checked `Config`: defaults, paths, and what no single key can know.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::file::{self, File};
+use super::{
+    Admin, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log, Queue,
+    Relay, Role, Tls,
+};
+use crate::mail::address::Domain;
+
+/// Where the file stands and what is in it, so that a finding can name its place.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Source<'_> {
+    fn wrong(&self, offset: usize, what: impl Into<String>) -> ConfigError {
+        ConfigError::at(self.path, self.text, offset, what)
+    }
+
+    /// A path of the file, relative to the file.
+    fn join(&self, path: impl AsRef<Path>) -> PathBuf {
+        let joined = self.path.parent().unwrap_or(Path::new(".")).join(path);
+        std::path::absolute(&joined).unwrap_or(joined)
+    }
+}
+
+/// Fills in the defaults and checks what concerns more than one key.
+pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigError> {
+    let hostname = file.hostname.ok_or_else(|| source.wrong(0, "missing key `hostname`"))?;
+    let tls = file.tls.map(|tls| certificates(source, tls)).transpose()?;
+    let listeners = listeners(source, &file.listener, tls.is_some())?;
+    Ok(Config {
+        file: std::path::absolute(source.path).unwrap_or_else(|_| source.path.to_owned()),
+        state: source.join(file.state.unwrap_or_else(|| "/var/lib/waxseal".into())),
+        tenants: source.join(file.tenants.unwrap_or_else(|| "tenants".into())),
+        keys: source.join(file.keys.unwrap_or_else(|| "keys".into())),
+        listeners,
+        tls,
+        relay: relay(file.relay, &hostname),
+        limits: limits(&file.limits),
+        dns: dns(file.dns),
+        delivery: delivery(source, file.delivery)?,
+        queue: queue(&file.queue),
+        log: Log { path: source.join(file.log.path.unwrap_or_else(|| "/var/log/waxseal/mail.jsonl".into())) },
+        admin: Admin {
+            socket: source.join(file.admin.socket.unwrap_or_else(|| "/run/waxseal/admin.sock".into())),
+            http: file.admin.http,
+        },
+        hostname,
+    })
+}
+
+fn certificates(source: &Source<'_>, tls: file::Tls) -> Result<Tls, ConfigError> {
+    let at = source.text.find("[tls]").unwrap_or(0);
+    let missing = |key: &str| source.wrong(at, format!("[tls] needs `{key}`"));
+    let pair = |pair: file::Pair| (source.join(pair.certificate), source.join(pair.key));
+    Ok(Tls {
+        certificate: source.join(tls.certificate.ok_or_else(|| missing("certificate"))?),
+        key: source.join(tls.key.ok_or_else(|| missing("key"))?),
+        more: tls.more.unwrap_or_default().into_iter().map(pair).collect(),
+    })
+}
+
+fn listeners(
+    source: &Source<'_>,
+    written: &[Spanned<file::Listener>],
+    certificate: bool,
+) -> Result<Vec<Listener>, ConfigError> {
+    if written.is_empty() {
+        return Err(source.wrong(0, "no [[listener]]: nothing would take mail"));
+    }
+    let mut checked: Vec<Listener> = Vec::with_capacity(written.len());
+    for one in written {
+        let address = &one.get_ref().address;
+        let same = |other: &Listener| other.address == *address.get_ref() && other.address.port() != 0;
+        if checked.iter().any(same) {
+            let what = format!("two listeners on {}", address.get_ref());
+            return Err(source.wrong(address.span().start, what));
+        }
+        checked.push(listener(source, one, certificate)?);
+    }
+    Ok(checked)
+}
+
+fn listener(
+    source: &Source<'_>,
+    written: &Spanned<file::Listener>,
+    certificate: bool,
+) -> Result<Listener, ConfigError> {
+    let one = written.get_ref();
+    let tls = one.tls.as_ref().map_or(ListenerTls::Starttls, |tls| *tls.get_ref());
+    if tls != ListenerTls::None && !certificate {
+        let at = one.tls.as_ref().map_or(written.span().start, |tls| tls.span().start);
+        return Err(source.wrong(at, "this listener needs a certificate: add [tls], or set tls = \"none\""));
+    }
+    let usual = if tls == ListenerTls::Starttls { CleartextAuth::Upgrade } else { CleartextAuth::Hide };
+    let cleartext_auth = one.cleartext_auth.as_ref().map_or(usual, |auth| *auth.get_ref());
+    if let Some(auth) = &one.cleartext_auth
+        && cleartext_auth == CleartextAuth::Upgrade
+        && tls == ListenerTls::None
+    {
+        let what = "`upgrade` asks for STARTTLS, which a listener with tls = \"none\" does not offer; `hide` or `allow`";
+        return Err(source.wrong(auth.span().start, what));
+    }
+    let role = one.role.unwrap_or(Role::Submission);
+    Ok(Listener { address: *one.address.get_ref(), role, tls, cleartext_auth })
+}
+
+fn relay(written: file::Relay, hostname: &Domain) -> Relay {
+    Relay { domain: written.domain.unwrap_or_else(|| hostname.clone()), dkim_zone: written.dkim_zone }
+}
+
+/// Octets as the length of something in memory.
+fn length(octets: u64) -> usize {
+    usize::try_from(octets).unwrap_or(usize::MAX)
+}
+
+/// A count as the width its user has.
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn limits(file: &file::Limits) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        connections: file.connections.map_or(usual.connections, |n| n.0),
+        connections_per_address: file.connections_per_address.map_or(usual.connections_per_address, |n| n.0),
+        message_size: file.message_size.map_or(usual.message_size, |n| n.0),
+        recipients: file.recipients.map_or(usual.recipients, |n| n.0),
+        errors: file.errors.map_or(usual.errors, |n| narrow(n.0)),
+        junk_commands: file.junk_commands.map_or(usual.junk_commands, |n| narrow(n.0)),
+        command_timeout: file.command_timeout.map_or(usual.command_timeout, |n| n.0),
+        data_timeout: file.data_timeout.map_or(usual.data_timeout, |n| n.0),
+        handshake_timeout: file.handshake_timeout.map_or(usual.handshake_timeout, |n| n.0),
+        minimum_rate: file.minimum_rate.map_or(usual.minimum_rate, |n| n.0),
+        hello_wait: file.hello_wait.map_or(usual.hello_wait, |n| n.0),
+        header_size: file.header_size.map_or(usual.header_size, |n| length(n.0)),
+        hops: file.hops.map_or(usual.hops, |n| n.0),
+    }
+}
+
+fn dns(file: file::Dns) -> Dns {
+    let usual = Dns::default();
+    Dns { servers: file.servers.unwrap_or_default(), timeout: file.timeout.map_or(usual.timeout, |n| n.0) }
+}
+
+fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, ConfigError> {
+    let usual = Delivery::default();
+    let retry = file.retry.map_or(usual.retry, |waits| waits.iter().map(|wait| wait.0).collect());
+    if retry.is_empty() {
+        let at = source.text.find("retry").unwrap_or(0);
+        return Err(source.wrong(at, "`retry` needs at least one duration; the last one repeats"));
+    }
+    Ok(Delivery {
+        port: file.port.map_or(usual.port, |n| n.0),
+        sources: file.sources.unwrap_or_default(),
+        public_addresses: file.public_addresses.unwrap_or_default(),
+        allow_private_destinations: file
+            .allow_private_destinations
+            .unwrap_or(usual.allow_private_destinations),
+        allow_destinations: file.allow_destinations.unwrap_or_default(),
+        concurrency: file.concurrency.map_or(usual.concurrency, |n| n.0),
+        concurrency_per_destination: file
+            .concurrency_per_destination
+            .map_or(usual.concurrency_per_destination, |n| n.0),
+        idle: file.idle.map_or(usual.idle, |n| n.0),
+        retry,
+        give_up: file.give_up.map_or(usual.give_up, |n| n.0),
+        delay_notice: file.delay_notice.map_or(usual.delay_notice, |n| n.0),
+        gather: file.gather.map_or(usual.gather, |n| n.0),
+        drain: file.drain.map_or(usual.drain, |n| n.0),
+        connect_timeout: file.connect_timeout.map_or(usual.connect_timeout, |n| n.0),
+        command_timeout: file.command_timeout.map_or(usual.command_timeout, |n| n.0),
+        data_init_timeout: file.data_init_timeout.map_or(usual.data_init_timeout, |n| n.0),
+        data_block_timeout: file.data_block_timeout.map_or(usual.data_block_timeout, |n| n.0),
+        data_done_timeout: file.data_done_timeout.map_or(usual.data_done_timeout, |n| n.0),
+    })
+}
+
+fn queue(file: &file::Queue) -> Queue {
+    let usual = Queue::default();
+    Queue {
+        window: file.window.map_or(usual.window, |n| n.0),
+        body_cache: file.body_cache.map_or(usual.body_cache, |n| n.0),
+        index_cache: file.index_cache.map_or(usual.index_cache, |n| n.0),
+        disk_reserve: file.disk_reserve.map_or(usual.disk_reserve, |n| n.0),
+    }
+}
