@@ -259,3 +259,6 @@ pub(super) fn asks(facts: &Facts) -> bool {
     let stated = |rcpt: &crate::mail::envelope::Recipient| rcpt.notify.stated || rcpt.orcpt.is_some();
     envelope.envid.is_some() || envelope.ret.is_some() || envelope.rcpts.iter().any(stated)
 }
+
+#[cfg(test)]
+mod tests;
