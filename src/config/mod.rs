@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 pub use self::error::ConfigError;
 pub use self::load::Environment;
+pub(crate) use self::load::read;
 use crate::mail::address::Domain;
 
 /// Everything `waxseal.toml` says, with defaults filled in and paths made absolute.

@@ -1,15 +1,21 @@
 //! Who may send: tenants, their logins, domains and routes, as a snapshot that a reload replaces whole.
 
 pub mod auth;
+mod clash;
+mod file;
+mod load;
 pub mod meter;
+pub mod upstream;
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use serde::Deserialize;
 
 use crate::config::{Config, ConfigError};
 use crate::mail::address::{Address, Domain};
@@ -19,6 +25,11 @@ use crate::mail::secret::SecretString;
 #[derive(Debug, Default)]
 pub struct Directory {
     tenants: HashMap<Arc<str>, Arc<Tenant>>,
+    /// User name to tenant and the login's place in it.
+    logins: HashMap<Arc<str>, (Arc<Tenant>, usize)>,
+    networks: HashMap<IpNet, Arc<Tenant>>,
+    /// The prefix lengths there are, longest first: a lookup asks for each.
+    prefixes: BTreeSet<Reverse<u8>>,
 }
 
 /// The current `Directory`, swapped whole at a reload.
@@ -68,7 +79,8 @@ pub struct OwnedDomain {
 }
 
 /// What happens to mail that receivers would not believe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnFail {
     /// 550 with the record to publish.
     #[default]
@@ -108,7 +120,8 @@ pub struct Upstream {
 }
 
 /// The three methods, towards an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UpstreamTls {
     /// Clear text.
     None,
@@ -132,7 +145,8 @@ pub struct TenantLimits {
 }
 
 /// What happens to a bare LF or CR (RFC 5321 section 2.3.8 forbids them).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BareNewlines {
     /// The message is refused at its end.
     #[default]
@@ -146,17 +160,29 @@ pub enum BareNewlines {
 /// # Errors
 /// The first thing that is wrong in any of them, or between two of them.
 pub fn load(config: &Config) -> Result<Directory, ConfigError> {
-    let _ = config;
-    todo!("the files' form follows")
+    load::load(config)
 }
 
 impl Directory {
     /// Makes the snapshot; `load` has checked names, overlaps and ownership.
     #[must_use]
     pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
-        let tenants =
-            tenants.into_iter().map(|tenant| (Arc::clone(&tenant.name), Arc::new(tenant))).collect();
-        Self { tenants }
+        let mut directory = Self::default();
+        for tenant in tenants {
+            directory.add(&Arc::new(tenant));
+        }
+        directory
+    }
+
+    fn add(&mut self, tenant: &Arc<Tenant>) {
+        self.tenants.insert(Arc::clone(&tenant.name), Arc::clone(tenant));
+        for (at, login) in tenant.logins.iter().enumerate() {
+            self.logins.insert(Arc::clone(&login.username), (Arc::clone(tenant), at));
+        }
+        for net in &tenant.networks {
+            self.prefixes.insert(Reverse(net.prefix_len()));
+            self.networks.insert(net.trunc(), Arc::clone(tenant));
+        }
     }
 
     /// The tenant of this name.
@@ -173,16 +199,18 @@ impl Directory {
     /// The tenant and login of a user name.
     #[must_use]
     pub fn login(&self, username: &str) -> Option<(&Arc<Tenant>, &Login)> {
-        self.tenants.values().find_map(|tenant| {
-            tenant.logins.iter().find(|login| &*login.username == username).map(|login| (tenant, login))
-        })
+        let (tenant, at) = self.logins.get(username)?;
+        tenant.logins.get(*at).map(|login| (tenant, login))
     }
 
     /// The tenant that may send from this address without AUTH.
     #[must_use]
     pub fn network(&self, address: IpAddr) -> Option<&Arc<Tenant>> {
         let plain = address.to_canonical();
-        self.tenants.values().find(|tenant| tenant.networks.iter().any(|net| net.contains(&plain)))
+        self.prefixes.iter().find_map(|Reverse(length)| {
+            let net = IpNet::new(plain, *length).ok()?;
+            self.networks.get(&net.trunc())
+        })
     }
 }
 

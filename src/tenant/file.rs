@@ -1,0 +1,89 @@
+//! A tenant's file as it is written.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{BareNewlines, OnFail, UpstreamTls};
+use crate::config::value::{Count, Port, Size};
+use crate::mail::address::{Address, Domain};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) disabled: bool,
+    #[serde(default)]
+    pub(super) networks: Vec<Spanned<IpNet>>,
+    #[serde(default)]
+    pub(super) networks_shared: bool,
+    #[serde(default)]
+    pub(super) notify: Vec<Address>,
+    #[serde(default)]
+    pub(super) bare_newlines: BareNewlines,
+    #[serde(default)]
+    pub(super) login: Vec<Login>,
+    #[serde(default)]
+    pub(super) domain: Vec<OwnedDomain>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) route: Route,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Login {
+    pub(super) username: Spanned<String>,
+    pub(super) password: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnedDomain {
+    pub(super) name: Spanned<Domain>,
+    #[serde(default)]
+    pub(super) on_fail: OnFail,
+    pub(super) return_path: Option<Spanned<Domain>>,
+    #[serde(default)]
+    pub(super) subdomains: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) messages_per_hour: Option<Count>,
+    pub(super) messages_per_day: Option<Count>,
+    pub(super) message_size: Option<Size>,
+    pub(super) recipients: Option<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) via: Option<Spanned<Via>>,
+    pub(super) upstream: Option<Spanned<Upstream>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Via {
+    Mx,
+    Upstream,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) host: Spanned<String>,
+    pub(super) port: Option<Spanned<Port>>,
+    pub(super) tls: Option<Spanned<UpstreamTls>>,
+    pub(super) username: Option<Spanned<String>>,
+    pub(super) password_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) cleartext_auth: bool,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+}

@@ -1,0 +1,202 @@
+//! A tenant's own SMTP server: what may be named as one, and its secret. A tenant's file must not make the relay knock at doors
+//! inside (OB8); deliver looks at the addresses again when it connects.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use super::file::{self, Via};
+use super::load::Draft;
+use super::{Upstream, UpstreamTls};
+use crate::config::{Config, ConfigError};
+use crate::fsx;
+use crate::mail::address::Domain;
+use crate::mail::secret::SecretString;
+
+/// Below 1024 mail is submitted on these only; anything else there is another service.
+const MAIL_PORTS: [u16; 3] = [25, 465, 587];
+/// First port that anybody may use.
+const UNPRIVILEGED: u16 = 1024;
+/// Submission (RFC 6409).
+const SUBMISSION: u16 = 587;
+/// Implicit TLS (RFC 8314 section 7.3).
+const SUBMISSIONS: u16 = 465;
+/// Longest secret: SASL lines are bounded to 12,288 octets (RFC 4954 section 4).
+const SECRET_MAX: usize = 4096;
+
+/// The tenant's upstream, if its mail goes that way.
+pub(super) fn route(config: &Config, draft: &Draft) -> Result<Option<Upstream>, ConfigError> {
+    let route = &draft.file.route;
+    match (&route.via, &route.upstream) {
+        (None, None) => Ok(None),
+        (Some(via), None) if *via.get_ref() == Via::Mx => Ok(None),
+        (Some(via), None) => Err(draft.wrong(via, "via = \"upstream\" needs [route.upstream]")),
+        (Some(via), Some(upstream)) if *via.get_ref() == Via::Mx => {
+            drop(checked(config, draft, upstream.get_ref())?);
+            Ok(None)
+        }
+        (Some(_), Some(upstream)) => checked(config, draft, upstream.get_ref()).map(Some),
+        (None, Some(upstream)) => {
+            Err(draft.wrong(upstream, "[route.upstream] is not used: set via = \"upstream\" in [route]"))
+        }
+    }
+}
+
+fn checked(config: &Config, draft: &Draft, written: &file::Upstream) -> Result<Upstream, ConfigError> {
+    let tls = written.tls.as_ref().map_or(UpstreamTls::Starttls, |tls| *tls.get_ref());
+    let usual = if tls == UpstreamTls::Implicit { SUBMISSIONS } else { SUBMISSION };
+    let port = written.port.as_ref().map_or(usual, |port| port.get_ref().0);
+    if let Err(what) = reachable(config, written.host.get_ref(), port) {
+        return Err(draft.wrong(&written.host, what));
+    }
+    if let Some(place) = &written.port
+        && !config.delivery.allow_private_destinations
+        && port < UNPRIVILEGED
+        && !MAIL_PORTS.contains(&port)
+    {
+        return Err(
+            draft.wrong(place, format!("{port} is no port for mail: 25, 465, 587, or 1024 and above"))
+        );
+    }
+    Ok(Upstream {
+        host: written.host.get_ref().clone(),
+        port,
+        tls,
+        credentials: credentials(draft, written, tls)?,
+        cleartext_auth: written.cleartext_auth,
+        ca_file: ca_file(draft, written)?,
+    })
+}
+
+fn ca_file(draft: &Draft, written: &file::Upstream) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(place) = &written.ca_file else { return Ok(None) };
+    let path = beside(&draft.path, place.get_ref());
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(error) => Err(draft.wrong(place, format!("{} cannot be read: {error}", path.display()))),
+    }
+}
+
+/// Whether a host may be named at all; its addresses are looked at when it is connected to.
+fn reachable(config: &Config, host: &str, port: u16) -> Result<(), String> {
+    if config.delivery.allow_private_destinations {
+        return named(host);
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let allowed =
+            config.delivery.allow_destinations.iter().any(|net| net.contains(&address.to_canonical()));
+        return if allowed || is_public(address) {
+            Ok(())
+        } else {
+            Err(format!(
+                "{host} is a private, loopback or reserved address; delivery.allow_destinations can allow it"
+            ))
+        };
+    }
+    named(host)?;
+    let lower = host.to_ascii_lowercase();
+    if lower == "localhost" || lower.ends_with(".localhost") {
+        return Err(format!("{host} is this machine; delivery.allow_private_destinations can allow it"));
+    }
+    let ours = config.listeners.iter().any(|listener| listener.address.port() == port);
+    if lower == config.hostname.as_str() && ours {
+        return Err(format!("{host}:{port} is this relay itself: mail would go round in circles"));
+    }
+    Ok(())
+}
+
+fn named(host: &str) -> Result<(), String> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let sound = bare.parse::<IpAddr>().is_ok() || host.parse::<Domain>().is_ok();
+    if sound { Ok(()) } else { Err(format!("`{host}` is neither a host name nor an address")) }
+}
+
+fn credentials(
+    draft: &Draft,
+    written: &file::Upstream,
+    tls: UpstreamTls,
+) -> Result<Option<(String, SecretString)>, ConfigError> {
+    let (username, place) = match (&written.username, &written.password_file) {
+        (None, None) => return Ok(None),
+        (Some(username), Some(place)) => (username, place),
+        (Some(username), None) => return Err(draft.wrong(username, "username needs password_file")),
+        (None, Some(place)) => return Err(draft.wrong(place, "password_file needs username")),
+    };
+    if tls == UpstreamTls::None && !written.cleartext_auth {
+        let what =
+            "the password would travel in clear text; set tls, or cleartext_auth = true if that is meant";
+        return Err(draft.wrong(username, what));
+    }
+    let secret = secret(&draft.path, place.get_ref()).map_err(|what| draft.wrong(place, what))?;
+    Ok(Some((username.get_ref().clone(), secret)))
+}
+
+/// A path of a tenant's file, relative to that file.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(path)
+}
+
+/// The secret in systemd's credentials, if it is there, or beside the tenant's file.
+fn secret(file: &Path, name: &Path) -> Result<SecretString, String> {
+    let systems = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let of_system = systems.filter(|_| name.components().count() == 1).map(|dir| dir.join(name));
+    let path = of_system.filter(|path| path.is_file()).unwrap_or_else(|| beside(file, name));
+    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    fsx::check_secret_mode(&path).map_err(|error| {
+        let unfit = error.kind() == std::io::ErrorKind::PermissionDenied;
+        if unfit { error.to_string() } else { unreadable(error) }
+    })?;
+    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() || secret.len() > SECRET_MAX || secret.chars().any(char::is_control) {
+        return Err(format!(
+            "{} must hold one line of 1 to {SECRET_MAX} octets: the password",
+            path.display()
+        ));
+    }
+    Ok(SecretString::from(secret))
+}
+
+/// Whether an address is one of the public Internet's (IANA special-purpose registries, RFC 6890).
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let shared = a == 100 && b & 0xc0 == 64; // RFC 6598
+    let protocols = a == 192 && b == 0 && c == 0; // RFC 6890
+    let benchmark = a == 198 && b & 0xfe == 18; // RFC 2544
+    let reserved = a >= 240 || a == 0; // RFC 1112 section 4, RFC 1122 section 3.2.1.3
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_documentation()
+        || shared
+        || protocols
+        || benchmark
+        || reserved)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, _, _, _, _, g, h] = address.segments();
+    // RFC 6052 and RFC 3056: an IPv4 address inside decides.
+    if a == 0x64 && b == 0xff9b {
+        let [p, q] = g.to_be_bytes();
+        let [r, s] = h.to_be_bytes();
+        return is_public_v4(Ipv4Addr::new(p, q, r, s));
+    }
+    if a == 0x2002 {
+        let [p, q] = b.to_be_bytes();
+        let [r, s] = address.segments().get(2).copied().unwrap_or(0).to_be_bytes();
+        return is_public_v4(Ipv4Addr::new(p, q, r, s));
+    }
+    let documentation = a == 0x2001 && b == 0xdb8; // RFC 3849
+    // RFC 4291 section 2.4: global unicast is 2000::/3 so far; all else is loopback, ULA, link-local, multicast or unassigned.
+    a & 0xe000 == 0x2000 && !documentation
+}
