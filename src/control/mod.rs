@@ -12,7 +12,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -23,18 +22,17 @@ pub use client::Client;
 pub use door::{Doors, Peer};
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::maillog::{Audit, MailLog};
 use crate::metrics::Metrics;
 use crate::queue::store::{Store, StoreError};
 
 /// What an order answers, later.
-pub type Ordered<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+pub type Ordered<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
 /// What only the daemon can do, because it alone knows all the parts.
 pub trait Steer: Send + Sync {
-    /// Takes over changed files. On an error the old ones stay in force.
-    fn reload(&self) -> Ordered<'_>;
+    /// Takes over changed files, and answers which settings need a restart. On an error the old ones stay in force.
+    fn reload(&self) -> Ordered<'_, Vec<&'static str>>;
     /// Begins to end: nothing new is taken, what is in flight finishes.
     fn drain(&self);
     /// What it says of itself.
@@ -42,7 +40,7 @@ pub trait Steer: Send + Sync {
     /// Whether everything that must run still runs; otherwise what does not.
     fn alive(&self) -> Result<(), String>;
     /// Whether new mail can be taken now; otherwise why not.
-    fn ready(&self) -> Ordered<'_>;
+    fn ready(&self) -> Ordered<'_, ()>;
 }
 
 /// What the API works on.
@@ -55,8 +53,6 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Wall time.
     pub clock: Clock,
-    /// The configuration in force.
-    pub config: Arc<ArcSwap<Config>>,
     /// The daemon.
     pub steer: Arc<dyn Steer>,
 }

@@ -22,14 +22,22 @@ pub(super) async fn reload(
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Done>, Problem> {
     let outcome = state.steer.reload().await;
-    let detail = outcome.as_ref().err().map_or("ok", String::as_str);
-    state.audit(&peer.actor, "reload", detail, None);
+    let said = outcome.as_ref().map_or_else(String::clone, |fixed| words(fixed));
+    state.audit(&peer.actor, "reload", &said, None);
     outcome.map_err(Problem::Refused)?;
-    Ok(Json(Done { v: VERSION, done: "reloaded".to_owned() }))
+    Ok(Json(Done { v: VERSION, done: said }))
 }
 
 pub(super) async fn drain(In(state): Shared, ConnectInfo(peer): ConnectInfo<Peer>) -> Json<Done> {
     state.audit(&peer.actor, "drain", "begun", None);
     state.steer.drain();
     Json(Done { v: VERSION, done: "draining".to_owned() })
+}
+
+/// What a reload did, for a person.
+fn words(needs_restart: &[&str]) -> String {
+    match needs_restart {
+        [] => "reloaded".to_owned(),
+        some => format!("reloaded; a restart is needed for {}", some.join(", ")),
+    }
 }

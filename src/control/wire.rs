@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Lane};
-use crate::mail::time::Time;
 use crate::queue::store::{Action, Entry, Filter, Last, State, StateName, Stats};
 
 /// The version in every answer: raised when a field changes its meaning or type.
@@ -24,7 +23,7 @@ pub struct About {
     /// As it greets.
     pub hostname: String,
     /// When it started.
-    pub started: Time,
+    pub started: String,
     /// `running` or `draining`.
     pub phase: String,
     /// Where it listens.

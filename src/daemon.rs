@@ -1,0 +1,390 @@
+//! Builds every part from `Config` and joins them. The only file that knows all the others.
+//!
+//! Start: configuration and keys are read before anything is touched; then lock, mail log, store, sockets, scheduler, admin
+//! API, and last the listeners accept. End: the listeners stop, what is in flight finishes or stays queued, the store
+//! closes. When the store fails everything ends at once, because nothing it says is certain any more; the next start recovers.
+
+mod reload;
+mod steer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admit::{self, Admit};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::control::{self, Doors};
+use crate::deliver::Deliverer;
+use crate::dns::{Resolver, SetupError};
+use crate::fsx::{self, Lock};
+use crate::listen::certs::{BadCertificate, Certificates};
+use crate::listen::{self, Listeners};
+use crate::mail::time::Time;
+use crate::maillog::MailLog;
+use crate::metrics::Metrics;
+use crate::queue::embedded::{Embedded, OpenError, Options};
+use crate::queue::store::{Store, StoreError, Turns};
+use crate::schedule::{self, Scheduler};
+use crate::seal::{KeyError, Keyring};
+use crate::session::{self, Waits};
+use crate::tenant::auth::Gate;
+use crate::tenant::{self, Tenants};
+
+/// Longest wait for the admin API's last answers.
+const CONTROL_END: Duration = Duration::from_secs(2);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file says what cannot be: nothing was touched.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A DKIM key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A listener's certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] BadCertificate),
+    /// rustls refuses the certificates.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The system's resolver configuration cannot be read.
+    #[error(transparent)]
+    Dns(#[from] SetupError),
+    /// Another daemon runs on this state directory.
+    #[error("{0} is in use: another waxseal runs there")]
+    Locked(PathBuf),
+    /// The queue cannot be opened.
+    #[error("the queue: {0}")]
+    Queue(#[from] OpenError),
+    /// A file or socket.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+}
+
+impl StartError {
+    /// Whether a file must be changed before a start can succeed.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Key(_) | Self::Certificate(_) | Self::Tls(_))
+    }
+
+    fn io(what: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        let what = what.to_string();
+        move |error| Self::Io(what, error)
+    }
+}
+
+/// A running relay.
+pub struct Daemon {
+    house: Arc<House>,
+    accepting: JoinHandle<()>,
+    answering: JoinHandle<()>,
+    _lock: Lock,
+}
+
+/// The parts that are alive together; a reload changes what the swaps hold.
+struct House {
+    config: Arc<ArcSwap<Config>>,
+    tenants: Arc<Tenants>,
+    keyring: Arc<ArcSwap<Keyring>>,
+    certificates: Option<Arc<Certificates>>,
+    gate: Arc<Gate>,
+    resolver: Resolver,
+    deliverer: Arc<Deliverer>,
+    scheduler: Scheduler,
+    store: Arc<dyn Store>,
+    log: Arc<MailLog>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    bound: Bound,
+    phase: Phase,
+    reloading: tokio::sync::Mutex<()>,
+    reload_error: Mutex<Option<String>>,
+}
+
+/// Where it can be reached.
+struct Bound {
+    listeners: Vec<SocketAddr>,
+    http: Option<SocketAddr>,
+    started: Time,
+    /// Whether the configuration came from a file that a reload reads again.
+    from_file: bool,
+}
+
+/// How far its life has gone.
+#[derive(Default)]
+struct Phase {
+    /// Somebody asked for the end.
+    asked: CancellationToken,
+    /// The listeners stop.
+    accept: CancellationToken,
+    /// The admin API stops.
+    answer: CancellationToken,
+}
+
+/// What is read from files, before anything is touched.
+struct Files {
+    tenants: Arc<Tenants>,
+    keyring: Arc<ArcSwap<Keyring>>,
+    certificates: Option<Arc<Certificates>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    resolver: Resolver,
+}
+
+/// What is opened below the state directory.
+struct Opened {
+    lock: Lock,
+    log: Arc<MailLog>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Daemon {
+    /// Starts a relay by the machine's clock; when this answers, every listener accepts.
+    ///
+    /// # Errors
+    /// What stands in the way, for one line on standard error.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_at(config, Clock::System).await
+    }
+
+    /// Starts a relay by this clock.
+    ///
+    /// # Errors
+    /// What stands in the way, for one line on standard error.
+    pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let files = Files::read(&config)?;
+        let listeners = Listeners::bind(&config.listeners).map_err(StartError::io("listener"))?;
+        let opened = Opened::open(&config, clock).await?;
+        let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
+        Ok(join(config, files, opened, (listeners, doors)))
+    }
+
+    /// Where it listens for mail, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.house.bound.listeners.clone()
+    }
+
+    /// Where it serves metrics and health by TCP.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.house.bound.http
+    }
+
+    /// The mail log.
+    #[must_use]
+    pub fn log(&self) -> &Arc<MailLog> {
+        &self.house.log
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.house.store
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.house.metrics
+    }
+
+    /// Has a look at the queue at once; for tests that turned the clock.
+    pub fn nudge(&self) {
+        self.house.scheduler.nudge();
+    }
+
+    /// Takes over changed files: configuration, tenants, keys, certificates; opens the mail log again. Answers which
+    /// changed settings need a restart.
+    ///
+    /// # Errors
+    /// What is wrong with which file; everything then stays as it was.
+    pub async fn reload(&self) -> Result<Vec<&'static str>, String> {
+        self.house.reload().await
+    }
+
+    /// Resolves when somebody asked over the admin API that it end.
+    pub async fn drain_asked(&self) {
+        self.house.phase.asked.cancelled().await;
+    }
+
+    /// Resolves when the store has failed: the process must end with a code that is not 0.
+    pub async fn failed(&self) -> StoreError {
+        tokio::select! {
+            error = self.house.store.failed() => error,
+            error = self.house.scheduler.failed() => error,
+        }
+    }
+
+    /// Ends: no new connections, sessions end between two commands, attempts in flight get `delivery.drain`, the rest stays
+    /// queued, the store closes.
+    ///
+    /// # Errors
+    /// The store failed, now or before.
+    pub async fn drain(self) -> Result<(), StoreError> {
+        let Self { house, accepting, answering, _lock } = self;
+        house.phase.asked.cancel();
+        house.phase.accept.cancel();
+        let (sessions, scheduled) = tokio::join!(accepting, house.scheduler.drain());
+        if let Err(error) = sessions {
+            tracing::error!(%error, "the listeners ended badly");
+        }
+        house.deliverer.close_idle().await;
+        let closed = house.store.close().await;
+        house.phase.answer.cancel();
+        if tokio::time::timeout(CONTROL_END, answering).await.is_err() {
+            tracing::warn!("the admin API was still answering");
+        }
+        let log = Arc::clone(&house.log);
+        // The writer's last lines go to disk on a thread that may wait.
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        scheduled.and(closed)
+    }
+}
+
+impl Files {
+    fn read(config: &Config) -> Result<Self, StartError> {
+        let directory = tenant::load(config)?;
+        let keyring = Keyring::load(&config.keys)?;
+        let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        Ok(Self {
+            tenants: Arc::new(Tenants::from_pointee(directory)),
+            keyring: Arc::new(ArcSwap::from_pointee(keyring)),
+            certificates,
+            tls,
+            resolver: Resolver::new(&config.dns)?,
+        })
+    }
+}
+
+impl Opened {
+    async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        fsx::create_dir(&config.state).map_err(StartError::io(config.state.display()))?;
+        let taken = Lock::take(&config.state.join("lock"));
+        let held = taken.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if held {
+            return Err(StartError::Locked(config.state.clone()));
+        }
+        let lock = taken.map_err(StartError::io(config.state.display()))?;
+        let metrics = Arc::new(Metrics::new());
+        metrics.started.set(Duration::from_millis(clock.now().0).as_secs_f64());
+        let log = MailLog::open_with(&config.log.path, clock.clone(), Arc::clone(&metrics))
+            .map_err(StartError::io(config.log.path.display()))?;
+        let (dir, options) = (config.state.clone(), options(config, clock.clone()));
+        let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
+        let store =
+            opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
+        Ok(Self { lock, log, store, metrics, clock })
+    }
+}
+
+fn options(config: &Config, clock: Clock) -> Options {
+    Options {
+        turns: Turns {
+            per_destination: config.delivery.concurrency_per_destination,
+            total: config.delivery.concurrency,
+        },
+        window: config.queue.window,
+        body_cache: config.queue.body_cache,
+        index_cache: config.queue.index_cache,
+        disk_reserve: config.queue.disk_reserve,
+        clock,
+    }
+}
+
+/// Joins the parts and lets them run.
+fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
+    let (listeners, doors) = sockets;
+    let Opened { lock, log, store, metrics, clock } = opened;
+    let bound = Bound {
+        listeners: listeners.addresses(),
+        http: doors.http(),
+        started: clock.now(),
+        from_file: config.file.is_file(),
+    };
+    let deliverer = Deliverer::new(&config, files.resolver.clone(), bound.listeners.clone());
+    let deliverer = Arc::new(deliverer);
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let scheduler = Scheduler::start(schedule::Parts {
+        store: Arc::clone(&store),
+        courier: Arc::clone(&deliverer) as Arc<dyn schedule::Courier>,
+        config: Arc::clone(&config),
+        tenants: Arc::clone(&files.tenants),
+        keyring: Arc::clone(&files.keyring),
+        log: Arc::clone(&log),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+    });
+    let gate = Arc::new(Gate::new(Arc::clone(&files.tenants)));
+    let house = Arc::new(House {
+        config,
+        tenants: files.tenants,
+        keyring: files.keyring,
+        certificates: files.certificates,
+        gate,
+        resolver: files.resolver,
+        deliverer,
+        scheduler,
+        store,
+        log,
+        metrics,
+        clock,
+        bound,
+        phase: Phase::default(),
+        reloading: tokio::sync::Mutex::default(),
+        reload_error: Mutex::default(),
+    });
+    let accepting =
+        tokio::spawn(listen::serve(listeners, house.session(files.tls), house.phase.accept.clone()));
+    let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));
+    Daemon { house, accepting, answering, _lock: lock }
+}
+
+impl House {
+    /// What every session uses.
+    fn session(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Arc<session::Shared> {
+        let admit = Admit::new(admit::Parts {
+            config: Arc::clone(&self.config),
+            store: Arc::clone(&self.store),
+            keyring: Arc::clone(&self.keyring),
+            clock: self.clock.clone(),
+        });
+        Arc::new(session::Shared {
+            config: Arc::clone(&self.config),
+            tenants: Arc::clone(&self.tenants),
+            admit: Arc::new(admit),
+            store: Arc::clone(&self.store),
+            log: Arc::clone(&self.log),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock.clone(),
+            tls,
+            waits: Waits::default(),
+        })
+    }
+
+    /// What the admin API works on.
+    fn control(self: &Arc<Self>) -> Arc<control::State> {
+        Arc::new(control::State {
+            store: Arc::clone(&self.store),
+            log: Arc::clone(&self.log),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock.clone(),
+            steer: Arc::clone(self) as Arc<dyn control::Steer>,
+        })
+    }
+
+    fn last_reload_error(&self) -> Option<String> {
+        self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,88 @@
+//! A reload: everything is read and checked first, then taken over at once; on an error nothing changes.
+
+use std::sync::{Arc, PoisonError};
+
+use super::House;
+use crate::config::Config;
+use crate::metrics::ResultLabel;
+use crate::seal::Keyring;
+use crate::tenant::{self, Directory};
+
+/// What a reload read.
+struct Read {
+    config: Config,
+    tenants: Directory,
+    keyring: Keyring,
+}
+
+impl House {
+    /// Reads the files again and takes them over. Sessions and attempts under way go on with what they began with.
+    pub(super) async fn reload(&self) -> Result<Vec<&'static str>, String> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let outcome = self.read_again().await;
+        let result = if outcome.is_ok() { "ok" } else { "refused" };
+        self.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the reload was refused; everything stays as it was");
+        }
+        *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
+        let read = outcome?;
+        Ok(self.take_over(read))
+    }
+
+    /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.
+    async fn read_again(&self) -> Result<Read, String> {
+        let (old, from_file) = (self.config.load_full(), self.bound.from_file);
+        let certificates = self.certificates.clone();
+        let log = Arc::clone(&self.log);
+        let reading = tokio::task::spawn_blocking(move || {
+            log.reopen().map_err(|error| format!("{}: {error}", old.log.path.display()))?;
+            let config = if from_file {
+                Config::load(Some(&old.file)).map_err(|error| error.to_string())?
+            } else {
+                Config::clone(&old)
+            };
+            let tenants = tenant::load(&config).map_err(|error| error.to_string())?;
+            let keyring = Keyring::load(&config.keys).map_err(|error| error.to_string())?;
+            if let (Some(certificates), Some(tls)) = (certificates, &config.tls) {
+                certificates.reload(tls).map_err(|error| error.to_string())?;
+            }
+            Ok(Read { config, tenants, keyring })
+        });
+        reading.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Puts what was read into force, and answers what needs a restart.
+    fn take_over(&self, read: Read) -> Vec<&'static str> {
+        let old = self.config.load_full();
+        let mut config = read.config;
+        let fixed = keep_fixed(&old, &mut config);
+        self.tenants.store(Arc::new(read.tenants));
+        self.keyring.store(Arc::new(read.keyring));
+        self.gate.forget();
+        self.deliverer.reconfigure(&config, self.bound.listeners.clone());
+        self.config.store(Arc::new(config));
+        self.scheduler.nudge();
+        fixed
+    }
+}
+
+/// Puts back what a running daemon cannot change, and names what was asked to change all the same.
+fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
+    let changed = [
+        ("[[listener]]", old.listeners != new.listeners),
+        ("[tls]", old.tls.is_some() != new.tls.is_some()),
+        ("state", old.state != new.state),
+        ("[dns]", old.dns != new.dns),
+        ("[queue]", old.queue != new.queue),
+        ("[log] path", old.log != new.log),
+        ("[admin]", old.admin != new.admin),
+    ];
+    new.listeners.clone_from(&old.listeners);
+    new.state.clone_from(&old.state);
+    new.dns = old.dns.clone();
+    new.queue = old.queue.clone();
+    new.log = old.log.clone();
+    new.admin = old.admin.clone();
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}

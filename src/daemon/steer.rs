@@ -1,0 +1,95 @@
+//! What the admin API asks of the daemon.
+
+use std::time::Duration;
+
+use super::House;
+use crate::control::wire::About;
+use crate::control::{Ordered, Steer};
+use crate::dns::Failure;
+use crate::queue::store::StoreError;
+
+/// The scheduler looks at the queue at least this often, or it hangs: twice its own heartbeat, and room for a busy machine.
+const HEARTBEAT: Duration = Duration::from_secs(90);
+/// Longest wait for the disk and for the resolver when somebody asks whether we are ready.
+const READY: Duration = Duration::from_secs(3);
+
+impl Steer for House {
+    fn reload(&self) -> Ordered<'_, Vec<&'static str>> {
+        Box::pin(self.reload())
+    }
+
+    fn drain(&self) {
+        self.phase.asked.cancel();
+    }
+
+    fn about(&self) -> About {
+        let config = self.config.load();
+        let phase = if self.phase.asked.is_cancelled() { "draining" } else { "running" };
+        About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            hostname: config.hostname.to_string(),
+            started: self.bound.started.utc().to_string(),
+            phase: phase.to_owned(),
+            listeners: self.bound.listeners.clone(),
+            http: self.bound.http,
+            config: config.file.clone(),
+            state: config.state.clone(),
+            log: config.log.path.clone(),
+            tenants: self.tenants.load().tenants().count(),
+            reload_error: self.last_reload_error(),
+        }
+    }
+
+    fn alive(&self) -> Result<(), String> {
+        let ago = self.clock.now().since(self.scheduler.looked());
+        if ago > HEARTBEAT {
+            return Err(format!("the scheduler has not looked at the queue for {} s", ago.as_secs()));
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Ordered<'_, ()> {
+        Box::pin(async {
+            if self.phase.asked.is_cancelled() {
+                return Err("draining".to_owned());
+            }
+            match self.store.stats().await {
+                Ok(_) | Err(StoreError::Rebuilding) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            if !self.store.has_room() {
+                return Err("the disk is below its reserve".to_owned());
+            }
+            let (disk, dns) = tokio::join!(self.disk_syncs(), self.resolver_answers());
+            disk.and(dns)
+        })
+    }
+}
+
+impl House {
+    /// Whether the file system of the spool still takes a sync: a disk that hangs is seen before a mail waits for it.
+    async fn disk_syncs(&self) -> Result<(), String> {
+        let probe = self.config.load().state.join("ready");
+        let syncing = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::create(&probe)?;
+            file.sync_all()
+        });
+        match tokio::time::timeout(READY, syncing).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(format!("the disk does not sync: {error}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the disk takes too long to sync".to_owned()),
+        }
+    }
+
+    /// Whether the resolver says anything at all; that our own name has no MX is an answer.
+    async fn resolver_answers(&self) -> Result<(), String> {
+        let name = self.config.load().hostname.clone();
+        match tokio::time::timeout(READY, self.resolver.mx(&name)).await {
+            Ok(Err(Failure::Transient(why))) => Err(format!("the resolver does not answer: {why}")),
+            Ok(_) => Ok(()),
+            Err(_) => Err("the resolver does not answer in time".to_owned()),
+        }
+    }
+}
