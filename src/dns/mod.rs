@@ -1,22 +1,48 @@
 //! The one resolver, and the lookups named for what we ask of it. What DNS did not say (timeouts, SERVFAIL) and what it
 //! denied are different types of answer: the first defers, only the second may fail a message.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::config;
 use crate::mail::address::Domain;
+
+#[cfg(test)]
+mod tests;
+
+/// Exchangers taken from one answer, the best ones; the rest is never tried. Postfix's `smtp_mx_address_limit` is 5.
+pub const EXCHANGERS_MAX: usize = 20;
+/// Addresses of each family taken from one answer.
+pub const ADDRESSES_MAX: usize = 20;
+/// A shorter TTL is stretched to this, so that one busy destination does not mean a query a message.
+const TTL_MIN: Duration = Duration::from_secs(30);
+/// A longer TTL is cut to this (RFC 8767 section 4 suggests the order of days to weeks; a moved exchanger should not cost more than one).
+const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a zone denies is believed no longer than this: somebody is about to publish it.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5 * 60);
+/// Answers kept.
+const CACHE_SIZE: u64 = 16_384;
 
 /// The resolver, shared by everybody who asks; cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
+    timeout: Duration,
 }
 
 /// Why the resolver could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the system's resolver configuration: {0}")]
+#[error("cannot set the resolver up: {0}")]
 pub struct SetupError(String);
 
 /// Where a domain takes mail (RFC 5321 section 5.1, RFC 7505).
@@ -54,28 +80,54 @@ pub enum Failure {
 }
 
 impl Resolver {
-    /// Makes the resolver: the configured servers, else the system's.
+    /// Makes the resolver: the configured servers, else the system's. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// The system's configuration is needed and cannot be read.
-    pub fn new(_config: &config::Dns) -> Result<Self, SetupError> {
-        todo!()
+    pub fn new(config: &config::Dns) -> Result<Self, SetupError> {
+        let fault = |error: NetError| SetupError(error.to_string());
+        let mut builder = if config.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(fault)?
+        } else {
+            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
+            let servers = ResolverConfig::from_name_servers(servers);
+            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
+        };
+        tune(builder.options_mut(), config);
+        let inner = builder.build().map_err(fault)?;
+        Ok(Self { inner, timeout: config.timeout })
     }
 
     /// Where the domain takes mail.
     ///
     /// # Errors
     /// `NoSuchName`, or `Transient`; that it has no MX is an answer (`Mx::Implicit`).
-    pub async fn mx(&self, _domain: &Domain) -> Result<Mx, Failure> {
-        todo!()
+    pub async fn mx(&self, domain: &Domain) -> Result<Mx, Failure> {
+        match self.lookup(domain.as_str(), RecordType::MX).await {
+            Ok(found) => Ok(exchangers(&found)),
+            Err(Failure::NoRecords) => Ok(Mx::Implicit),
+            Err(failure) => Err(failure),
+        }
     }
 
-    /// The A and AAAA records of a host.
+    /// The A and then the AAAA records of a host. One family's answer is enough.
     ///
     /// # Errors
-    /// All of `Failure`.
-    pub async fn addresses(&self, _host: &str) -> Result<Vec<IpAddr>, Failure> {
-        todo!()
+    /// All of `Failure`; `Transient` if either family's lookup was and the other found nothing.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        let (four, six) = tokio::join!(self.lookup(host, RecordType::A), self.lookup(host, RecordType::AAAA));
+        let found: Vec<IpAddr> = [&four, &six].into_iter().flatten().flat_map(addresses_in).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let mut failures = [four, six].into_iter().filter_map(Result::err);
+        Err(failures.clone().find(|failure| matches!(failure, Failure::Transient(_))).unwrap_or_else(|| {
+            if failures.any(|failure| failure == Failure::NoSuchName) {
+                Failure::NoSuchName
+            } else {
+                Failure::NoRecords
+            }
+        }))
     }
 
     /// hickory's own resolver, for `mail-auth`, so that there is one cache.
@@ -83,4 +135,86 @@ impl Resolver {
     pub fn hickory(&self) -> &TokioResolver {
         &self.inner
     }
+
+    async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, Failure> {
+        // Absolute, so that the system's search list is never appended to a recipient's domain.
+        let mut name = Name::from_ascii(name).map_err(|_| Failure::NoSuchName)?;
+        name.set_fqdn(true);
+        let found = tokio::time::timeout(self.timeout, self.inner.lookup(name, kind));
+        match found.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(Failure::Transient("the lookup timed out".into())),
+        }
+    }
+}
+
+/// A configured server, with its port, over UDP and, where an answer is cut short, TCP.
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    NameServerConfig::new(server.ip(), true, connections.into())
+}
+
+fn tune(options: &mut ResolverOpts, config: &config::Dns) {
+    // Two tries fit into the time that an answer may take.
+    options.timeout = config.timeout / 2;
+    options.attempts = 1;
+    options.cache_size = CACHE_SIZE;
+    options.positive_min_ttl = Some(TTL_MIN);
+    options.positive_max_ttl = Some(TTL_MAX);
+    options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+    if !config.servers.is_empty() {
+        options.use_hosts_file = ResolveHosts::Never;
+    }
+}
+
+/// The exchangers of an answer, by preference. A `.` beside others is not a null MX (RFC 7505 section 3) and names nobody.
+fn exchangers(found: &Lookup) -> Mx {
+    let mut list: Vec<Exchanger> = found
+        .answers()
+        .iter()
+        .filter_map(|record| {
+            let RData::MX(mx) = &record.data else { return None };
+            Some(Exchanger { preference: mx.preference, host: plain(&mx.exchange) })
+        })
+        .collect();
+    if list.is_empty() {
+        return Mx::Implicit;
+    }
+    list.retain(|exchanger| !exchanger.host.is_empty());
+    if list.is_empty() {
+        return Mx::Null;
+    }
+    list.sort_by_key(|exchanger| exchanger.preference);
+    list.truncate(EXCHANGERS_MAX);
+    Mx::Exchangers(list)
+}
+
+fn plain(name: &Name) -> String {
+    let mut name = name.to_ascii().to_ascii_lowercase();
+    name.truncate(name.trim_end_matches('.').len());
+    name
+}
+
+fn addresses_in(found: &Lookup) -> impl Iterator<Item = IpAddr> {
+    let addresses = found.answers().iter().filter_map(|record| record.data.ip_addr());
+    addresses.take(ADDRESSES_MAX)
+}
+
+fn failure(error: &NetError) -> Failure {
+    if let NetError::Dns(DnsError::NoRecordsFound(denied)) = error {
+        if denied.response_code == ResponseCode::NXDomain {
+            return Failure::NoSuchName;
+        }
+        // An empty answer of a zone that names itself (RFC 2308 section 2.2); one without SOA may be an answer to another
+        // question or a lame server's, and is no ground to fail mail.
+        if denied.soa.is_some() {
+            return Failure::NoRecords;
+        }
+        return Failure::Transient("an empty answer that names no zone".into());
+    }
+    Failure::Transient(error.to_string())
 }

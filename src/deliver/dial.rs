@@ -1,0 +1,195 @@
+//! From an address to a session that is ready for MAIL: connect, greeting, EHLO, TLS, AUTH.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use super::Settings;
+use super::driver::{Broken, Connection};
+use super::hosts::Host;
+use super::ledger::{Ledger, millis};
+use super::opening::{Opening, Plan, Starttls, Step};
+use super::outcome::{Scope, Trouble};
+use super::route::{Access, Protection};
+use super::tls::{Tls, TlsError, Trust};
+use crate::mail::attempt::TlsFacts;
+use crate::mail::reply::Enhanced;
+
+/// Connections made to one address in one attempt: as wanted, then without TLS, then with HELO.
+const CONNECTS_PER_HOST: usize = 3;
+
+/// What makes a session.
+pub(super) struct Dialer<'a> {
+    /// Timeouts, our name, source addresses.
+    pub(super) settings: &'a Settings,
+    /// The client side of TLS.
+    pub(super) tls: &'a Tls,
+    /// What the route asks for.
+    pub(super) access: &'a Access,
+}
+
+/// How a session did not come to be.
+enum Fault {
+    /// Not at all.
+    Trouble(Trouble),
+    /// In clear text it may do (RFC 3207 section 4, OB6).
+    Handshake(Trouble),
+    /// With HELO it may do (RM11).
+    Ehlo(Trouble),
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl Dialer<'_> {
+    /// A session with this host, ready for MAIL.
+    ///
+    /// # Errors
+    /// The trouble of the last connection made.
+    pub(super) async fn open(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
+        let mut plan = self.access.plan(&self.settings.hostname);
+        for _ in 1..CONNECTS_PER_HOST {
+            match self.open_once(host, plan.clone(), ledger).await {
+                Ok(connection) => return Ok(connection),
+                Err(Fault::Handshake(_)) if plan.starttls == Starttls::IfOffered => {
+                    plan.starttls = Starttls::Never;
+                }
+                Err(Fault::Ehlo(_)) if !plan.helo => plan.helo = true,
+                Err(Fault::Trouble(trouble) | Fault::Handshake(trouble) | Fault::Ehlo(trouble)) => {
+                    return Err(trouble);
+                }
+            }
+        }
+        match self.open_once(host, plan, ledger).await {
+            Ok(connection) => Ok(connection),
+            Err(Fault::Trouble(trouble) | Fault::Handshake(trouble) | Fault::Ehlo(trouble)) => Err(trouble),
+        }
+    }
+
+    async fn open_once(&self, host: &Host, plan: Plan, ledger: &mut Ledger<'_>) -> Result<Connection, Fault> {
+        let stream = self.connect(host.address, ledger).await?;
+        let mut connection = Connection::new(stream, host.address.ip());
+        let implicit = self.access.protection == Protection::Implicit;
+        if implicit {
+            connection = self.secure(connection, host, ledger).await?;
+        }
+        let mut opening = Opening::new(plan, implicit);
+        let mut step = self.hear(&mut connection, &mut opening).await?;
+        loop {
+            step = match step {
+                Step::Send(command) => {
+                    let sent = connection.send(&command, self.settings.command).await;
+                    sent.map_err(|broken| broken.trouble(Scope::Host, opening.awaited()))?;
+                    self.hear(&mut connection, &mut opening).await?
+                }
+                Step::StartTls => {
+                    connection = self.secure(connection, host, ledger).await?;
+                    opening.secured()
+                }
+                Step::Ready(extensions) => {
+                    connection.extensions = extensions;
+                    return Ok(connection);
+                }
+                Step::Trouble(trouble) => {
+                    tokio::spawn(connection.quit());
+                    return Err(trouble.into());
+                }
+            };
+        }
+    }
+
+    async fn hear(&self, connection: &mut Connection, opening: &mut Opening) -> Result<Step, Fault> {
+        match connection.reply(self.settings.command).await {
+            Ok(reply) => Ok(opening.on_reply(reply)),
+            Err(broken) => {
+                let trouble = broken.trouble(Scope::Host, opening.awaited());
+                let hung_up = broken.is_gone() && opening.awaits_ehlo();
+                Err(if hung_up { Fault::Ehlo(trouble) } else { Fault::Trouble(trouble) })
+            }
+        }
+    }
+
+    /// TCP, from one of our source addresses if any are set.
+    async fn connect(&self, to: SocketAddr, ledger: &mut Ledger<'_>) -> Result<TcpStream, Trouble> {
+        let began = Instant::now();
+        let limit = self.settings.connect;
+        let connected = match tokio::time::timeout(limit, dial(to, &self.settings.sources)).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no connection within {} s", limit.as_secs_f32())),
+        };
+        ledger.ms.connect = Some(millis(began.elapsed()));
+        connected.map_err(|why| {
+            // RFC 3463: X.4.1, no answer from host.
+            let text = format!("cannot connect to {to}: {why}");
+            Trouble::transient(Scope::Host, Enhanced(4, 4, 1), text)
+        })
+    }
+
+    async fn secure(
+        &self,
+        connection: Connection,
+        host: &Host,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<Connection, Fault> {
+        // Octets behind the 220, sent before TLS by whoever sits on the line, must not become replies (CVE-2021-38371).
+        if connection.has_leftovers() {
+            let text = "the server sent more behind its 220 to STARTTLS; nothing of it is believed";
+            return Err(Trouble::transient(Scope::Host, Enhanced(4, 7, 0), text).into());
+        }
+        let ip = connection.ip;
+        let Some(stream) = connection.into_tcp() else {
+            return Err(Trouble::transient(Scope::Host, Enhanced(4, 5, 0), "TLS inside TLS").into());
+        };
+        let began = Instant::now();
+        let handshake = self.tls.handshake(stream, &host.name, self.access.trust());
+        let result = within(self.settings.command, handshake).await;
+        ledger.ms.tls = Some(millis(began.elapsed()));
+        match result {
+            Ok((stream, facts)) => {
+                note_tls(ledger, &facts);
+                Ok(Connection::over_tls(stream, ip, facts))
+            }
+            Err(why) => Err(Fault::Handshake(self.unprotected(host, &why))),
+        }
+    }
+
+    /// RFC 3463: X.7.5, a cryptographic failure.
+    fn unprotected(&self, host: &Host, why: &str) -> Trouble {
+        let hint = match self.access.trust() {
+            Trust::Opportunistic => "",
+            Trust::Verified(_) => {
+                "; nothing was sent: check host and tls in the tenant's route, or set ca_file"
+            }
+        };
+        Trouble::transient(Scope::Host, Enhanced(4, 7, 5), format!("{}: {why}{hint}", host.name))
+    }
+}
+
+fn note_tls(ledger: &mut Ledger<'_>, facts: &TlsFacts) {
+    ledger.hop.tls = Some(facts.clone());
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, TlsError>>) -> Result<T, String> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err(Broken::Timeout(limit).to_string()),
+    }
+}
+
+async fn dial(to: SocketAddr, sources: &[IpAddr]) -> std::io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !sources.is_empty() {
+        let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());
+        let source =
+            source.ok_or_else(|| std::io::Error::other("delivery.sources has no address of its family"))?;
+        socket.bind(SocketAddr::new(*source, 0))?;
+    }
+    // A step is one write; waiting for the acknowledgement of the one before would cost 40 ms a message.
+    socket.set_nodelay(true)?;
+    socket.connect(to).await
+}

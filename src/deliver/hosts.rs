@@ -1,0 +1,202 @@
+//! Which hosts an attempt may try, in which order: exchangers by preference (RFC 5321 section 5.1), or the addresses of an
+//! upstream. Looked up as far as the attempt gets, every address checked before it is given out.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use rand::seq::SliceRandom;
+
+use super::guard::{Guard, Refusal};
+use super::outcome::{Permanence, Scope, Trouble};
+use crate::dns::{Exchanger, Failure, Mx, Resolver};
+use crate::mail::address::Domain;
+use crate::mail::reply::Enhanced;
+
+/// Addresses tried in one attempt (DN6); RFC 5321 section 5.1 asks for at least two.
+pub(super) const ADDRESSES_PER_ATTEMPT: usize = 20;
+
+/// A host to try: the address that was checked is the one to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    /// Its name.
+    pub(super) name: String,
+    /// Where to connect.
+    pub(super) address: SocketAddr,
+}
+
+/// The hosts of an attempt, best first.
+pub(super) struct Hosts<'a> {
+    resolver: &'a Resolver,
+    guard: &'a Guard,
+    port: u16,
+    /// Hosts not yet looked up, by preference.
+    exchangers: VecDeque<Exchanger>,
+    ready: VecDeque<Host>,
+    budget: usize,
+    /// Named by the tenant's file and not by DNS: it may be an address, and what is wrong with it can be mended.
+    upstream: bool,
+    faults: Faults,
+}
+
+/// Why hosts fell away.
+struct Faults {
+    /// DNS said nothing about one of them.
+    silent: Option<Trouble>,
+    /// One of them is ourselves.
+    looping: Option<Trouble>,
+    /// One of them has no address at all.
+    nameless: bool,
+    /// One of them is an inside address.
+    inside: Option<Trouble>,
+    /// What it means if none has an address.
+    nobody: Trouble,
+}
+
+impl<'a> Hosts<'a> {
+    /// The exchangers of a domain.
+    ///
+    /// # Errors
+    /// The domain takes no mail, or DNS does not say.
+    pub(super) async fn of_domain(
+        resolver: &'a Resolver,
+        guard: &'a Guard,
+        domain: &Domain,
+        port: u16,
+    ) -> Result<Self, Trouble> {
+        let implicit = || vec![Exchanger { preference: 0, host: domain.as_str().to_owned() }];
+        let (exchangers, nobody) = match resolver.mx(domain).await {
+            Ok(Mx::Exchangers(list)) => (list, no_address(domain)),
+            Ok(Mx::Implicit) => (implicit(), nowhere(domain)),
+            Ok(Mx::Null) => {
+                // RFC 7505 section 4.1.
+                let text = format!("{domain} takes no mail: it publishes a null MX");
+                return Err(Trouble::permanent(Scope::Destination, Enhanced(5, 1, 10), text));
+            }
+            Err(Failure::NoSuchName | Failure::NoRecords) => {
+                let text = format!("the domain {domain} does not exist");
+                return Err(Trouble::permanent(Scope::Destination, Enhanced(5, 1, 2), text));
+            }
+            Err(Failure::Transient(why)) => return Err(silence(domain.as_str(), &why)),
+        };
+        Ok(Self::new(resolver, guard, shuffled(exchangers), nobody).at(port, false))
+    }
+
+    /// The addresses of an upstream.
+    #[must_use]
+    pub(super) fn of_upstream(resolver: &'a Resolver, guard: &'a Guard, host: &str, port: u16) -> Self {
+        let text = format!("the upstream {host} has no address: check its name in the tenant's route");
+        let nobody = Trouble::transient(Scope::Destination, Enhanced(4, 4, 4), text);
+        let only = vec![Exchanger { preference: 0, host: host.to_owned() }];
+        Self::new(resolver, guard, only, nobody).at(port, true)
+    }
+
+    fn new(resolver: &'a Resolver, guard: &'a Guard, exchangers: Vec<Exchanger>, nobody: Trouble) -> Self {
+        let faults = Faults { silent: None, looping: None, nameless: false, inside: None, nobody };
+        Self {
+            resolver,
+            guard,
+            port: 0,
+            exchangers: exchangers.into(),
+            ready: VecDeque::new(),
+            budget: ADDRESSES_PER_ATTEMPT,
+            upstream: false,
+            faults,
+        }
+    }
+
+    fn at(self, port: u16, upstream: bool) -> Self {
+        Self { port, upstream, ..self }
+    }
+
+    /// The next host to try.
+    pub(super) async fn next(&mut self) -> Option<Host> {
+        while self.ready.is_empty() && self.budget > 0 && !self.exchangers.is_empty() {
+            self.look_up_group().await;
+        }
+        let host = self.ready.pop_front()?;
+        self.budget = self.budget.checked_sub(1)?;
+        Some(host)
+    }
+
+    /// Why there was no host at all; the explanation that gives most hope.
+    #[must_use]
+    pub(super) fn verdict(self) -> Trouble {
+        let Faults { silent, looping, nameless, inside, nobody } = self.faults;
+        let inside = inside.filter(|_| !nameless);
+        let verdict = silent.or(looping).or(inside).unwrap_or(nobody);
+        if self.upstream { Trouble { permanence: Permanence::Transient, ..verdict } } else { verdict }
+    }
+
+    /// Looks up all exchangers of the best preference left. If one of them is ourselves, neither they nor any worse one
+    /// may be tried: that would be a loop (RFC 5321 section 5.1).
+    async fn look_up_group(&mut self) {
+        let Some(preference) = self.exchangers.front().map(|best| best.preference) else { return };
+        let mut group = Vec::new();
+        while let Some(exchanger) = self.exchangers.pop_front_if(|next| next.preference == preference) {
+            match self.addresses(&exchanger.host).await {
+                Ok(addresses) => group.extend(addresses.into_iter().map(|ip| Host {
+                    name: exchanger.host.clone(),
+                    address: SocketAddr::new(ip, self.port),
+                })),
+                Err(Failure::Transient(why)) => self.faults.silent = Some(silence(&exchanger.host, &why)),
+                Err(Failure::NoSuchName | Failure::NoRecords) => self.faults.nameless = true,
+            }
+        }
+        for host in group {
+            match self.guard.check(host.address) {
+                Ok(()) => self.ready.push_back(host),
+                Err(Refusal::Ourselves) => self.faults.looping = Some(looping(&host)),
+                Err(Refusal::Inside) => self.faults.inside = Some(inside(&host)),
+            }
+        }
+        if self.faults.looping.is_some() {
+            self.exchangers.clear();
+            self.ready.clear();
+        }
+    }
+
+    /// A host's addresses; an upstream may be given as its address.
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        match literal.parse() {
+            Ok(ip) if self.upstream => Ok(vec![ip]),
+            Ok(_) | Err(_) => self.resolver.addresses(host).await,
+        }
+    }
+}
+
+/// Exchangers of the same preference in random order (RFC 5321 section 5.1).
+fn shuffled(mut exchangers: Vec<Exchanger>) -> Vec<Exchanger> {
+    exchangers.shuffle(&mut rand::rng());
+    exchangers.sort_by_key(|exchanger| exchanger.preference);
+    exchangers
+}
+
+fn silence(name: &str, why: &str) -> Trouble {
+    Trouble::transient(
+        Scope::Destination,
+        Enhanced(4, 4, 3),
+        format!("DNS said nothing certain of {name}: {why}"),
+    )
+}
+
+/// It names exchangers, but none has an address: a mistake of theirs that may be mended (DN7).
+fn no_address(domain: &Domain) -> Trouble {
+    let text = format!("no exchanger of {domain} has an address");
+    Trouble::transient(Scope::Destination, Enhanced(4, 4, 4), text)
+}
+
+fn nowhere(domain: &Domain) -> Trouble {
+    let text = format!("the domain {domain} has neither MX nor address records");
+    Trouble::permanent(Scope::Destination, Enhanced(5, 1, 2), text)
+}
+
+fn inside(host: &Host) -> Trouble {
+    let text = format!("{} has the address {}, which mail is never sent to", host.name, host.address.ip());
+    Trouble::permanent(Scope::Destination, Enhanced(5, 4, 4), text)
+}
+
+fn looping(host: &Host) -> Trouble {
+    let text = format!("mail loops back to us: we listen on {} ({}) ourselves", host.address, host.name);
+    Trouble::permanent(Scope::Destination, Enhanced(5, 4, 6), text)
+}

@@ -1,0 +1,99 @@
+//! Who is still undecided in an attempt. Every recipient is told to the witness exactly once, when its fate is known.
+
+use tokio::time::Instant;
+
+use super::driver::Connection;
+use super::hosts::Host;
+use super::outcome::{Next, Trouble};
+use super::{Job, Witness};
+use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::reply::PeerReply;
+use crate::queue::store::State;
+
+/// The undecided recipients, and where the attempt has got to.
+pub(super) struct Ledger<'a> {
+    open: Vec<u16>,
+    witness: Witness<'a>,
+    began: Instant,
+    /// Milliseconds from accept to the start of the attempt.
+    before: u64,
+    /// Who is being spoken to.
+    pub(super) hop: Hop,
+    /// How long it took so far.
+    pub(super) ms: Timings,
+}
+
+impl<'a> Ledger<'a> {
+    /// Nobody is decided yet.
+    #[must_use]
+    pub(super) fn new(job: &Job, route: &'static str, witness: Witness<'a>) -> Self {
+        let due = match job.leg.state {
+            State::Due(at) => at,
+            State::Held { .. } => job.leg.received,
+        };
+        let queued = millis(job.started.since(due.max(job.leg.received)));
+        Self {
+            open: job.leg.rcpts.clone(),
+            witness,
+            began: Instant::now(),
+            before: millis(job.started.since(job.leg.received)),
+            hop: Hop { route, ..Hop::default() },
+            ms: Timings { queue: Some(queued), ..Timings::default() },
+        }
+    }
+
+    /// This host is tried now; nothing is known of it yet.
+    pub(super) fn at(&mut self, host: &Host) {
+        let route = self.hop.route;
+        self.hop =
+            Hop { route, host: Some(host.name.clone()), ip: Some(host.address.ip()), ..Hop::default() };
+        self.ms = Timings { connect: None, tls: None, smtp: None, ..self.ms };
+    }
+
+    /// This connection is used now, new or kept.
+    pub(super) fn reached(&mut self, connection: &Connection) {
+        self.hop.ip = Some(connection.ip);
+        self.hop.tls = connection.tls.clone();
+        self.hop.dsn = connection.extensions.dsn;
+    }
+
+    /// Those not yet decided.
+    #[must_use]
+    pub(super) fn open(&self) -> &[u16] {
+        &self.open
+    }
+
+    /// Decides these, if they are open.
+    pub(super) fn decide(&mut self, rcpts: &[u16], fate: Fate, reply: &PeerReply) {
+        let elapsed = millis(self.began.elapsed());
+        let ms = Timings { total: Some(self.before.saturating_add(elapsed)), ..self.ms };
+        let concerned: Vec<u16> = self.open.extract_if(.., |open| rcpts.contains(open)).collect();
+        let told = concerned.into_iter().map(|rcpt| Decided {
+            rcpt,
+            fate,
+            reply: reply.clone(),
+            hop: self.hop.clone(),
+            ms,
+        });
+        let told: Vec<Decided> = told.collect();
+        if !told.is_empty() {
+            (self.witness)(told);
+        }
+    }
+
+    /// Everybody left shares this trouble; there is no other host.
+    pub(super) fn close(&mut self, trouble: &Trouble) {
+        let fate = match trouble.next() {
+            Next::Failed => Fate::Failed,
+            Next::Deferred | Next::AnotherHost => Fate::Deferred,
+        };
+        let rest = self.open.clone();
+        self.decide(&rest, fate, &trouble.reply);
+    }
+}
+
+/// A duration as the log wants it.
+#[must_use]
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

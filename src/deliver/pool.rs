@@ -1,0 +1,196 @@
+//! Connections kept between messages. A connection belongs to a route: for exchangers to host and port, for an upstream
+//! also to the tenant and its credentials, so that nobody's mail leaves under another's login.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::driver::Connection;
+use crate::mail::secret::ExposeSecret;
+use crate::tenant::{Upstream, UpstreamTls};
+
+/// Messages over one connection before it is closed: some servers count them, and a moved host should be noticed.
+pub(super) const MESSAGES_PER_CONNECTION: u32 = 100;
+/// Age at which a connection is not used again, for the same reasons.
+pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(300);
+/// Connections kept for one route; more than are in use at once to one destination help nobody.
+const KEPT_PER_ROUTE: usize = 20;
+/// Connections kept in all.
+const KEPT_MAX: usize = 1000;
+/// How long `close` waits for the goodbyes.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// Whose connection it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// An exchanger's: any tenant's mail may use it.
+    Mx {
+        /// The exchanger.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// An upstream's, for one tenant.
+    Upstream(UpstreamKey),
+}
+
+/// Everything that tells one tenant's use of an upstream from another's.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct UpstreamKey {
+    tenant: Arc<str>,
+    host: String,
+    port: u16,
+    tls: UpstreamTls,
+    cleartext_auth: bool,
+    username: Option<String>,
+    password: Option<Secret>,
+}
+
+/// A password in a key: compared and hashed, never printed, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+struct Secret(zeroize::Zeroizing<String>);
+
+impl std::hash::Hash for Secret {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+impl std::fmt::Debug for UpstreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}>{}:{}", self.tenant, self.host, self.port)
+    }
+}
+
+impl UpstreamKey {
+    /// Of this tenant and upstream.
+    #[must_use]
+    pub(super) fn new(tenant: &Arc<str>, upstream: &Upstream) -> Self {
+        let credentials = upstream.credentials.as_ref();
+        Self {
+            tenant: Arc::clone(tenant),
+            host: upstream.host.clone(),
+            port: upstream.port,
+            tls: upstream.tls,
+            cleartext_auth: upstream.cleartext_auth,
+            username: credentials.map(|(username, _)| username.clone()),
+            password: credentials.map(|(_, password)| Secret(password.expose_secret().to_owned().into())),
+        }
+    }
+}
+
+/// The kept connections.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    // A std mutex: held for a few map operations, never across an await.
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    routes: HashMap<Key, Vec<Idle>>,
+    count: usize,
+    sweeping: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    until: Instant,
+}
+
+impl Pool {
+    /// The connection of this route that was used last, if it still looks alive.
+    #[must_use]
+    pub(super) fn take(&self, key: &Key) -> Option<Connection> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        while let Some(idle) = kept.routes.get_mut(key).and_then(Vec::pop) {
+            kept.count -= 1;
+            let young = now.duration_since(idle.connection.born) < CONNECTION_AGE;
+            if now < idle.until && young && idle.connection.is_silent() {
+                return Some(idle.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for this long, or says goodbye to it.
+    pub(super) fn keep(self: &Arc<Self>, key: Key, connection: Connection, idle: Duration) {
+        let spent =
+            connection.messages >= MESSAGES_PER_CONNECTION || connection.born.elapsed() >= CONNECTION_AGE;
+        if let Some(connection) = self.insert(key, connection, idle, spent) {
+            tokio::spawn(connection.quit());
+        }
+    }
+
+    /// Puts it in; gives it back where it may not stay.
+    fn insert(
+        self: &Arc<Self>,
+        key: Key,
+        connection: Connection,
+        idle: Duration,
+        spent: bool,
+    ) -> Option<Connection> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = kept.count >= KEPT_MAX;
+        let route = kept.routes.entry(key).or_default();
+        if spent || full || idle.is_zero() || route.len() >= KEPT_PER_ROUTE {
+            return Some(connection);
+        }
+        let until = Instant::now() + idle;
+        route.push(Idle { connection, until });
+        kept.count += 1;
+        if !kept.sweeping {
+            kept.sweeping = true;
+            tokio::spawn(sweep(Arc::downgrade(self), until));
+        }
+        None
+    }
+
+    /// Takes out what is past its time; when the next one will be.
+    fn expired(&self, now: Instant) -> (Vec<Connection>, Option<Instant>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        let mut next: Option<Instant> = None;
+        for idles in kept.routes.values_mut() {
+            gone.extend(idles.extract_if(.., |idle| idle.until <= now).map(|idle| idle.connection));
+            let earliest = idles.iter().map(|idle| idle.until).min();
+            next = [next, earliest].into_iter().flatten().min();
+        }
+        kept.routes.retain(|_, idles| !idles.is_empty());
+        kept.count -= gone.len();
+        kept.sweeping = next.is_some();
+        (gone, next)
+    }
+
+    /// Says goodbye on every kept connection; waits at most two seconds.
+    pub(super) async fn close(&self) {
+        let all: Vec<Connection> = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.count = 0;
+            kept.routes.drain().flat_map(|(_, idles)| idles).map(|idle| idle.connection).collect()
+        };
+        let mut goodbyes = tokio::task::JoinSet::new();
+        for connection in all {
+            goodbyes.spawn(connection.quit());
+        }
+        let _ = tokio::time::timeout(CLOSE_WAIT, goodbyes.join_all()).await;
+    }
+}
+
+/// Closes connections when their time is over; ends when none is left.
+async fn sweep(pool: Weak<Pool>, first: Instant) {
+    let mut next = Some(first);
+    while let Some(at) = next {
+        sleep_until(at).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let (gone, later) = pool.expired(Instant::now());
+        for connection in gone {
+            tokio::spawn(connection.quit());
+        }
+        next = later;
+    }
+}

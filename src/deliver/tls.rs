@@ -1,0 +1,195 @@
+//! TLS towards other servers. An upstream's certificate must be good: chain, name and time. An exchanger's need not be
+//! (RFC 7435), for the alternative is clear text; but whether it was is recorded, and the handshake's signatures are
+//! verified either way, so that the peer has the key of the certificate that it shows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::mail::attempt::TlsFacts;
+
+/// What the certificate must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust<'a> {
+    /// Anything; noted whether it is good.
+    Opportunistic,
+    /// Good by the system's roots and those of this file.
+    Verified(Option<&'a Path>),
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    /// The file of further roots.
+    #[error("cannot read ca_file {0}: {1}")]
+    Roots(String, String),
+    /// There is nothing to verify a certificate against.
+    #[error("no root certificates: install the system's (ca-certificates), or set ca_file")]
+    NoRoots,
+    /// The handshake.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[from] std::io::Error),
+}
+
+/// The client side of TLS, with the system's roots read once.
+#[derive(Debug)]
+pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    roots: RootCertStore,
+}
+
+impl Tls {
+    /// Reads the system's root certificates; what cannot be read is left out and logged.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!("a system root certificate is left out: {error}");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        Self { provider: Arc::new(aws_lc_rs::default_provider()), roots }
+    }
+
+    /// The handshake with a server of this name.
+    ///
+    /// # Errors
+    /// `TlsError`; nothing that was read before it may be used.
+    pub(super) async fn handshake(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        trust: Trust<'_>,
+    ) -> Result<(TlsStream<TcpStream>, TlsFacts), TlsError> {
+        let (verifier, good) = self.verifier(trust).await?;
+        let name = server_name(host, &stream)?;
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        // A resumed session shows no certificate; connections are kept instead.
+        config.resumption = Resumption::disabled();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let facts = facts(stream.get_ref().1, good.load(Ordering::Relaxed));
+        Ok((stream, facts))
+    }
+
+    async fn verifier(&self, trust: Trust<'_>) -> Result<(Arc<Verifier>, Arc<AtomicBool>), TlsError> {
+        let mut roots = self.roots.clone();
+        if let Trust::Verified(Some(file)) = trust {
+            add_file(&mut roots, file).await?;
+        }
+        let strict = matches!(trust, Trust::Verified(_));
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+            .build()
+            .ok();
+        if strict && inner.is_none() {
+            return Err(TlsError::NoRoots);
+        }
+        let good = Arc::new(AtomicBool::new(false));
+        let verifier =
+            Verifier { inner, provider: Arc::clone(&self.provider), strict, good: Arc::clone(&good) };
+        Ok((Arc::new(verifier), good))
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), TlsError> {
+    let fault = |why: String| TlsError::Roots(file.display().to_string(), why);
+    let pem = tokio::fs::read(file).await.map_err(|error| fault(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The name to ask for (SNI) and to verify; an exchanger whose name is no host name is asked for by its address.
+fn server_name(host: &str, stream: &TcpStream) -> Result<ServerName<'static>, std::io::Error> {
+    ServerName::try_from(host.to_owned())
+        .or_else(|_| stream.peer_addr().map(|peer| ServerName::IpAddress(peer.ip().into())))
+}
+
+fn facts(session: &ClientConnection, verified: bool) -> TlsFacts {
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        Some(_) | None => "unknown",
+    };
+    let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    // rustls says TLS13_AES_…, IANA TLS_AES_….
+    let cipher = suite.unwrap_or("unknown").replacen("TLS13_", "TLS_", 1);
+    TlsFacts { version: version.to_owned(), cipher, verified }
+}
+
+/// Verifies what WebPKI asks, and notes it; only a strict one refuses for it.
+#[derive(Debug)]
+struct Verifier {
+    /// `None`: there are no roots.
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+    strict: bool,
+    good: Arc<AtomicBool>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = match &self.inner {
+            Some(inner) => {
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            None => Err(Error::General("no root certificates".into())),
+        };
+        self.good.store(verdict.is_ok(), Ordering::Relaxed);
+        if self.strict { verdict } else { Ok(ServerCertVerified::assertion()) }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
