@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod envelope;
 pub mod header;
 pub mod id;
+pub mod mailbox;
 pub mod message;
 pub mod reply;
 pub mod secret;

@@ -57,6 +57,8 @@ pub struct Signed {
 /// What goes in front of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
+    /// `d=`.
+    pub domain: Domain,
     /// `DKIM-Signature:` fields.
     pub fields: Vec<u8>,
     /// Which, from the top.
@@ -164,7 +166,7 @@ impl Keyring {
             return Err(SealError::NoKey(domain.clone()));
         }
         let covered = Covered::new(headers, body);
-        let mut sealed = Sealed { fields: Vec::new(), by: Vec::new() };
+        let mut sealed = Sealed { domain: domain.clone(), fields: Vec::new(), by: Vec::new() };
         for key in self.signing(domain) {
             let terms = Terms { domain, selector: &key.selector, now, life };
             sealed.fields.extend_from_slice(&covered.sign(&key.signer, &terms)?);

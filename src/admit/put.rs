@@ -1,0 +1,123 @@
+//! The last step: one buffer with what leaves, one record in the queue, one line in the log, one reply.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::repair::Body;
+use super::{Admit, Admitted, Submission};
+use crate::mail::envelope::Envelope;
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Kind, Lane, Message};
+use crate::mail::reply::{Enhanced, Reply};
+use crate::mail::time::Time;
+use crate::maillog::{Arrival, Seal};
+use crate::queue::store::{Accept, Destination, StoreError};
+use crate::tenant::{Route, Tenant};
+
+impl Admit {
+    /// Makes it durable, says so in the log, and answers.
+    pub(super) async fn put(&self, submission: Submission, admitted: Admitted, id: Id, now: Time) -> Reply {
+        let Submission { client, tenant, body, .. } = submission;
+        let Admitted { author, envelope, repaired, sealed } = admitted;
+        let legs = legs(&envelope, &tenant);
+        let seals: Vec<_> = sealed
+            .by
+            .iter()
+            .map(|by| Seal {
+                domain: sealed.domain.clone(),
+                selector: by.selector.clone(),
+                algorithm: by.algorithm,
+            })
+            .collect();
+        let octets = assemble(sealed.fields, &repaired.head, repaired.body, body);
+        let facts = Facts {
+            id,
+            tenant: Arc::clone(&tenant.name),
+            login: client.login.clone(),
+            header_from: Some(author.address),
+            class: None,
+            lane: Lane::Normal,
+            kind: Kind::Mail,
+            envelope,
+            received: now,
+            expires: now.after(self.parts.config.load().delivery.give_up),
+            needs: repaired.needs,
+            size: octets.len() as u64,
+        };
+        let message = Arc::new(Message { facts, body: octets });
+        let accept = Accept { message: Arc::clone(&message), legs, held: None, tells: Vec::new() };
+        if let Err(error) = self.parts.store.accept(accept).await {
+            return unable(&error);
+        }
+        let arrival = Arrival {
+            ip: Some(client.ip),
+            helo: &client.helo,
+            tls: client.tls.as_ref(),
+            message_id: repaired.message_id.as_deref(),
+            seals: &seals,
+            repairs: &repaired.done,
+            took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
+            ..Arrival::default()
+        };
+        self.parts.log.received(&message.facts, &arrival);
+        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}"))
+    }
+}
+
+/// Signatures and the new header section in front of the body. A body that needed nothing stays in the buffer it came in and
+/// is moved at most once.
+fn assemble(seals: Vec<u8>, head: &[u8], body: Body, mut given: Vec<u8>) -> Bytes {
+    let mut front = seals;
+    front.extend_from_slice(head);
+    front.extend_from_slice(b"\r\n");
+    match body {
+        Body::Kept { from, open } => {
+            if open {
+                given.extend_from_slice(b"\r\n");
+            }
+            drop(given.splice(..from, front));
+            given.into()
+        }
+        Body::Written(body) => {
+            front.extend_from_slice(&body);
+            front.into()
+        }
+    }
+}
+
+/// Recipients by destination, in the order in which they were named.
+fn legs(envelope: &Envelope, tenant: &Tenant) -> Vec<(Destination, Vec<u16>)> {
+    let mut legs: Vec<(Destination, Vec<u16>)> = Vec::new();
+    let mut known: HashMap<Arc<str>, usize> = HashMap::new();
+    for (index, rcpt) in (0_u16..).zip(&envelope.rcpts) {
+        let name: Arc<str> = match tenant.route.as_ref() {
+            Route::Mx => rcpt.address.domain().as_str().into(),
+            Route::Upstream(upstream) => {
+                format!("{}>{}:{}", tenant.name, upstream.host, upstream.port).into()
+            }
+        };
+        let at = *known.entry(Arc::clone(&name)).or_insert_with(|| {
+            legs.push((Destination(name), Vec::new()));
+            legs.len() - 1
+        });
+        if let Some((_, rcpts)) = legs.get_mut(at) {
+            rcpts.push(index);
+        }
+    }
+    legs
+}
+
+/// Only the store makes a client come again.
+fn unable(error: &StoreError) -> Reply {
+    tracing::error!(%error, "a message could not be stored");
+    match error {
+        StoreError::Full(_) => {
+            Reply::new(452, Enhanced(4, 3, 1), "the relay has no room for mail now; send it again later")
+        }
+        StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Rebuilding => {
+            Reply::new(451, Enhanced(4, 3, 0), "the relay cannot store mail now; send it again later")
+        }
+    }
+}
