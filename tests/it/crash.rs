@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::relay::{Relay, smtp};
+use crate::relay::{Layout, Relay, smtp};
 
 /// Kills; each is a start, a burst, a SIGKILL. `WAXSEAL_CRASH_ROUNDS` raises it for a soak.
 const ROUNDS: usize = 100;
@@ -175,7 +175,7 @@ fn round(relay: &Relay, n: usize, ledger: &Mutex<HashMap<String, String>>) {
     let child = relay.start();
     std::thread::scope(|burst| {
         for writer in 0..WRITERS {
-            burst.spawn(move || submit(relay.address, writer, n, ledger));
+            burst.spawn(move || submit(relay.address(), writer, n, ledger));
         }
         // Spread over the life of a burst, from the first message to a standing backlog; no two rounds alike.
         let moment = Duration::from_millis(u64::try_from(n * 7919 % 400).unwrap());
@@ -213,7 +213,7 @@ fn sigkill_under_load_loses_nothing_that_got_its_250() {
     let delivery = format!(
         "retry = [\"1s\"]\nconcurrency_per_destination = {CONCURRENCY}\ndata_done_timeout = \"2s\"\n"
     );
-    let relay = Relay::lay_out(&dir, sink.address, &delivery);
+    let relay = Relay::lay_out(&dir, &Layout { delivery, ..Layout::upstream(sink.address) });
     let ledger = Mutex::new(HashMap::new());
     for n in 0..rounds {
         round(&relay, n, &ledger);

@@ -8,45 +8,85 @@ use std::process::{Child, Command, Output, Stdio};
 /// A DKIM key for `bench.test`, so that a start costs no key generation.
 const KEY: &str = include_str!("data/rsa2048.pem");
 
-/// One relay: a tenant by network, one domain with its key, an upstream.
+/// What a relay is configured with; `Layout::upstream` is the plainest.
+pub struct Layout {
+    /// Each listener's `tls`: `none`, `starttls` or `implicit`.
+    pub listeners: &'static [&'static str],
+    /// Lines of the top level and of tables of their own, such as `[dns]`.
+    pub tables: String,
+    /// Lines of `[delivery]`.
+    pub delivery: String,
+    /// The tenant's `[route]`.
+    pub route: String,
+}
+
+impl Layout {
+    /// One clear-text listener; everything leaves through this server.
+    pub fn upstream(server: SocketAddr) -> Self {
+        let route = format!(
+            "[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
+            server.ip(),
+            server.port()
+        );
+        Self { listeners: &["none"], tables: String::new(), delivery: String::new(), route }
+    }
+}
+
+/// The login every layout has, for those who do not come from 127.0.0.1.
+pub const LOGIN: (&str, &str) = ("acme", "correct horse battery staple");
+
+/// One relay: a tenant by network and by login, one domain with its key.
 pub struct Relay {
     pub dir: PathBuf,
-    pub address: SocketAddr,
+    /// Where each listener of the layout accepts.
+    pub addresses: Vec<SocketAddr>,
+    /// The certificate that TLS listeners serve, for `localhost` and 127.0.0.1.
+    pub certificate: PathBuf,
 }
 
 impl Relay {
-    /// Lays out the files below `dir`. `delivery` goes into the `[delivery]` table as it is.
-    pub fn lay_out(dir: &Path, upstream: SocketAddr, delivery: &str) -> Self {
-        let address = free_address();
+    /// Lays out the files below `dir`.
+    pub fn lay_out(dir: &Path, layout: &Layout) -> Self {
         let config = dir.join("config");
-        std::fs::create_dir_all(config.join("tenants")).unwrap();
-        std::fs::create_dir_all(config.join("keys/bench.test")).unwrap();
-        std::fs::create_dir_all(dir.join("data")).unwrap();
-        let key = config.join("keys/bench.test/s1.pem");
-        std::fs::write(&key, KEY).unwrap();
-        restrict(&key);
-        std::fs::write(
-            config.join("waxseal.toml"),
-            format!(
-                "hostname = \"relay.bench.test\"\nstate = \"../data\"\ntenants = \"tenants\"\nkeys = \"keys\"\n\
-                 [[listener]]\naddress = \"{address}\"\ntls = \"none\"\n\
-                 [delivery]\nallow_private_destinations = true\n{delivery}\n\
-                 [log]\npath = \"../data/mail.jsonl\"\n[admin]\nsocket = \"../data/admin.sock\"\n"
-            ),
-        )
-        .unwrap();
-        std::fs::write(
-            config.join("tenants/bench.toml"),
-            format!(
-                "name = \"bench\"\nnetworks = [\"127.0.0.1/32\"]\n[[domain]]\nname = \"bench.test\"\n\
-                 on_fail = \"off\"\n[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"{}\"\nport = {}\n\
-                 tls = \"none\"\n",
-                upstream.ip(),
-                upstream.port()
-            ),
-        )
-        .unwrap();
-        Self { dir: dir.to_owned(), address }
+        for name in ["config/tenants", "config/keys/bench.test", "config/keys/relay.bench.test", "certs", "data"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for domain in ["bench.test", "relay.bench.test"] {
+            secret(&config.join("keys").join(domain).join("s1.pem"), KEY);
+        }
+        let certificate = dir.join("certs/relay.pem");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["relay.bench.test".into(), "localhost".into(), "127.0.0.1".into()];
+        let signed = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        std::fs::write(&certificate, signed.pem()).unwrap();
+        secret(&dir.join("certs/relay.key"), &key.serialize_pem());
+
+        let addresses: Vec<_> = layout.listeners.iter().map(|_| free_address()).collect();
+        let mut text = format!(
+            "hostname = \"relay.bench.test\"\nstate = \"../data\"\ntenants = \"tenants\"\nkeys = \"keys\"\n{}\n\
+             [tls]\ncertificate = \"../certs/relay.pem\"\nkey = \"../certs/relay.key\"\n\
+             [delivery]\nallow_private_destinations = true\n{}\n\
+             [log]\npath = \"../data/mail.jsonl\"\n[admin]\nsocket = \"../data/admin.sock\"\n",
+            layout.tables, layout.delivery
+        );
+        for (address, tls) in addresses.iter().zip(layout.listeners) {
+            text += &format!("[[listener]]\naddress = \"{address}\"\ntls = \"{tls}\"\n");
+        }
+        std::fs::write(config.join("waxseal.toml"), text).unwrap();
+        let tenant = format!(
+            "name = \"bench\"\nnetworks = [\"127.0.0.1/32\"]\n[[login]]\nusername = \"{}\"\npassword = \"{}\"\n\
+             [[domain]]\nname = \"bench.test\"\non_fail = \"off\"\n{}",
+            LOGIN.0,
+            hash(LOGIN.1),
+            layout.route
+        );
+        secret(&config.join("tenants/bench.toml"), &tenant);
+        Self { dir: dir.to_owned(), addresses, certificate }
+    }
+
+    /// The first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
     }
 
     fn command(&self) -> Command {
@@ -105,9 +145,19 @@ fn free_address() -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-fn restrict(path: &Path) {
+/// Writes a file that only its owner may read.
+pub fn secret(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// As `tenant login add` makes it, but cheap.
+fn hash(password: &str) -> String {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    let cheap = argon2::Params::new(64, 1, 1, None).unwrap();
+    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, cheap);
+    argon.hash_password(password.as_bytes(), &SaltString::from_b64("c29tZSBzYWx0").unwrap()).unwrap().to_string()
 }
 
 /// A platform's side of the wire, blocking and plain.

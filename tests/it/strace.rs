@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::relay::{Relay, smtp};
+use crate::relay::{Layout, Relay, smtp};
 use crate::strangers;
 
 /// Words of the message that the trace must show going in, and of the reply that it must show going out.
@@ -15,14 +15,14 @@ fn fdatasync_returns_before_the_250_is_written() {
     let strace = strangers::program("strace");
     let dir = tempfile::tempdir().unwrap();
     // Nothing listens there: the message stays queued, and no delivery muddles the trace.
-    let relay = Relay::lay_out(dir.path(), "127.0.0.1:9".parse().unwrap(), "");
+    let relay = Relay::lay_out(dir.path(), &Layout::upstream("127.0.0.1:9".parse().unwrap()));
     let trace = dir.path().join("trace");
     // -D: strace traces from the side, so that the child is the relay itself.
     let calls = "trace=fdatasync,fsync,write,writev,pwrite64,pwritev,sendto,sendmsg,recvfrom,recvmsg,read";
     let args = ["-D", "-f", "-s", "400", "-e", calls, "-o", trace.to_str().unwrap()];
     let mut child = relay.start_with(&strace, &args);
 
-    let mut session = smtp::Session::open(relay.address).unwrap();
+    let mut session = smtp::Session::open(relay.address()).unwrap();
     let message = format!("From: a@bench.test\r\nTo: b@dest.test\r\nSubject: t\r\n{MARK}\r\n\r\nbody\r\n");
     let reply = session.send("a@bench.test", &["b@dest.test"], message.as_bytes()).unwrap();
     assert!(reply.starts_with(QUEUED), "{reply}");
