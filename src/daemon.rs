@@ -356,8 +356,10 @@ impl House {
     fn session(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Arc<session::Shared> {
         let admit = Admit::new(admit::Parts {
             config: Arc::clone(&self.config),
+            tenants: Arc::clone(&self.tenants),
             store: Arc::clone(&self.store),
             keyring: Arc::clone(&self.keyring),
+            log: Arc::clone(&self.log),
             clock: self.clock.clone(),
         });
         Arc::new(session::Shared {
