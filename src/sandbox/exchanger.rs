@@ -18,12 +18,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::clock::Clock;
+use crate::mail::time::Time;
+
 /// Octets of a message before it is refused: more than the relay sends by default.
 const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 /// A message as it came in, and what a receiver makes of it.
 #[derive(Debug)]
 pub struct Arrival {
+    /// When its final dot was read.
+    pub at: Time,
     /// The reverse-path; empty for `<>`.
     pub from: String,
     /// The forward-paths.
@@ -210,10 +215,11 @@ impl Shared {
         let Some(message) = read_message(io).await? else {
             return Ok("552 5.3.4 Message too big\r\n".to_owned());
         };
+        let at = Clock::System.now();
         let verdict = self.verify(&message, said, peer).await;
         let from = std::mem::take(&mut said.from);
         let to = std::mem::take(&mut said.to);
-        let arrival = Arrival { from, to, helo: said.helo.clone(), tls, message, verdict };
+        let arrival = Arrival { at, from, to, helo: said.helo.clone(), tls, message, verdict };
         match self.told.send(arrival) {
             Ok(()) => Ok("250 2.0.0 Ok: taken\r\n".to_owned()),
             Err(_) => Ok("421 4.3.2 Closing\r\n".to_owned()),

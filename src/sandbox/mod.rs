@@ -3,4 +3,9 @@
 
 pub mod client;
 pub mod exchanger;
+pub mod journey;
+mod run;
+pub mod world;
 pub mod zone;
+
+pub use run::{Sight, run};
