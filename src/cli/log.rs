@@ -53,7 +53,7 @@ pub struct Search {
 
 /// Which events.
 #[derive(clap::Args, Debug)]
-pub struct Events {
+pub(super) struct Events {
     #[command(flatten)]
     selector: Selector,
     /// Events of this type (may be repeated): received, delivered, deferred, bounced, ...
