@@ -1,12 +1,14 @@
 //! May this message be sent? One short story: own the From, repair, sign, put. Each refusal is a `Reply` made where it is
 //! found; what is accepted is on stable storage before its 250.
 
+mod body;
 mod encode;
 mod own;
 mod put;
 mod refusal;
 mod repair;
 mod trace;
+mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;

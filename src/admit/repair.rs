@@ -1,7 +1,10 @@
 //! Repair before sealing (RFC 6409 section 8): what a message must have is added, what must not leave is removed, what could
 //! be changed on the way is written so that nobody need change it. Fields that need nothing keep their octets.
 
+use memchr::memchr;
+
 use super::Submission;
+use super::body::{self, Change};
 use super::encode;
 use super::own::Author;
 use super::refusal::Refusal;
@@ -42,6 +45,17 @@ pub(super) enum Body {
 }
 
 impl Body {
+    fn kept(from: usize, body: &[u8]) -> Self {
+        Self::Kept { from, open: !body.is_empty() && !body.ends_with(b"\r\n") }
+    }
+
+    fn written(mut body: Vec<u8>) -> Self {
+        if !body.ends_with(b"\r\n") {
+            body.extend_from_slice(b"\r\n");
+        }
+        Self::Written(body)
+    }
+
     /// The octets, out of those handed in.
     pub(super) fn octets<'a>(&'a self, message: &'a [u8]) -> &'a [u8] {
         match self {
@@ -60,16 +74,28 @@ pub(super) fn repair(
 ) -> Result<Repaired, Refusal> {
     let utf8 = needs_smtputf8(submission, headers)?;
     let body = submission.body.get(headers.body..).unwrap_or_default();
-    let open = !body.is_empty() && !body.ends_with(b"\r\n");
+    if memchr(0, body).is_some() {
+        let text = "the message has a NUL octet, which mail cannot carry; send binary data as base64";
+        return Err(Refusal::bad_form("mime", text));
+    }
+    let recoded = body::recode(headers, body)?;
+    let eight_bit = recoded.as_ref().is_some_and(|recoded| recoded.eight_bit);
     let mut head = Head::new(submission, stamp, utf8);
     head.add_missing(headers, author, stamp);
+    let change = recoded.as_ref().and_then(|recoded| recoded.change.as_ref());
     for field in &headers.fields {
-        head.keep(field, stamp)?;
+        if change.is_none() || !Change::removes(field) {
+            head.keep(field, stamp)?;
+        }
+    }
+    if let Some(change) = change {
+        change.write(&mut head.out);
+        head.done.push("body-encoding");
     }
     Ok(Repaired {
         head: head.out,
-        body: Body::Kept { from: headers.body, open },
-        needs: Needs { eight_bit: false, smtputf8: utf8 },
+        body: recoded.map_or_else(|| Body::kept(headers.body, body), |recoded| Body::written(recoded.octets)),
+        needs: Needs { eight_bit, smtputf8: utf8 },
         done: head.done,
         message_id: head.message_id,
     })

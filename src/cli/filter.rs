@@ -11,7 +11,7 @@ use crate::queue::store::{Filter, StateName};
 /// Which messages are meant. Every option narrows.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Which messages")]
-pub struct Selector {
+pub(super) struct Selector {
     /// Queue ids.
     #[arg(value_name = "ID")]
     pub ids: Vec<Id>,

@@ -3,7 +3,6 @@
 
 pub mod events;
 pub mod record;
-pub mod tail;
 pub mod view;
 mod writer;
 
