@@ -365,6 +365,8 @@ impl House {
         Arc::new(session::Shared {
             config: Arc::clone(&self.config),
             tenants: Arc::clone(&self.tenants),
+            gate: Arc::clone(&self.gate),
+            meter: Arc::default(),
             admit: Arc::new(admit),
             store: Arc::clone(&self.store),
             log: Arc::clone(&self.log),

@@ -11,7 +11,7 @@ use crate::queue::store::{Filter, StateName};
 /// Which messages are meant. Every option narrows.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Which messages")]
-pub(super) struct Selector {
+pub struct Selector {
     /// Queue ids.
     #[arg(value_name = "ID")]
     pub ids: Vec<Id>,

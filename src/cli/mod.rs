@@ -1,6 +1,7 @@
 //! What an administrator types. The top of the command line stands here; each family of verbs defines and runs its own in
 //! its file. Standard output is data, standard error is progress; `--json` prints one object, or JSON Lines for lists.
 
+mod ask;
 mod config;
 mod domain;
 mod filter;

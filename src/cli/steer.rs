@@ -1,27 +1,73 @@
 //! `status`, `reload`, `drain`: what is asked of the running daemon.
 
+use super::ask::Daemon;
 use super::output::{Context, Failure, Outcome};
+use crate::control::wire::{Done, Status};
 
 /// What `status` is told.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exits 1 when the daemon runs and something is wrong.\n\nExamples:\n  waxseal status\n  waxseal status --json | jq .queue"
+)]
 pub struct StatusArgs {}
 
 /// What `reload` is told.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "A bad file leaves everything as it was, and is named.\n\nExample:\n  waxseal reload")]
 pub struct ReloadArgs {}
 
 /// What `drain` is told.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "The same as SIGTERM: nothing new is taken, what is in flight gets 30 s, the rest stays queued.\n\nExample:\n  waxseal drain"
+)]
 pub struct DrainArgs {}
 
-pub(super) fn status(_context: &Context, _args: StatusArgs) -> Outcome {
-    Err(Failure::Bad("not built yet".to_owned()))
+pub(super) fn status(context: &Context, _args: StatusArgs) -> Outcome {
+    let status: Status = Daemon::of(&context.load_config()?).get("/v1/status")?;
+    if context.json {
+        context.print_json(&status)?;
+    } else {
+        print(context, &status)?;
+    }
+    status.trouble.map_or(Ok(()), |trouble| Err(Failure::Bad(trouble)))
 }
 
-pub(super) fn reload(_context: &Context, _args: ReloadArgs) -> Outcome {
-    Err(Failure::Bad("not built yet".to_owned()))
+fn print(context: &Context, status: &Status) -> Outcome {
+    let about = &status.about;
+    let listeners: Vec<String> = about.listeners.iter().map(ToString::to_string).collect();
+    let mut rows = vec![
+        ("daemon", format!("{} {} (pid {})", about.phase, about.version, about.pid)),
+        ("hostname", about.hostname.clone()),
+        ("since", about.started.clone()),
+        ("listeners", listeners.join(" ")),
+        ("configuration", about.config.display().to_string()),
+        ("mail log", about.log.display().to_string()),
+        ("tenants", about.tenants.to_string()),
+        ("sessions", status.sessions.to_string()),
+    ];
+    if let Some(queue) = &status.queue {
+        let held = format!("{} held, {} under way", queue.held, queue.active);
+        rows.push(("queue", format!("{} messages, {} recipients, {held}", queue.messages, queue.recipients)));
+        rows.push(("journal", format!("{} octets, {} live", queue.journal_bytes, queue.live_bytes)));
+    }
+    rows.extend(about.reload_error.clone().map(|error| ("last reload", format!("refused: {error}"))));
+    rows.extend(status.trouble.clone().map(|trouble| ("trouble", trouble)));
+    for (name, value) in rows {
+        context.print(format_args!("{name:14} {value}"))?;
+    }
+    Ok(())
 }
 
-pub(super) fn drain(_context: &Context, _args: DrainArgs) -> Outcome {
-    Err(Failure::Bad("not built yet".to_owned()))
+pub(super) fn reload(context: &Context, _args: ReloadArgs) -> Outcome {
+    order(context, "/v1/reload")
+}
+
+pub(super) fn drain(context: &Context, _args: DrainArgs) -> Outcome {
+    order(context, "/v1/drain")
+}
+
+fn order(context: &Context, path: &str) -> Outcome {
+    let done: Done = Daemon::of(&context.load_config()?).post(path, &())?;
+    if context.json { context.print_json(&done) } else { context.print(&done.done) }
 }

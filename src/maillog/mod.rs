@@ -3,6 +3,7 @@
 
 pub mod events;
 pub mod record;
+pub mod tail;
 pub mod view;
 mod writer;
 

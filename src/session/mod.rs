@@ -1,10 +1,24 @@
 //! One SMTP conversation with a client. `machine` decides every reply and holds no I/O; `driver` moves octets, waits and
 //! asks the rest of the house what `machine` wants to know.
 
+pub mod command;
+pub mod data;
+mod driver;
+mod ending;
+pub mod machine;
+mod pace;
+pub mod params;
+pub mod path;
+pub mod sasl;
+mod stream;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+
+pub use driver::{Ending, Visitor, run};
+pub use stream::Stream;
 
 use crate::admit::Admit;
 use crate::clock::Clock;
@@ -13,6 +27,8 @@ use crate::maillog::MailLog;
 use crate::metrics::Metrics;
 use crate::queue::store::Store;
 use crate::tenant::Tenants;
+use crate::tenant::auth::Gate;
+use crate::tenant::meter::Meter;
 
 /// What every session uses. Made once by the daemon.
 pub struct Shared {
@@ -20,6 +36,10 @@ pub struct Shared {
     pub config: Arc<ArcSwap<Config>>,
     /// Who may send; asked again at every MAIL.
     pub tenants: Arc<Tenants>,
+    /// Checks passwords.
+    pub gate: Arc<Gate>,
+    /// Counts each tenant's messages.
+    pub meter: Arc<Meter>,
     /// Where messages go.
     pub admit: Arc<Admit>,
     /// Asked at MAIL whether there is room.

@@ -5,6 +5,8 @@ mod clash;
 mod file;
 mod load;
 pub mod meter;
+pub mod password;
+mod throttle;
 pub mod upstream;
 
 use std::cmp::Reverse;
@@ -27,6 +29,8 @@ pub struct Directory {
     tenants: HashMap<Arc<str>, Arc<Tenant>>,
     /// User name to tenant and the login's place in it.
     logins: HashMap<Arc<str>, (Arc<Tenant>, usize)>,
+    /// The same in a row, for `somebody`.
+    everybody: Vec<(Arc<Tenant>, usize)>,
     networks: HashMap<IpNet, Arc<Tenant>>,
     /// The prefix lengths there are, longest first: a lookup asks for each.
     prefixes: BTreeSet<Reverse<u8>>,
@@ -178,6 +182,7 @@ impl Directory {
         self.tenants.insert(Arc::clone(&tenant.name), Arc::clone(tenant));
         for (at, login) in tenant.logins.iter().enumerate() {
             self.logins.insert(Arc::clone(&login.username), (Arc::clone(tenant), at));
+            self.everybody.push((Arc::clone(tenant), at));
         }
         for net in &tenant.networks {
             self.prefixes.insert(Reverse(net.prefix_len()));
@@ -201,6 +206,14 @@ impl Directory {
     pub fn login(&self, username: &str) -> Option<(&Arc<Tenant>, &Login)> {
         let (tenant, at) = self.logins.get(username)?;
         tenant.logins.get(*at).map(|login| (tenant, login))
+    }
+
+    /// Some login, always the same for the same number: what a user name that does not exist is measured against.
+    fn somebody(&self, number: u64) -> Option<&Login> {
+        let count = u64::try_from(self.everybody.len()).ok()?;
+        let at = usize::try_from(number.checked_rem(count)?).ok()?;
+        let (tenant, login) = self.everybody.get(at)?;
+        tenant.logins.get(*login)
     }
 
     /// The tenant that may send from this address without AUTH.

@@ -1,0 +1,181 @@
+//! The message itself: DATA and BDAT.
+
+use bytes::{Buf, BytesMut};
+
+use super::{Machine, Octets, Phase, Step, Transaction, replies};
+use crate::admit::{Client, Submission};
+use crate::mail::envelope::Envelope;
+use crate::mail::reply::Reply;
+use crate::session::command::{self, Chunk};
+use crate::session::data::{Body, Fault, Framing};
+use crate::tenant::BareNewlines;
+
+/// A chunk announced larger than this is not read past: the connection ends instead.
+const CHUNK_MAX: u64 = 1 << 31;
+
+impl Machine {
+    pub(super) fn begin_data(&mut self, rest: &str) {
+        if !rest.is_empty() {
+            return self.fail(replies::no_argument());
+        }
+        if let Some(reply) = self.content_out_of_place() {
+            return self.fail(reply);
+        }
+        if self.in_chunks() {
+            return self.fail(replies::in_chunks());
+        }
+        self.say(replies::GO_AHEAD);
+        self.phase = Phase::Data(Box::new(self.new_body(Framing::Dots)));
+    }
+
+    fn content_out_of_place(&self) -> Option<Reply> {
+        if !self.is_inbound() && self.sender().is_none() {
+            return Some(self.who_are_you());
+        }
+        match &self.transaction {
+            None => Some(replies::mail_first()),
+            Some(transaction) if !transaction.rcpts.is_empty() => None,
+            Some(transaction) if transaction.refused => Some(replies::no_valid_recipients()),
+            Some(_) => Some(replies::rcpt_first()),
+        }
+    }
+
+    pub(super) fn in_chunks(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.chunks.is_some())
+    }
+
+    fn new_body(&self, framing: Framing) -> Body {
+        let bare = self.sender().map_or(BareNewlines::Refuse, |tenant| tenant.bare_newlines);
+        let announced = self.transaction.as_ref().and_then(|transaction| transaction.params.size);
+        Body::new(framing, bare, self.size_limit(), announced)
+    }
+
+    pub(super) fn data(&mut self, input: &mut BytesMut) -> Option<Step> {
+        let Phase::Data(body) = &mut self.phase else { return None };
+        let (used, end) = body.take(input);
+        input.advance(used);
+        if !end {
+            return Some(Step::Read);
+        }
+        let Phase::Data(body) = std::mem::replace(&mut self.phase, Phase::Command) else { return None };
+        self.tally.commands += 1;
+        self.submit(*body)
+    }
+
+    pub(super) fn begin_chunk(&mut self, rest: &str) {
+        let Some(chunk) = command::chunk(rest) else {
+            return self.close(&replies::chunk_unknown());
+        };
+        if chunk.octets > CHUNK_MAX {
+            return self.close(&replies::too_big(self.size_limit()));
+        }
+        // A chunk of nothing still has to be answered, and it is, at once.
+        let refusal = self.content_out_of_place();
+        let refusal = refusal.or_else(|| chunk.last.is_none().then(replies::chunk_syntax));
+        if refusal.is_none() && !self.in_chunks() {
+            let body = Box::new(self.new_body(Framing::Counted));
+            if let Some(transaction) = &mut self.transaction {
+                transaction.chunks = Some(body);
+            }
+        }
+        self.phase = Phase::Chunk(Octets { left: chunk.octets, chunk, refusal });
+    }
+
+    pub(super) fn chunk_octets(&mut self, input: &mut BytesMut) -> Option<Step> {
+        let Phase::Chunk(octets) = &mut self.phase else { return None };
+        let here = usize::try_from(octets.left).unwrap_or(usize::MAX).min(input.len());
+        let chunks = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut());
+        if let (None, Some(body), Some(piece)) = (&octets.refusal, chunks, input.get(..here)) {
+            body.take(piece);
+        }
+        input.advance(here);
+        octets.left -= here as u64;
+        if octets.left > 0 {
+            return Some(Step::Read);
+        }
+        let (chunk, refusal) = (octets.chunk, octets.refusal.take());
+        self.phase = Phase::Command;
+        self.tally.commands += 1;
+        let Some(reply) = refusal else { return self.chunk_done(chunk) };
+        self.fail(reply);
+        None
+    }
+
+    fn chunk_done(&mut self, chunk: Chunk) -> Option<Step> {
+        let transaction = self.transaction.as_mut()?;
+        let body = transaction.chunks.take()?;
+        if chunk.last == Some(true) {
+            return self.submit(*body);
+        }
+        if let Some(fault) = body.fault() {
+            // RFC 3030 section 2: the transaction is over; chunks that still come find none and get 503.
+            self.content_refused(fault);
+            return None;
+        }
+        transaction.chunks = Some(body);
+        Reply::new(250, crate::mail::reply::Enhanced(2, 0, 0), format!("{} octets received", chunk.octets))
+            .write(&mut self.out);
+        None
+    }
+
+    fn content_refused(&mut self, fault: Fault) {
+        let reply = match fault {
+            Fault::TooBig => replies::too_big(self.size_limit()),
+            Fault::Nul => replies::nul(),
+            Fault::BareLf => replies::bare_lf(),
+            Fault::BareCr => replies::bare_cr(),
+        };
+        let reason = if fault == Fault::TooBig { "size" } else { "content" };
+        self.reject(reply, reason, None);
+        self.transaction = None;
+    }
+
+    /// The end of data: what is wrong with the octets is said now, all else is decided by admission.
+    fn submit(&mut self, body: Body) -> Option<Step> {
+        let body = match body.finish() {
+            Ok(body) => body,
+            Err(fault) => {
+                self.content_refused(fault);
+                return None;
+            }
+        };
+        if body.is_empty() {
+            self.reject(replies::empty(), "content", None);
+            self.transaction = None;
+            return None;
+        }
+        let tenant = self.sender().cloned();
+        let (Some(tenant), Some(transaction)) = (tenant, self.transaction.take()) else {
+            // Only an inbound listener has no sender, and it has no recipients either.
+            self.fail(replies::no_valid_recipients());
+            return None;
+        };
+        self.phase = Phase::Waiting;
+        Some(Step::Submit(Box::new(Submission {
+            client: self.client(),
+            tenant,
+            eight_bit_mime: transaction.params.eight_bit_mime,
+            smtputf8: transaction.params.smtputf8,
+            envelope: envelope(*transaction),
+            body,
+        })))
+    }
+
+    fn client(&self) -> Client {
+        Client {
+            ip: self.setting.ip,
+            helo: self.hello.name.clone(),
+            login: self.login.as_ref().map(|login| std::sync::Arc::clone(&login.name)),
+            tls: self.tls.clone(),
+        }
+    }
+}
+
+fn envelope(transaction: Transaction) -> Envelope {
+    Envelope {
+        from: transaction.from,
+        rcpts: transaction.rcpts,
+        ret: transaction.params.ret,
+        envid: transaction.params.envid,
+    }
+}
