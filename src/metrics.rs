@@ -216,3 +216,40 @@ impl Metrics {
         to.register_with_unit("start_time", started, Unit::Seconds, self.started.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every number with its labels, as Prometheus sees it.
+    fn exported() -> BTreeSet<String> {
+        let metrics = Metrics::new();
+        metrics.connections.get_or_create(&MethodLabel { method: "none" }).inc();
+        metrics.connections_refused.get_or_create(&ReasonLabel { reason: "total" }).inc();
+        for family in
+            [&metrics.handshakes, &metrics.auth, &metrics.hops, &metrics.lookups, &metrics.reloads]
+        {
+            family.get_or_create(&ResultLabel { result: "ok" }).inc();
+        }
+        metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
+        let text = metrics.render();
+        let numbers = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
+        let name = |line: &str| {
+            let (name, label) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap(), ""));
+            let label = label.split_once('=').map_or(String::new(), |(label, _)| format!("{{{label}}}"));
+            name.trim_end_matches("_sum").trim_end_matches("_count").to_owned() + &label
+        };
+        numbers.map(name).collect()
+    }
+
+    #[test]
+    fn running_md_lists_every_number_and_no_other() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/running.md")).unwrap();
+        let first = |line: &str| line.strip_prefix("| `waxseal_")?.split_once('`').map(|(name, _)| name.to_owned());
+        let listed: BTreeSet<String> =
+            text.lines().filter_map(first).map(|name| format!("waxseal_{name}")).collect();
+        assert_eq!(listed, exported());
+    }
+}

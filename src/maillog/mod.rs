@@ -1,6 +1,7 @@
 //! What a postmaster reads: one method an event, one JSON line each. `record` holds the format, `writer` the thread that
 //! puts lines on disk in the order in which they were said. docs/log.md catalogues every event and field.
 
+mod escape;
 pub mod events;
 pub mod record;
 pub mod tail;
@@ -74,3 +75,6 @@ impl MailLog {
         self.writer.push(&record.line());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::record::is_unsafe;
+use super::escape::is_unsafe;
 
 /// The text with everything escaped that a terminal would obey.
 #[must_use]
