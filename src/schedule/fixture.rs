@@ -84,9 +84,9 @@ pub(super) fn leg(facts: &Facts) -> Leg {
 
 pub(super) fn decided(rcpt: u16, fate: Fate) -> Decided {
     let (code, enhanced, text) = match fate {
-        Fate::Delivered => (250, Enhanced(2, 0, 0), "ok"),
-        Fate::Deferred => (451, Enhanced(4, 7, 1), "later"),
-        Fate::Failed => (550, Enhanced(5, 1, 1), "no such user"),
+        Fate::Delivered => (250, Enhanced(2, 0, 0), "2.0.0 ok"),
+        Fate::Deferred => (451, Enhanced(4, 7, 1), "4.7.1 later"),
+        Fate::Failed => (550, Enhanced(5, 1, 1), "5.1.1 no such user"),
     };
     let hop = Hop { route: "mx", host: Some("mx.example.test".to_owned()), ..Hop::default() };
     let reply = PeerReply { code, enhanced: Some(enhanced), text: text.into() };

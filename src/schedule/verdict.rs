@@ -228,11 +228,7 @@ fn heard(one: &Decided, at: Time) -> Last {
 /// Our own words: the time ran out, and what was heard last.
 fn given_up(last: &Last, age: Duration) -> Last {
     let who = last.host.as_deref().map(|host| format!("{host}: ")).unwrap_or_default();
-    let code = match (last.code, last.enhanced) {
-        (0, _) => String::new(),
-        (code, Some(enhanced)) => format!("{code} {enhanced} "),
-        (code, None) => format!("{code} "),
-    };
+    let code = if last.code == 0 { String::new() } else { format!("{} ", last.code) };
     let text = bounded(format!("given up after {}; last: {who}{code}{}", span(age), last.text));
     Last { at: last.at, code: 0, enhanced: Some(EXPIRED), text, host: last.host.clone() }
 }

@@ -92,12 +92,12 @@ pub(super) fn status(action: Action, last: &Last) -> Enhanced {
     last.enhanced.filter(fits).unwrap_or(plain)
 }
 
-/// RFC 3464 section 2.3.6: `smtp` for what a server said, our own type where there was no reply.
+/// RFC 3464 section 2.3.6: `smtp` for what a server said, word for word, its enhanced code included; our own type where
+/// there was no reply.
 fn diagnostic(last: &Last) -> String {
-    match (last.code, last.enhanced) {
-        (0, _) => format!("x-waxseal; {}", last.text),
-        (code, Some(enhanced)) => format!("smtp; {code} {enhanced} {}", last.text),
-        (code, None) => format!("smtp; {code} {}", last.text),
+    match last.code {
+        0 => format!("x-waxseal; {}", last.text),
+        code => format!("smtp; {code} {}", last.text),
     }
 }
 

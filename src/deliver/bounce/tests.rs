@@ -68,7 +68,7 @@ fn status_part(raw: &str) -> String {
 #[test]
 fn one_failure_as_rfc_3464_has_it() {
     let facts = Arc::new(facts(1, vec![rcpt("bob@example.test", None)]));
-    let reply = last(550, Some(Enhanced(5, 1, 1)), "no such user");
+    let reply = last(550, Some(Enhanced(5, 1, 1)), "5.1.1 no such user");
     let raw = composed(&notice(Action::Failed, vec![told(&facts, 0, reply)], Vec::new()));
     let message = MessageParser::default().parse(raw.as_bytes()).unwrap();
     assert_eq!(message.from().unwrap().first().unwrap().address(), Some("postmaster@relay.test"));

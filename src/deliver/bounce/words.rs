@@ -68,8 +68,8 @@ fn said(action: Action, told: &Told) -> String {
     match (&last.host, last.code) {
         (Some(host), 0) => format!("{host}: {} ({code})", last.text),
         (None, 0) => format!("{} ({code})", last.text),
-        (Some(host), reply) => format!("{host} answered: {reply} {code} {}", last.text),
-        (None, reply) => format!("the server answered: {reply} {code} {}", last.text),
+        (Some(host), reply) => format!("{host} answered: {reply} {}", last.text),
+        (None, reply) => format!("the server answered: {reply} {}", last.text),
     }
 }
 
