@@ -11,6 +11,7 @@
     reason = "a test that cannot go on should stop, and say where"
 )]
 
+mod config;
 mod decisions;
 mod layering;
 mod lockfile;
