@@ -11,8 +11,11 @@
     reason = "a test that cannot go on should stop, and say where"
 )]
 
+mod admit;
 mod config;
 mod decisions;
+mod intake;
 mod layering;
 mod lockfile;
 mod strangers;
+mod strangers_dkim;
