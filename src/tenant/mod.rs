@@ -2,7 +2,6 @@
 
 pub mod auth;
 mod clash;
-pub mod edit;
 mod file;
 mod load;
 pub mod meter;

@@ -1,18 +1,41 @@
 //! The store that lives in this process: a synced journal that is the truth, and an index that can be rebuilt from it.
 
+mod cache;
+mod commit;
+mod index;
+mod reader;
+mod record;
+mod recover;
+mod scan;
+mod spool;
+
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
+use tokio::sync::{Notify, oneshot};
+
+use self::cache::Cache;
+use self::index::{Ask, Parts, Reply, Sweep};
+use self::reader::{INLINE_MAX, Task, answer};
+use self::record::{AcceptedRef, BodyFile, Kind, Record};
+use self::spool::{Request, Said, Spool};
 use super::store::{
     Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError, Turns,
 };
 use crate::clock::Clock;
+use crate::fsx::{Disk, LocalDisk, Lock, create_dir};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Message};
 use crate::mail::time::Time;
+
+/// How often a message that compaction moves under the reader's hands is looked up anew.
+const READS_MAX: usize = 5;
 
 /// How large the store may grow, and whose time it keeps.
 #[derive(Clone, Debug)]
@@ -25,7 +48,7 @@ pub struct Options {
     pub body_cache: u64,
     /// Octets the index may cache.
     pub index_cache: u64,
-    /// Free octets below which mail is refused (`StoreError::Full`).
+    /// Free octets below which mail is refused (`StoreError::Full`); 0: never.
     pub disk_reserve: u64,
     /// Wall time.
     pub clock: Clock,
@@ -46,8 +69,15 @@ pub enum OpenError {
 }
 
 /// The embedded store.
-#[derive(Debug)]
-pub struct Embedded {}
+pub struct Embedded {
+    spool: Arc<Spool>,
+    asks: Mutex<Option<Sender<Ask>>>,
+    tasks: Mutex<Option<Sender<Task>>>,
+    cache: Arc<Cache>,
+    nudge: Arc<Notify>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+}
 
 impl Embedded {
     /// Opens the queue in this directory, or makes it: `spool/` with the journal and `index/`. Blocks for as long as the
@@ -55,49 +85,237 @@ impl Embedded {
     ///
     /// # Errors
     /// Another process holds it, a later version wrote it, or the disk refuses.
-    pub fn open(_dir: &Path, _options: Options) -> Result<Arc<Self>, OpenError> {
-        todo!()
+    pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(Arc::new(LocalDisk), dir, options)
+    }
+
+    /// The same on another disk than the machine's own.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        let fail = |error: io::Error| OpenError::Io(dir.to_owned(), error);
+        let spool_dir = dir.join("spool");
+        create_dir(dir).and_then(|()| create_dir(&spool_dir)).map_err(fail)?;
+        let lock = Lock::take(&dir.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                OpenError::Locked(dir.to_owned())
+            } else {
+                fail(error)
+            }
+        })?;
+        let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve));
+        let head = recover::open(&spool)?;
+        spool.publish(Vec::new(), head.end());
+        let (asks, inbox) = channel();
+        let (nudge, cache) = (Arc::new(Notify::new()), Arc::new(Cache::new(options.body_cache)));
+        let parts = Parts {
+            spool: Arc::clone(&spool),
+            dir: dir.to_owned(),
+            sled_cache: options.index_cache,
+            turns: options.turns,
+            window: options.window,
+            clock: options.clock,
+            nudge: Arc::clone(&nudge),
+            cache: Arc::clone(&cache),
+            feed: asks.clone(),
+        };
+        let (tasks, mut threads) = reader::start().map_err(fail)?;
+        let journal = Arc::clone(&spool);
+        threads.push(named("spool-commit", move || commit::guarded(&journal, head)).map_err(fail)?);
+        threads.push(named("spool-index", move || index::run(parts, &inbox)).map_err(fail)?);
+        Ok(Arc::new(Self {
+            spool,
+            asks: Mutex::new(Some(asks)),
+            tasks: Mutex::new(Some(tasks)),
+            cache,
+            nudge,
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+        }))
+    }
+
+    fn ask<T: Send + 'static>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Answer<'_, T> {
+        let (reply, later) = oneshot::channel();
+        self.send(ask(reply));
+        Box::pin(answer(later))
+    }
+
+    /// What is not taken is dropped, and whoever waits for its answer learns by that.
+    fn send(&self, ask: Ask) {
+        if let Some(asks) = &*self.asks.lock().unwrap_or_else(PoisonError::into_inner) {
+            drop(asks.send(ask));
+        }
+    }
+
+    fn work(&self, task: Task) {
+        if let Some(tasks) = &*self.tasks.lock().unwrap_or_else(PoisonError::into_inner) {
+            drop(tasks.send(task));
+        }
+    }
+
+    /// Ends the threads; the lock goes last.
+    fn stop(&self) {
+        self.spool.close();
+        self.spool.deafen();
+        drop(self.asks.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
+fn named(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Hands an accepted message to the journal. Runs to its end whether or not the caller still waits.
+fn put(spool: &Spool, cache: Arc<Cache>, accept: Accept, file: Option<BodyFile>, reply: Reply<()>) {
+    let accept = Arc::new(accept);
+    let (body, crc) = index::inline(&accept, file);
+    let payload = AcceptedRef::new(&accept, &[], file);
+    let record = match Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc) {
+        Ok(record) => record,
+        Err(error) => {
+            let error = StoreError::Full(Arc::from(format!("the message cannot be written: {error}")));
+            return drop(reply.send(Err(error)));
+        }
+    };
+    if file.is_none() {
+        // Before the journal has it: the index may hand it out the moment it is durable.
+        cache.put(&accept.message);
+    }
+    let id = accept.message.facts.id;
+    let done = Box::new(move |durable: Result<(), StoreError>| {
+        if durable.is_err() {
+            cache.remove(id);
+        }
+        drop(reply.send(durable));
+    });
+    let said = Said::Accept(accept, file, Vec::new());
+    spool.submit(Request { records: vec![(record, said)], essential: false, done });
+}
+
 impl Store for Embedded {
-    fn accept(&self, _accept: Accept) -> Answer<'_, ()> {
-        todo!()
+    fn accept(&self, accept: Accept) -> Answer<'_, ()> {
+        let (reply, later) = oneshot::channel();
+        if !accept.tells.is_empty() && accept.message.body.len() <= INLINE_MAX {
+            let done = Box::new(|durable| drop(reply.send(durable)));
+            self.send(Ask::Tell(Arc::new(accept), None, done));
+        } else if accept.message.body.len() <= INLINE_MAX {
+            put(&self.spool, Arc::clone(&self.cache), accept, None, reply);
+        } else {
+            self.accept_large(accept, reply);
+        }
+        Box::pin(answer(later))
     }
+
     fn has_room(&self) -> bool {
-        todo!()
+        self.spool.has_room()
     }
-    fn claim(&self, _now: Time, _most: usize) -> Answer<'_, Claimed> {
-        todo!()
+
+    fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed> {
+        self.ask(|reply| Ask::Claim(now, most, reply))
     }
+
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        todo!()
+        Box::pin(self.nudge.notified())
     }
-    fn message(&self, _id: Id) -> Answer<'_, Option<Arc<Message>>> {
-        todo!()
+
+    fn message(&self, id: Id) -> Answer<'_, Option<Arc<Message>>> {
+        Box::pin(async move {
+            if let Some(message) = self.cache.of(id) {
+                return Ok(Some(message));
+            }
+            for _ in 0..READS_MAX {
+                let Some((facts, place)) = self.ask(|reply| Ask::Where(id, reply)).await? else {
+                    return Ok(None);
+                };
+                let (reply, later) = oneshot::channel();
+                let spool = Arc::clone(&self.spool);
+                self.work(Box::new(move || drop(reply.send(Ok(reader::read(&spool, &facts, &place))))));
+                if let Some(read) = answer(later).await? {
+                    return read.map(Some);
+                }
+            }
+            Err(StoreError::Damaged(id))
+        })
     }
-    fn settle(&self, _settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
-        todo!()
+
+    fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
+        self.ask(|reply| Ask::Settle(settlements, reply))
     }
-    fn list(&self, _filter: Filter, _now: Time) -> Answer<'_, Vec<Entry>> {
-        todo!()
+
+    fn list(&self, filter: Filter, now: Time) -> Answer<'_, Vec<Entry>> {
+        self.ask(|reply| Ask::Sweep(Sweep::new(filter, None, now, reply)))
     }
-    fn act(&self, _filter: Filter, _action: Action, _now: Time) -> Answer<'_, Vec<Entry>> {
-        todo!()
+
+    fn act(&self, filter: Filter, action: Action, now: Time) -> Answer<'_, Vec<Entry>> {
+        self.ask(|reply| Ask::Sweep(Sweep::new(filter, Some(action), now, reply)))
     }
-    fn owed(&self, _most: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>> {
-        todo!()
+
+    fn owed(&self, most: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>> {
+        self.ask(|reply| Ask::Owed(most, reply))
     }
-    fn waive(&self, _owed: Vec<(Id, u16)>) -> Answer<'_, ()> {
-        todo!()
+
+    fn waive(&self, owed: Vec<(Id, u16)>) -> Answer<'_, ()> {
+        self.ask(|reply| Ask::Waive(owed, reply))
     }
+
     fn stats(&self) -> Answer<'_, Stats> {
-        todo!()
+        self.ask(Ask::Stats)
     }
+
     fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        todo!()
+        let mut failure = self.spool.failure();
+        Box::pin(async move {
+            match failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone()) {
+                Some(failure) => failure,
+                None => std::future::pending().await,
+            }
+        })
     }
+
     fn close(&self) -> Answer<'_, ()> {
-        todo!()
+        let closed = self.ask(Ask::Close);
+        Box::pin(async move {
+            let closed = closed.await;
+            self.stop();
+            closed
+        })
+    }
+}
+
+impl Embedded {
+    /// The body goes into a file of its own first, so that the journal never names what is not there.
+    fn accept_large(&self, accept: Accept, reply: Reply<()>) {
+        let (spool, cache) = (Arc::clone(&self.spool), Arc::clone(&self.cache));
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.work(Box::new(move || {
+            let message = &accept.message;
+            if !accept.tells.is_empty() || spool.room.load(Ordering::Relaxed) {
+                if let Err(error) = reader::write(&spool, message.facts.id, &message.body) {
+                    drop(spool.disk.remove(&spool.body_path(message.facts.id)));
+                    return drop(reply.send(Err(StoreError::Full(Arc::from(error.to_string())))));
+                }
+            } else {
+                return drop(reply.send(Err(StoreError::Full(Arc::from("the disk is below its reserve")))));
+            }
+            let file = BodyFile { length: message.body.len() as u64, crc: crc32c::crc32c(&message.body) };
+            match asks.filter(|_| !accept.tells.is_empty()) {
+                Some(asks) => {
+                    let done = Box::new(|durable| drop(reply.send(durable)));
+                    drop(asks.send(Ask::Tell(Arc::new(accept), Some(file), done)));
+                }
+                None => put(&spool, cache, accept, Some(file), reply),
+            }
+        }));
     }
 }

@@ -1,0 +1,236 @@
+//! What the journal says, taken in: records just made durable, and, after a start, records read back.
+
+use std::sync::Arc;
+
+use super::super::record::{
+    Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, Note, Position, Record, Standing,
+};
+use super::super::spool::{Done, Fed, Request, Said};
+use super::Reply;
+use super::desk::Desk;
+use super::row::{Place, Row};
+use super::rows::doubt;
+use crate::mail::id::Id;
+use crate::queue::store::Accept;
+
+impl Desk {
+    /// Takes in what became durable.
+    pub(super) fn take_in(&mut self, fed: Vec<Fed>, end: Position) -> sled::Result<()> {
+        let records = fed.len();
+        let mut fresh = false;
+        for Fed { at, header, said } in fed {
+            match said {
+                Said::Accept(accept, file, graves) => {
+                    fresh = true;
+                    self.accepted(at, &header, &accept, file)?;
+                    graves.iter().for_each(|grave| self.usage.bury(at.segment, header.length(), grave));
+                }
+                Said::Own(graves) => {
+                    self.own(at, &header)?;
+                    graves.iter().for_each(|grave| self.usage.bury(at.segment, header.length(), grave));
+                }
+            }
+        }
+        self.end = end;
+        self.spool.caught_up(records);
+        if fresh {
+            self.nudge.notify_one();
+        }
+        Ok(())
+    }
+
+    fn accepted(
+        &mut self,
+        at: Position,
+        header: &Header,
+        accept: &Accept,
+        file: Option<BodyFile>,
+    ) -> sled::Result<()> {
+        let Accept { message, legs, held, tells } = accept;
+        let place = Place::new(at, header, file);
+        let facts = Arc::new(message.facts.clone());
+        let row = Row::accepted(at, place, facts, legs.clone(), held.clone());
+        self.change(header.id, &[], |old| *old = Some(row))?;
+        for id in told_messages(tells) {
+            self.arrived(id, |row| row.noted(at, header.length()))?;
+        }
+        Ok(())
+    }
+
+    /// A record of ours is durable: the row has known what it says since it was decided.
+    fn own(&mut self, at: Position, header: &Header) -> sled::Result<()> {
+        let length = header.length();
+        self.arrived(header.id, |row| match header.kind {
+            Kind::Copy => row.moved(at, Place::new(at, header, row.place.file)),
+            Kind::Stand => row.stood(at, length),
+            Kind::Note => row.noted(at, length),
+            Kind::Schema | Kind::Accept | Kind::Done | Kind::Mark | Kind::Forwarded => {}
+        })
+    }
+
+    fn arrived(&mut self, id: Id, change: impl FnOnce(&mut Row)) -> sled::Result<()> {
+        self.change(id, &[], |row| row.as_mut().map(change))?;
+        let slot = self.rows.slot(id)?;
+        slot.pending = slot.pending.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Accepts a message that tells of failures: they stop being owed in the record that accepts it.
+    pub(super) fn tell(
+        &mut self,
+        accept: Arc<Accept>,
+        file: Option<BodyFile>,
+        done: Done,
+    ) -> sled::Result<()> {
+        let mut ended = Vec::new();
+        for id in told_messages(&accept.tells) {
+            ended.extend(self.end_owed(id, &accept.tells)?);
+            self.pend(id)?;
+        }
+        let (body, crc) = inline(&accept, file);
+        let payload = AcceptedRef::new(&accept, &ended, file);
+        let record = Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc)
+            .map_err(|_| doubt("a notification cannot be written"))?;
+        let said = Said::Accept(accept, file, ended);
+        self.spool.submit(Request { records: vec![(record, said)], essential: true, done });
+        Ok(())
+    }
+
+    /// Takes away what is owed of a message; answers its grave if it ends by that.
+    fn end_owed(&mut self, id: Id, tells: &[(Id, u16)]) -> sled::Result<Option<Grave>> {
+        let grave = self.rows.slot(id)?.row.take().map(|row| {
+            let grave = row.grave(|segment| self.spool.segment(segment).is_some());
+            (grave, row)
+        });
+        let Some((grave, row)) = grave else { return Ok(None) };
+        self.rows.slot(id)?.row = Some(row);
+        let told = tells.iter().filter(|(told, _)| *told == id).map(|(_, rcpt)| *rcpt);
+        let (_, ended) = self.change(id, &[], |row| {
+            if let Some(row) = row {
+                told.for_each(|rcpt| row.told(rcpt));
+            }
+        })?;
+        Ok(ended.then_some(grave))
+    }
+
+    /// `Store::waive`.
+    pub(super) fn waive(&mut self, owed: &[(Id, u16)], reply: Reply<()>) -> sled::Result<()> {
+        let mut records = Vec::new();
+        let mut files = Vec::new();
+        for id in told_messages(owed) {
+            let Some(file) = self.rows.look(id)?.map(|row| row.place.file.is_some()) else { continue };
+            let grave = self.end_owed(id, owed)?;
+            let standing =
+                self.rows.slot(id)?.row.as_ref().map(|row| row.standing.clone()).unwrap_or_default();
+            self.pend(id)?;
+            files.extend((file && grave.is_some()).then_some(id));
+            let record = match &grave {
+                Some(grave) => Record::new(Kind::Done, id, grave),
+                None => Record::new(Kind::Stand, id, &standing),
+            };
+            let said = Said::Own(grave.into_iter().collect());
+            records.push((record.map_err(|_| doubt("a waiver cannot be written"))?, said));
+        }
+        self.submit(records, files, (), reply);
+        Ok(())
+    }
+
+    /// Takes in a record that was read back. What a row already knows is passed over, so replaying twice changes nothing.
+    pub(super) fn replay(&mut self, at: Position, header: &Header, payload: &[u8]) -> sled::Result<()> {
+        let id = header.id;
+        let taken = match header.kind {
+            Kind::Accept => postcard::from_bytes(payload).map(|it| self.replay_accept(at, header, it)),
+            Kind::Copy => postcard::from_bytes::<Copied>(payload).map(|copied| {
+                let place = Place::new(at, header, copied.file);
+                self.renew(id, at, |row| *row = Some(Row::copied(at, place, copied)))
+            }),
+            Kind::Stand => postcard::from_bytes::<Standing>(payload).map(|standing| {
+                self.advance(id, at, |row| {
+                    row.standing = standing;
+                    row.stood(at, header.length());
+                })
+            }),
+            Kind::Note => postcard::from_bytes::<Note>(payload).map(|note| {
+                self.advance(id, at, |row| {
+                    row.note(note);
+                    row.noted(at, header.length());
+                })
+            }),
+            Kind::Done => {
+                postcard::from_bytes::<Grave>(payload).map(|grave| self.replay_done(at, header, &grave))
+            }
+            Kind::Schema | Kind::Mark | Kind::Forwarded => Ok(Ok(())),
+        };
+        taken.unwrap_or_else(|_| {
+            self.quarantine(at, "its payload cannot be read");
+            Ok(())
+        })
+    }
+
+    fn replay_accept(&mut self, at: Position, header: &Header, accepted: Accepted) -> sled::Result<()> {
+        let Accepted { facts, legs, held, tells, ended, file } = accepted;
+        let known = self.rows.slot(header.id)?.row.as_ref().map(|row| row.at);
+        if known.is_some_and(|known| known < at) && header.flags & super::super::record::AGAIN == 0 {
+            self.quarantine(at, "its id was seen before");
+            return Ok(());
+        }
+        let place = Place::new(at, header, file);
+        let row = Row::accepted(at, place, Arc::new(facts), legs, held);
+        self.renew(header.id, at, |old| *old = Some(row))?;
+        for (id, rcpt) in tells {
+            self.advance(id, at, |row| row.told(rcpt))?;
+        }
+        for grave in ended {
+            self.renew(grave.id, at, |row| *row = None)?;
+            self.usage.bury(at.segment, header.length(), &grave);
+        }
+        Ok(())
+    }
+
+    fn replay_done(&mut self, at: Position, header: &Header, grave: &Grave) -> sled::Result<()> {
+        self.renew(header.id, at, |row| *row = None)?;
+        self.usage.bury(at.segment, header.length(), grave);
+        Ok(())
+    }
+
+    /// Changes a row that does not know of this record yet.
+    fn advance(&mut self, id: Id, at: Position, change: impl FnOnce(&mut Row)) -> sled::Result<()> {
+        self.renew(id, at, |row| {
+            if let Some(row) = row {
+                change(row);
+            }
+        })
+    }
+
+    fn renew(&mut self, id: Id, at: Position, change: impl FnOnce(&mut Option<Row>)) -> sled::Result<()> {
+        let known = self.rows.slot(id)?.row.as_ref().map(|row| row.at);
+        if known.is_none_or(|known| known < at) {
+            self.change(id, &[], change)?;
+        } else {
+            self.rows.rest(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn quarantine(&self, at: Position, why: &str) {
+        self.spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (segment, offset) = (at.segment, at.offset);
+        tracing::error!(segment, offset, why, "a record of the spool is damaged; the rest goes on");
+    }
+}
+
+/// The messages among these, each once.
+fn told_messages(tells: &[(Id, u16)]) -> Vec<Id> {
+    let mut ids: Vec<Id> = tells.iter().map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// The octets that go into the journal itself, and their checksum.
+pub(in super::super) fn inline(accept: &Accept, file: Option<BodyFile>) -> (bytes::Bytes, u32) {
+    match file {
+        Some(_) => (bytes::Bytes::new(), 0),
+        None => (accept.message.body.clone(), crc32c::crc32c(&accept.message.body)),
+    }
+}

@@ -1,0 +1,383 @@
+//! Whose turn it is. Pure: no disk, no clock.
+//!
+//! A stream is what one tenant has waiting in one lane for one destination, in order of due time. Lanes share by weight,
+//! tenants within a lane take turns, a tenant's destinations take turns, and a destination has so many slots over all.
+//! A stream keeps its next legs in memory and knows where the rest begins (`horizon`); the rest is on disk and is loaded
+//! when the stream gets there. So memory grows with destinations and tenants and by the window, not with the backlog.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::mail::id::Id;
+use crate::mail::message::Lane;
+use crate::mail::time::Time;
+use crate::queue::store::{Destination, Turns};
+
+/// Turns a lane gets while all four have legs waiting, urgent first. The least gets one of 27.
+const WEIGHTS: [i64; LANES] = [16, 6, 4, 1];
+const LANES: usize = 4;
+/// Of all slots, in eighths, how many a lane may fill: slow bulk mail never takes the last slot from a password reset.
+const CEILINGS: [usize; LANES] = [8, 7, 7, 6];
+/// Legs that a stream may keep in memory although the window is full, so that each can move.
+const STREAM_MIN: usize = 4;
+/// Legs loaded from disk at once.
+pub(in super::super) const LOAD: usize = 64;
+
+/// A leg in its stream's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) struct Item {
+    pub(in super::super) due: Time,
+    pub(in super::super) id: Id,
+    pub(in super::super) leg: u16,
+}
+
+/// A stream's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in super::super) struct StreamKey {
+    pub(in super::super) lane: Lane,
+    pub(in super::super) tenant: Arc<str>,
+    pub(in super::super) destination: Destination,
+}
+
+/// What a load from disk found: the next legs, and where those begin that it did not take.
+pub(in super::super) type Loaded = (Vec<Item>, Option<Item>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting(Time),
+    Ready,
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Stream {
+    key: StreamKey,
+    memory: BTreeSet<Item>,
+    horizon: Option<Item>,
+    place: Place,
+}
+
+impl Stream {
+    fn due(&self) -> Option<Time> {
+        self.memory.first().or(self.horizon.as_ref()).map(|item| item.due)
+    }
+}
+
+/// Who is ready in one lane: tenants in turn, and each one's streams in turn.
+#[derive(Debug, Default)]
+struct Ring {
+    order: VecDeque<Arc<str>>,
+    streams: HashMap<Arc<str>, VecDeque<u64>>,
+}
+
+impl Ring {
+    fn push(&mut self, tenant: &Arc<str>, stream: u64, first: bool) {
+        let streams = self.streams.entry(Arc::clone(tenant)).or_default();
+        if streams.is_empty() {
+            if first {
+                self.order.push_front(Arc::clone(tenant))
+            } else {
+                self.order.push_back(Arc::clone(tenant))
+            }
+        }
+        if first { streams.push_front(stream) } else { streams.push_back(stream) }
+    }
+
+    /// The stream whose turn it is; its tenant goes to the back if it has others.
+    fn pop(&mut self) -> Option<u64> {
+        let tenant = self.order.pop_front()?;
+        let streams = self.streams.get_mut(&tenant)?;
+        let stream = streams.pop_front();
+        if streams.is_empty() {
+            self.streams.remove(&tenant);
+        } else {
+            self.order.push_back(tenant);
+        }
+        stream
+    }
+}
+
+/// Smooth weighted turns: over any 27 turns each of the ready gets its share, spread out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Credit([i64; LANES]);
+
+impl Credit {
+    fn turn(&mut self, ready: [bool; LANES]) -> Option<usize> {
+        let mut total = 0;
+        for ((credit, weight), ready) in self.0.iter_mut().zip(WEIGHTS).zip(ready) {
+            *credit = if ready { *credit + weight } else { 0 };
+            total += if ready { weight } else { 0 };
+        }
+        let best = (0..LANES).rev().filter(|lane| at(&ready, *lane)).max_by_key(|lane| at(&self.0, *lane))?;
+        if let Some(credit) = self.0.get_mut(best) {
+            *credit -= total;
+        }
+        Some(best)
+    }
+}
+
+fn at<T: Copy + Default>(of: &[T; LANES], lane: usize) -> T {
+    of.get(lane).copied().unwrap_or_default()
+}
+
+/// One destination's slots, and the streams that wait for one.
+#[derive(Debug, Default)]
+struct Slots {
+    active: usize,
+    blocked: [VecDeque<u64>; LANES],
+    credit: Credit,
+}
+
+/// All streams and their turns.
+#[derive(Debug)]
+pub(in super::super) struct Lanes {
+    turns: Turns,
+    window: usize,
+    loaded: usize,
+    serial: u64,
+    names: HashMap<StreamKey, u64>,
+    streams: HashMap<u64, Stream>,
+    waiting: BTreeSet<(Time, u64)>,
+    ready: [Ring; LANES],
+    credit: Credit,
+    slots: HashMap<Destination, Slots>,
+    active: [usize; LANES],
+}
+
+impl Lanes {
+    pub(in super::super) fn new(turns: Turns, window: usize) -> Self {
+        Self {
+            turns: Turns { per_destination: turns.per_destination.max(1), total: turns.total.max(1) },
+            window,
+            loaded: 0,
+            serial: 0,
+            names: HashMap::new(),
+            streams: HashMap::new(),
+            waiting: BTreeSet::new(),
+            ready: Default::default(),
+            credit: Credit::default(),
+            slots: HashMap::new(),
+            active: [0; LANES],
+        }
+    }
+
+    /// Legs under way.
+    pub(in super::super) fn active(&self) -> usize {
+        self.active.iter().sum()
+    }
+
+    /// Makes a stream known whose legs are all on disk, the first of them this one.
+    pub(in super::super) fn restore(&mut self, key: StreamKey, first: Item) {
+        let stream = self.stream(key, first.due);
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.horizon = Some(first);
+        }
+    }
+
+    /// Adds a leg. Answers the one, if any, that finds no room in memory and so must be on disk: this one or another.
+    pub(in super::super) fn push(&mut self, key: StreamKey, item: Item) -> Option<Item> {
+        let number = self.stream(key, item.due);
+        let stream = self.streams.get_mut(&number)?;
+        if stream.horizon.is_some_and(|horizon| item >= horizon) {
+            return Some(item);
+        }
+        if stream.memory.insert(item) {
+            self.loaded += 1;
+        }
+        let full = self.loaded > self.window && stream.memory.len() > STREAM_MIN;
+        let over = if full { stream.memory.pop_last() } else { None };
+        if over.is_some() {
+            self.loaded -= 1;
+            stream.horizon = over;
+        }
+        self.wait(number);
+        over
+    }
+
+    /// Takes a leg out that is not under way: it is held, or ends, or its due time changes.
+    pub(in super::super) fn remove(&mut self, key: &StreamKey, item: &Item) {
+        let Some(number) = self.names.get(key).copied() else { return };
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        if stream.memory.remove(item) {
+            self.loaded -= 1;
+        }
+        self.wait(number);
+    }
+
+    /// The next leg that is due and whose turn it is; it then holds a slot of its destination.
+    pub(in super::super) fn claim(
+        &mut self,
+        now: Time,
+        load: &mut dyn FnMut(&StreamKey, Item) -> Loaded,
+    ) -> Option<(StreamKey, Item)> {
+        self.promote(now);
+        while let Some(lane) = self.credit.turn(self.open()) {
+            let Some(number) = self.ready.get_mut(lane).and_then(Ring::pop) else { continue };
+            if let Some(claimed) = self.take(number, now, load) {
+                return Some(claimed);
+            }
+        }
+        None
+    }
+
+    /// Gives back the slot of a claimed leg.
+    pub(in super::super) fn release(&mut self, lane: Lane, destination: &Destination) {
+        if let Some(active) = self.active.get_mut(lane as usize) {
+            *active = active.saturating_sub(1);
+        }
+        if let Some(slots) = self.slots.get_mut(destination) {
+            slots.active = slots.active.saturating_sub(1);
+        }
+        self.unblock(destination);
+    }
+
+    /// When the next leg that no limit holds back falls due.
+    pub(in super::super) fn next(&self, now: Time) -> Option<Time> {
+        if self.open().contains(&true) {
+            return Some(now);
+        }
+        if self.active() >= self.turns.total {
+            return None;
+        }
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// Lanes that have a ready stream and room below their ceiling.
+    fn open(&self) -> [bool; LANES] {
+        let full = self.active() >= self.turns.total;
+        let mut open = [false; LANES];
+        for (lane, open) in open.iter_mut().enumerate() {
+            let ceiling = (self.turns.total * at(&CEILINGS, lane)).div_ceil(8);
+            let ready = self.ready.get(lane).is_some_and(|ring| !ring.order.is_empty());
+            *open = !full && ready && at(&self.active, lane) < ceiling;
+        }
+        open
+    }
+
+    fn stream(&mut self, key: StreamKey, due: Time) -> u64 {
+        if let Some(number) = self.names.get(&key) {
+            return *number;
+        }
+        self.serial += 1;
+        let number = self.serial;
+        let stream =
+            Stream { key: key.clone(), memory: BTreeSet::new(), horizon: None, place: Place::Waiting(due) };
+        self.streams.insert(number, stream);
+        self.names.insert(key, number);
+        self.waiting.insert((due, number));
+        number
+    }
+
+    fn promote(&mut self, now: Time) {
+        while let Some((due, number)) = self.waiting.first().copied().filter(|(due, _)| *due <= now) {
+            self.waiting.remove(&(due, number));
+            self.make_ready(number, false);
+        }
+    }
+
+    fn make_ready(&mut self, number: u64, first: bool) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.place = Place::Ready;
+        if let Some(ring) = self.ready.get_mut(stream.key.lane as usize) {
+            ring.push(&stream.key.tenant, number, first);
+        }
+    }
+
+    /// Moves a waiting stream to where its first leg puts it now, and forgets one that is empty.
+    fn wait(&mut self, number: u64) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let Place::Waiting(was) = stream.place else { return };
+        let due = stream.due();
+        if due == Some(was) {
+            return;
+        }
+        self.waiting.remove(&(was, number));
+        match due {
+            Some(due) => {
+                stream.place = Place::Waiting(due);
+                self.waiting.insert((due, number));
+            }
+            None => self.forget(number),
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        if let Some(stream) = self.streams.remove(&number) {
+            self.loaded -= stream.memory.len();
+            self.names.remove(&stream.key);
+        }
+    }
+
+    /// The first leg of a stream that was popped from its ring; puts the stream where it belongs next.
+    fn take(
+        &mut self,
+        number: u64,
+        now: Time,
+        load: &mut dyn FnMut(&StreamKey, Item) -> Loaded,
+    ) -> Option<(StreamKey, Item)> {
+        let stream = self.streams.get_mut(&number)?;
+        let key = stream.key.clone();
+        let slots = self.slots.entry(key.destination.clone()).or_default();
+        if slots.active >= self.turns.per_destination {
+            stream.place = Place::Blocked;
+            if let Some(blocked) = slots.blocked.get_mut(key.lane as usize) {
+                blocked.push_back(number);
+            }
+            return None;
+        }
+        self.loaded += refill(stream, load);
+        let item = stream.memory.first().copied().filter(|item| item.due <= now);
+        if item.is_some() {
+            stream.memory.pop_first();
+            self.loaded -= 1;
+            slots.active += 1;
+            if let Some(active) = self.active.get_mut(key.lane as usize) {
+                *active += 1;
+            }
+        }
+        self.replace(number, now);
+        if item.is_none() {
+            self.unblock(&key.destination);
+        }
+        item.map(|item| (key, item))
+    }
+
+    fn replace(&mut self, number: u64, now: Time) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        match stream.due() {
+            Some(due) if due <= now => self.make_ready(number, false),
+            Some(due) => {
+                stream.place = Place::Waiting(due);
+                self.waiting.insert((due, number));
+            }
+            None => self.forget(number),
+        }
+    }
+
+    /// Lets one stream that waits for a slot of this destination try again, before others.
+    fn unblock(&mut self, destination: &Destination) {
+        let limit = self.turns.per_destination;
+        let Some(slots) = self.slots.get_mut(destination) else { return };
+        let mut ready = [false; LANES];
+        for (ready, blocked) in ready.iter_mut().zip(&slots.blocked) {
+            *ready = slots.active < limit && !blocked.is_empty();
+        }
+        let lane = slots.credit.turn(ready);
+        let number = lane.and_then(|lane| slots.blocked.get_mut(lane)?.pop_front());
+        if slots.active == 0 && slots.blocked.iter().all(VecDeque::is_empty) {
+            self.slots.remove(destination);
+        }
+        if let Some(number) = number {
+            self.make_ready(number, true);
+        }
+    }
+}
+
+/// Fills an empty stream from disk; answers how many were loaded.
+fn refill(stream: &mut Stream, load: &mut dyn FnMut(&StreamKey, Item) -> Loaded) -> usize {
+    let Some(horizon) = stream.horizon.filter(|_| stream.memory.is_empty()) else { return 0 };
+    let (items, more) = load(&stream.key, horizon);
+    stream.memory.extend(items);
+    stream.horizon = more;
+    stream.memory.len()
+}

@@ -1,0 +1,230 @@
+//! From a start to a working index: sled is opened, or thrown away where there is doubt, and the journal is replayed
+//! from where sled has it up to its end, while new mail is already written behind that end.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use tokio::sync::Notify;
+
+use super::super::cache::Cache;
+use super::super::record::{AGAIN, Kind, Position};
+use super::super::scan::{Found, Scan, Step};
+use super::super::spool::Spool;
+use super::desk::Desk;
+use super::lanes::Lanes;
+use super::rows::Rows;
+use super::usage::Usage;
+use super::{Ask, keys};
+use crate::clock::Clock;
+use crate::mail::id::Id;
+use crate::queue::store::{Stats, StoreError, Turns};
+
+/// Tells a power cut from a killed process: sled's files are trusted after the latter only.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT: &[u8] = b"boot";
+/// Rows counted at once.
+const COUNT: usize = 1000;
+
+/// What an index is built of.
+pub(in super::super) struct Parts {
+    pub(in super::super) spool: Arc<Spool>,
+    /// Holds sled's directory.
+    pub(in super::super) dir: PathBuf,
+    pub(in super::super) sled_cache: u64,
+    pub(in super::super) turns: Turns,
+    pub(in super::super) window: usize,
+    pub(in super::super) clock: Clock,
+    pub(in super::super) nudge: Arc<Notify>,
+    pub(in super::super) cache: Arc<Cache>,
+    /// Where the feed is to send.
+    pub(in super::super) feed: Sender<Ask>,
+}
+
+impl Parts {
+    /// A file that says that sled's directory is not to be trusted.
+    pub(in super::super) fn doubt(&self) -> PathBuf {
+        self.dir.join("index.doubt")
+    }
+}
+
+/// Builds the index. `None`: the store was closed meanwhile.
+pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
+    let (rows, sizes) = open(&parts)?;
+    let applied = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
+    let Parts { spool, turns, window, clock, nudge, cache, feed, .. } = parts;
+    let empty = applied == Position::default();
+    let (stats, usage) = sizes.clone().unwrap_or_default();
+    let mut desk = Desk {
+        spool,
+        rows,
+        lanes: Lanes::new(turns, window),
+        claimed: HashMap::new(),
+        stats,
+        usage,
+        end: applied,
+        clock,
+        nudge,
+        cache,
+        sweeps: std::collections::VecDeque::new(),
+        replaying: true,
+    };
+    loop {
+        if refuse(inbox) || desk.spool.is_over() {
+            return Ok(None);
+        }
+        let end = desk.spool.end();
+        catch_up(&mut desk, end)?;
+        while desk.rows.dirty() && desk.spill(usize::MAX)? {}
+        if desk.spool.listen(end, &feed) {
+            break;
+        }
+    }
+    if sizes.is_none() && !empty {
+        recount(&mut desk)?;
+    }
+    for (key, first) in keys::streams(desk.rows.db())? {
+        desk.lanes.restore(key, first);
+    }
+    desk.replaying = false;
+    desk.nudge.notify_one();
+    Ok(Some(desk))
+}
+
+/// What cannot be answered yet. True: the store is being closed.
+fn refuse(inbox: &Receiver<Ask>) -> bool {
+    while let Ok(ask) = inbox.try_recv() {
+        match ask {
+            Ask::Claim(_, _, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Settle(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Waive(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Where(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Sweep(sweep) => sweep.refuse(StoreError::Rebuilding),
+            Ask::Owed(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Tell(_, _, done) => done(Err(StoreError::Rebuilding)),
+            Ask::Stats(reply) => drop(reply.send(Ok(Stats { rebuilding: true, ..Stats::default() }))),
+            Ask::Fed(..) => {}
+            Ask::Close(reply) => {
+                drop(reply.send(Ok(())));
+                return true;
+            }
+        }
+    }
+    false
+}
+
+type Sizes = Option<(Stats, Usage)>;
+
+/// Opens sled if it can be trusted, and a new one if not. Its sizes are there if it was closed tidily.
+fn open(parts: &Parts) -> sled::Result<(Rows, Sizes)> {
+    let dir = parts.dir.join("index");
+    let doubtful = parts.doubt();
+    if doubtful.exists() {
+        clear(&dir)?;
+        std::fs::remove_file(&doubtful)?;
+    }
+    if let Some(opened) = trusted(parts, &dir)? {
+        return Ok(opened);
+    }
+    tracing::warn!("the index is rebuilt from the journal");
+    clear(&dir)?;
+    let rows = Rows::open(&dir, parts.sled_cache)?;
+    rows.db().insert(BOOT, boot().into_bytes())?;
+    Ok((rows, None))
+}
+
+fn trusted(parts: &Parts, dir: &Path) -> sled::Result<Option<(Rows, Sizes)>> {
+    let (at, cache) = (dir.to_owned(), parts.sled_cache);
+    let Ok(Ok(rows)) = std::panic::catch_unwind(move || Rows::open(&at, cache)) else { return Ok(None) };
+    let sizes: Sizes = keys::take(rows.db(), keys::SIZES)?;
+    let boot = boot();
+    let same = rows.db().insert(BOOT, boot.as_bytes())?.is_none_or(|last| last == boot.as_bytes());
+    let applied: Position = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
+    if applied > parts.spool.end() || (sizes.is_none() && !same) {
+        return Ok(None);
+    }
+    rows.db().remove(keys::SIZES)?;
+    rows.db().flush()?;
+    Ok(Some((rows, sizes)))
+}
+
+fn boot() -> String {
+    std::fs::read_to_string(BOOT_ID).unwrap_or_default()
+}
+
+fn clear(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Replays the journal from where the index has it up to `end`.
+fn catch_up(desk: &mut Desk, end: Position) -> sled::Result<()> {
+    let numbers: Vec<u32> =
+        desk.spool.segments().into_keys().filter(|number| *number <= end.segment).collect();
+    let start = desk.end;
+    for number in numbers.into_iter().filter(|number| *number >= start.segment) {
+        let from = if number == start.segment { start.offset } else { 0 };
+        let to = if number == end.segment { u64::from(end.offset) } else { u64::MAX };
+        segment(desk, Position { segment: number, offset: from }, to)?;
+    }
+    desk.end = end;
+    Ok(())
+}
+
+/// What stands in one segment from an offset on. Records that recovery copied count once their batch is complete.
+fn segment(desk: &mut Desk, from: Position, to: u64) -> sled::Result<()> {
+    let number = from.segment;
+    let Some(segment) = desk.spool.segment(number) else { return Ok(()) };
+    let mut scan = Scan::new(&*segment.file, u64::from(from.offset))?;
+    let mut again: Vec<Found> = Vec::new();
+    while scan.offset() < to {
+        match scan.next()? {
+            Step::Record(found) if found.header.flags & AGAIN != 0 => again.push(found),
+            Step::Record(found) => {
+                if found.header.kind == Kind::Forwarded {
+                    for copied in again.drain(..) {
+                        take(desk, number, &copied)?;
+                    }
+                }
+                take(desk, number, &found)?;
+            }
+            Step::Bad { from } => desk.quarantine(position(number, from), "its octets are not a record"),
+            Step::End { at, torn } => {
+                if torn {
+                    desk.quarantine(position(number, at), "its end is damaged");
+                }
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take(desk: &mut Desk, segment: u32, found: &Found) -> sled::Result<()> {
+    let at = position(segment, found.offset);
+    desk.replay(at, &found.header, &found.payload)?;
+    while desk.rows.heavy() && desk.spill(super::SPILL_AT_ONCE)? {}
+    desk.end = at;
+    Ok(())
+}
+
+fn position(segment: u32, offset: u64) -> Position {
+    Position { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX) }
+}
+
+/// Counts everything anew: after a crash the sizes were not written.
+fn recount(desk: &mut Desk) -> sled::Result<()> {
+    desk.stats = Stats::default();
+    desk.usage.recount();
+    let mut from = Some(Id::from_bytes([0; 16]));
+    while let Some(id) = from {
+        let rows = desk.rows.range(id, COUNT)?;
+        rows.iter().for_each(|row| desk.count(row));
+        from = rows.last().and_then(|row| keys::successor(row.facts.id));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Bodies to and from the disk, off the async threads: two threads read what is no longer in memory, one writes the bodies
+//! that are too large for the journal into files of their own.
+
+use std::io::{self, IoSlice};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::index::Place;
+use super::spool::Spool;
+use crate::fsx::{DiskFile, read_exact_at};
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Message};
+use crate::queue::store::StoreError;
+
+/// Bodies over this have a file of their own: they would fill a segment with a few messages.
+pub(super) const INLINE_MAX: usize = 1 << 20;
+const THREADS: usize = 2;
+
+/// Work for these threads.
+pub(super) type Task = Box<dyn FnOnce() + Send>;
+
+/// Starts the threads; they end when the sender is dropped.
+pub(super) fn start() -> io::Result<(Sender<Task>, Vec<JoinHandle<()>>)> {
+    let (tasks, inbox) = channel();
+    let inbox: Arc<Mutex<Receiver<Task>>> = Arc::new(Mutex::new(inbox));
+    let mut threads = Vec::new();
+    for _ in 0..THREADS {
+        let inbox = Arc::clone(&inbox);
+        let work = move || {
+            loop {
+                let task = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(task) = task else { return };
+                task();
+            }
+        };
+        threads.push(std::thread::Builder::new().name("spool-bodies".into()).spawn(work)?);
+    }
+    Ok((tasks, threads))
+}
+
+/// Reads a message and checks it. `None`: the segment has gone, and the message is elsewhere by now.
+pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result<Arc<Message>, StoreError>> {
+    let read = match place.file {
+        Some(file) => {
+            let opened = spool.disk.open(&spool.body_path(facts.id));
+            opened
+                .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc))
+        }
+        None => {
+            let segment = spool.segment(place.at.segment)?;
+            checked(&*segment.file, place.body_at, place.body as usize, place.crc)
+        }
+    };
+    Some(match read {
+        Ok(body) => Ok(Arc::new(Message { facts: facts.clone(), body: body.into() })),
+        Err(error) => {
+            tracing::error!(id = %facts.id, %error, "a message cannot be read back from the spool");
+            spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Err(StoreError::Damaged(facts.id))
+        }
+    })
+}
+
+fn checked(file: &dyn DiskFile, at: u64, length: usize, crc: u32) -> io::Result<Vec<u8>> {
+    let mut body = vec![0; length];
+    read_exact_at(file, &mut body, at)?;
+    if crc32c::crc32c(&body) == crc { Ok(body) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Writes a body into a file of its own, durable when this returns.
+pub(super) fn write(spool: &Spool, id: Id, body: &[u8]) -> io::Result<()> {
+    let file = spool.disk.create(&spool.body_path(id), 0)?;
+    file.write_at(&mut [IoSlice::new(body)], 0)?;
+    file.sync()?;
+    spool.disk.sync_dir(&spool.dir)
+}
+
+/// An answer that never comes means that the store was closed.
+pub(super) async fn answer<T>(reply: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    reply.await.unwrap_or_else(|_| Err(StoreError::Failed(Arc::from("the store is closed"))))
+}

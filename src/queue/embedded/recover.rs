@@ -1,0 +1,135 @@
+//! Opening the journal: the torn end is cut, what may not have been synced is copied forward and synced before it is
+//! trusted, and writing goes on in a new segment. Reads the ends of the last segments only; the index reads the rest.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::OpenError;
+use super::commit::{Head, bare};
+use super::record::{AGAIN, FIRST, FORMAT, Kind, Record, Schema};
+use super::scan::{Found, Scan, Step};
+use super::spool::{Segment, Spool, segment_number};
+use crate::fsx::{DiskFile, read_exact_at};
+
+/// Opens what is there and answers the segment to go on in.
+pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
+    let fail = |error: io::Error| OpenError::Io(spool.dir.clone(), error);
+    let numbers = numbers(&spool.dir).map_err(fail)?;
+    let mut segments = Vec::new();
+    for number in &numbers {
+        let path = spool.path(*number);
+        let file: Arc<dyn DiskFile> = Arc::from(spool.disk.open(&path).map_err(fail)?);
+        let format = format(&*file).map_err(fail)?.unwrap_or(FORMAT);
+        if format > FORMAT {
+            return Err(OpenError::Newer(path, format, FORMAT));
+        }
+        segments.push((*number, file));
+    }
+    for (number, file) in &segments {
+        let size = file.size().map_err(fail)?;
+        spool.add_segment(*number, Segment { file: Arc::clone(file), size });
+    }
+    let tail = tail(spool, &segments).map_err(fail)?;
+    let next = numbers.last().map_or(1, |last| last.saturating_add(1));
+    forward(spool, next, tail).map_err(fail)
+}
+
+fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        numbers.extend(segment_number(&entry?.path()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The format that a segment says it has.
+fn format(file: &dyn DiskFile) -> io::Result<Option<u32>> {
+    let Step::Record(found) = Scan::new(file, 0)?.next()? else { return Ok(None) };
+    if found.header.kind != Kind::Schema {
+        return Ok(None);
+    }
+    // The format stands first, so that any later schema can be told by it.
+    Ok(postcard::take_from_bytes::<u32>(&found.payload).ok().map(|(format, _)| format).or(Some(u32::MAX)))
+}
+
+/// The end of a segment: how many groups it has, and the last of them.
+struct End {
+    groups: usize,
+    last: Vec<Found>,
+    at: u64,
+}
+
+fn end(file: &dyn DiskFile) -> io::Result<End> {
+    let mut scan = Scan::new(file, 0)?;
+    let mut end = End { groups: 0, last: Vec::new(), at: 0 };
+    loop {
+        match scan.next()? {
+            Step::Record(found) => {
+                if found.header.flags & FIRST != 0 {
+                    end.groups += 1;
+                    end.last.clear();
+                }
+                end.last.push(found);
+            }
+            Step::Bad { .. } => {}
+            Step::End { at, .. } => {
+                end.at = at;
+                return Ok(end);
+            }
+        }
+    }
+}
+
+/// The records that may never have been synced, oldest first: the last group written. A segment with one group only says
+/// nothing of the one before it, so that one's last group is among them too. The last segment is cut at its end.
+fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Vec<Record>> {
+    let mut tail = Vec::new();
+    for (at, (number, file)) in segments.iter().rev().enumerate() {
+        let end = end(&**file)?;
+        if at == 0 && end.at < file.size()? {
+            file.cut(end.at)?;
+            spool.add_segment(*number, Segment { file: Arc::clone(file), size: end.at });
+        }
+        let complete = end.last.iter().any(|found| found.header.kind == Kind::Forwarded);
+        let counts = |found: &&Found| complete || found.header.flags & AGAIN == 0;
+        let mut records = Vec::new();
+        for found in end.last.iter().filter(counts) {
+            records.extend(reread(&**file, found)?);
+        }
+        tail.push(records);
+        if end.groups > 1 {
+            break;
+        }
+    }
+    Ok(tail.into_iter().rev().flatten().collect())
+}
+
+/// A record as it was read back, to be written once more; `None` where it needs no copy, or has a damaged body.
+fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
+    if matches!(found.header.kind, Kind::Schema | Kind::Mark | Kind::Forwarded) {
+        return Ok(None);
+    }
+    let mut body = vec![0; found.header.body as usize];
+    read_exact_at(file, &mut body, found.body_at())?;
+    if crc32c::crc32c(&body) != found.header.body_crc {
+        return Ok(None);
+    }
+    let mut header = found.header;
+    header.flags = AGAIN;
+    Ok(Some(Record { header, payload: found.payload.clone(), body: body.into() }))
+}
+
+/// Makes the next segment, with the tail in it, synced.
+fn forward(spool: &Spool, number: u32, mut tail: Vec<Record>) -> io::Result<Head> {
+    let mut head = Head::create(spool, number)?;
+    let mut complete = bare(Kind::Forwarded)?;
+    let mut records: Vec<&mut Record> = tail.iter_mut().chain([&mut complete]).collect();
+    head.write(spool, &mut records)?;
+    head.append(&mut [&mut bare(Kind::Mark)?])?;
+    Ok(head)
+}
+
+/// The schema begins with its format for all time.
+const _: fn(&Schema) -> u32 = |schema| schema.format;

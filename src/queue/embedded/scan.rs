@@ -1,0 +1,171 @@
+//! Reads a segment from front to back, steps over bodies, and goes on behind what is damaged.
+
+use std::io;
+
+use memchr::memmem::Finder;
+
+use super::record::{HEADER, Header, MAGIC};
+use crate::fsx::{DiskFile, read_exact_at};
+
+/// Octets read at once. Most records are smaller than this; a body that is larger is stepped over unread.
+const CHUNK: usize = 1 << 20;
+
+/// A record that a scan found. Payload checked, body not.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) offset: u64,
+    pub(super) header: Header,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Found {
+    /// Where its body begins.
+    pub(super) fn body_at(&self) -> u64 {
+        self.offset + HEADER as u64 + u64::from(self.header.payload)
+    }
+}
+
+/// What stands next in a segment.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A record.
+    Record(Found),
+    /// Octets that are none, with records behind them.
+    Bad {
+        /// From here on.
+        from: u64,
+    },
+    /// Nothing more. `torn`: what follows `at` is not merely unwritten.
+    End {
+        /// The length that the segment really has.
+        at: u64,
+        /// Something was being written here, or was damaged.
+        torn: bool,
+    },
+}
+
+/// A scan of one segment.
+pub(super) struct Scan<'a> {
+    file: &'a dyn DiskFile,
+    size: u64,
+    nonce: Option<u64>,
+    offset: u64,
+    chunk: Vec<u8>,
+    chunk_at: u64,
+}
+
+impl<'a> Scan<'a> {
+    /// From this offset on; 0 for all of it.
+    pub(super) fn new(file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
+        let mut scan =
+            Self { file, size: file.size()?, nonce: None, offset: 0, chunk: Vec::new(), chunk_at: 0 };
+        scan.nonce = scan.find_nonce()?;
+        scan.offset = from;
+        Ok(scan)
+    }
+
+    /// Where the next step begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The first good header in the file has it. With the schema record damaged, that is still a record of ours: what a
+    /// sender wrote stands behind the header of its own message.
+    fn find_nonce(&mut self) -> io::Result<Option<u64>> {
+        let mut at = 0;
+        let finder = Finder::new(&MAGIC).into_owned();
+        while let Some(found) = self.search(&finder, at)? {
+            if let Some((_, nonce)) = Header::decode(self.bytes(found, HEADER)?) {
+                return Ok(Some(nonce));
+            }
+            at = found + 1;
+        }
+        Ok(None)
+    }
+
+    /// The next step; after `End` there is none.
+    pub(super) fn next(&mut self) -> io::Result<Step> {
+        let from = self.offset;
+        if let Some(found) = self.record(from)? {
+            self.offset = from + found.header.length();
+            return Ok(Step::Record(found));
+        }
+        if self.blank(from)? {
+            return Ok(Step::End { at: from, torn: false });
+        }
+        match self.resume(from + 1)? {
+            Some(to) => {
+                self.offset = to;
+                Ok(Step::Bad { from })
+            }
+            None => Ok(Step::End { at: from, torn: true }),
+        }
+    }
+
+    fn record(&mut self, offset: u64) -> io::Result<Option<Found>> {
+        let nonce = self.nonce;
+        let Some((header, _)) =
+            Header::decode(self.bytes(offset, HEADER)?).filter(|(_, its)| Some(*its) == nonce)
+        else {
+            return Ok(None);
+        };
+        if offset + header.length() > self.size {
+            return Ok(None);
+        }
+        let payload = self.bytes(offset + HEADER as u64, header.payload as usize)?.to_vec();
+        let good = payload.len() == header.payload as usize && crc32c::crc32c(&payload) == header.payload_crc;
+        Ok(good.then_some(Found { offset, header, payload }))
+    }
+
+    /// The next good record at or behind this offset.
+    fn resume(&mut self, mut at: u64) -> io::Result<Option<u64>> {
+        let Some(nonce) = self.nonce else { return Ok(None) };
+        let mark: Vec<u8> = [&MAGIC[..], &nonce.to_le_bytes()].concat();
+        let finder = Finder::new(&mark).into_owned();
+        while let Some(found) = self.search(&finder, at)? {
+            if self.record(found)?.is_some() {
+                return Ok(Some(found));
+            }
+            at = found + 1;
+        }
+        Ok(None)
+    }
+
+    fn search(&mut self, finder: &Finder<'_>, mut at: u64) -> io::Result<Option<u64>> {
+        let overlap = finder.needle().len() as u64 - 1;
+        while at + overlap < self.size {
+            let bytes = self.bytes(at, CHUNK)?;
+            if let Some(found) = finder.find(bytes) {
+                return Ok(Some(at + found as u64));
+            }
+            at += (bytes.len() as u64).saturating_sub(overlap).max(1);
+        }
+        Ok(None)
+    }
+
+    /// Whether all from here on is unwritten.
+    fn blank(&mut self, mut at: u64) -> io::Result<bool> {
+        while at < self.size {
+            let bytes = self.bytes(at, CHUNK)?;
+            if bytes.iter().any(|octet| *octet != 0) {
+                return Ok(false);
+            }
+            at += bytes.len().max(1) as u64;
+        }
+        Ok(true)
+    }
+
+    /// Up to this many octets from here; fewer only at the end of the file.
+    fn bytes(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        let want = want.min(usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX));
+        let end = self.chunk_at + self.chunk.len() as u64;
+        if at < self.chunk_at || at + want as u64 > end {
+            let left = usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.chunk.resize(want.max(CHUNK).min(left), 0);
+            self.chunk_at = at;
+            read_exact_at(self.file, &mut self.chunk, at)?;
+        }
+        let from = usize::try_from(at - self.chunk_at).unwrap_or(usize::MAX);
+        Ok(self.chunk.get(from..from.saturating_add(want)).unwrap_or_default())
+    }
+}

@@ -1,0 +1,277 @@
+//! The journal as its users share it: the segments on disk, the inbox of the committer, the feed to the index.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::super::store::{Accept, StoreError};
+use super::index::Ask;
+use super::record::{BodyFile, Grave, Header, Position, Record};
+use crate::fsx::{Disk, DiskFile};
+use crate::mail::id::Id;
+
+/// A segment's room.
+pub(super) const SEGMENT: u64 = 64 << 20;
+/// Records that the index may be behind before the committer waits for it.
+const BEHIND_MAX: usize = 50_000;
+
+/// Called when the records of a request are durable, or never will be.
+pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Records to be written, all in one group.
+pub(super) struct Request {
+    pub(super) records: Vec<(Record, Said)>,
+    /// Written even when the disk is below its reserve: it ends mail, or moves it.
+    pub(super) essential: bool,
+    pub(super) done: Done,
+}
+
+/// What a record says, for the index.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    /// A new message, and those that end by being told of.
+    Accept(Arc<Accept>, Option<BodyFile>, Vec<Grave>),
+    /// What the index itself decided: it only needs to know where it lies, and whose end it says.
+    Own(Vec<Grave>),
+}
+
+/// A record that is durable.
+#[derive(Debug)]
+pub(super) struct Fed {
+    pub(super) at: Position,
+    pub(super) header: Header,
+    pub(super) said: Said,
+}
+
+/// A segment that exists.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Octets it takes on disk.
+    pub(super) size: u64,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: VecDeque<Request>,
+    closing: bool,
+    failed: Option<StoreError>,
+}
+
+struct Feed {
+    /// All before this is durable.
+    end: Position,
+    to: Option<Sender<Ask>>,
+    /// Nobody will listen any more.
+    over: bool,
+}
+
+/// The journal.
+pub(super) struct Spool {
+    pub(super) dir: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) reserve: u64,
+    segments: RwLock<BTreeMap<u32, Segment>>,
+    inbox: Mutex<Inbox>,
+    bell: Condvar,
+    feed: Mutex<Feed>,
+    behind: AtomicUsize,
+    failure: tokio::sync::watch::Sender<Option<StoreError>>,
+    pub(super) room: AtomicBool,
+    pub(super) syncs: AtomicU64,
+    pub(super) quarantined: AtomicU64,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a segment's file.
+pub(super) fn segment_name(number: u32) -> String {
+    format!("seg-{number:08}.log")
+}
+
+impl Spool {
+    pub(super) fn new(dir: PathBuf, disk: Arc<dyn Disk>, reserve: u64) -> Self {
+        Self {
+            dir,
+            disk,
+            reserve,
+            segments: RwLock::default(),
+            inbox: Mutex::default(),
+            bell: Condvar::new(),
+            feed: Mutex::new(Feed { end: Position::default(), to: None, over: false }),
+            behind: AtomicUsize::new(0),
+            failure: tokio::sync::watch::Sender::new(None),
+            room: AtomicBool::new(true),
+            syncs: AtomicU64::new(0),
+            quarantined: AtomicU64::new(0),
+        }
+    }
+
+    /// A segment's path.
+    pub(super) fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(segment_name(number))
+    }
+
+    /// The path of a body in a file of its own.
+    pub(super) fn body_path(&self, id: Id) -> PathBuf {
+        self.dir.join(format!("body-{id}.bin"))
+    }
+
+    pub(super) fn add_segment(&self, number: u32, segment: Segment) {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(number, segment);
+    }
+
+    pub(super) fn segment(&self, number: u32) -> Option<Segment> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    pub(super) fn segments(&self) -> BTreeMap<u32, Segment> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Octets of all segments on disk.
+    pub(super) fn size(&self) -> u64 {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|segment| segment.size)
+            .sum()
+    }
+
+    /// Puts a request before the committer. It answers through `done`, at once if nothing can be written any more.
+    pub(super) fn submit(&self, request: Request) {
+        let refused = {
+            let mut inbox = held(&self.inbox);
+            match (&inbox.failed, inbox.closing) {
+                (None, false) => {
+                    inbox.waiting.push_back(request);
+                    None
+                }
+                (Some(failed), _) => Some((request, failed.clone())),
+                (None, true) => Some((request, StoreError::Failed(Arc::from("the store is closed")))),
+            }
+        };
+        match refused {
+            Some((request, error)) => (request.done)(Err(error)),
+            None => self.bell.notify_all(),
+        }
+    }
+
+    /// The next group: everything that waits, up to this many octets. `None`: the store is closed.
+    pub(super) fn collect(&self, octets_max: u64) -> Option<Vec<Request>> {
+        let mut inbox = held(&self.inbox);
+        while inbox.waiting.is_empty() || self.behind.load(Ordering::Acquire) > BEHIND_MAX {
+            if inbox.waiting.is_empty() && inbox.closing {
+                return None;
+            }
+            inbox = self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut octets = 0;
+        let mut group = Vec::new();
+        while let Some(request) = inbox.waiting.pop_front() {
+            octets += request.records.iter().map(|(record, _)| record.header.length()).sum::<u64>();
+            group.push(request);
+            if octets >= octets_max {
+                break;
+            }
+        }
+        Some(group)
+    }
+
+    /// Takes no more requests; those that wait are still written.
+    pub(super) fn close(&self) {
+        held(&self.inbox).closing = true;
+        self.bell.notify_all();
+    }
+
+    /// Nothing will be written any more. Answers what waited.
+    pub(super) fn fail(&self, error: &StoreError) {
+        let waiting = {
+            let mut inbox = held(&self.inbox);
+            inbox.failed.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut inbox.waiting)
+        };
+        self.failure
+            .send_if_modified(|failure| failure.is_none() && failure.replace(error.clone()).is_none());
+        waiting.into_iter().for_each(|request| (request.done)(Err(error.clone())));
+    }
+
+    /// Whether nothing can be written any more.
+    pub(super) fn has_failed(&self) -> bool {
+        held(&self.inbox).failed.is_some()
+    }
+
+    /// Sees failures.
+    pub(super) fn failure(&self) -> tokio::sync::watch::Receiver<Option<StoreError>> {
+        self.failure.subscribe()
+    }
+
+    /// All up to here is durable: tells the index, if it listens.
+    pub(super) fn publish(&self, fed: Vec<Fed>, end: Position) {
+        let mut feed = held(&self.feed);
+        feed.end = end;
+        if let Some(to) = &feed.to {
+            self.behind.fetch_add(fed.len(), Ordering::AcqRel);
+            drop(to.send(Ask::Fed(fed, end)));
+        }
+    }
+
+    /// The index has taken so many records in.
+    pub(super) fn caught_up(&self, records: usize) {
+        if self.behind.fetch_sub(records, Ordering::AcqRel) > BEHIND_MAX {
+            // The committer looks at the number under the lock: taking it means that it cannot miss the bell.
+            drop(held(&self.inbox));
+            self.bell.notify_all();
+        }
+    }
+
+    /// Where the durable part of the journal ends.
+    pub(super) fn end(&self) -> Position {
+        held(&self.feed).end
+    }
+
+    /// Listens from here on, if the journal has not gone on meanwhile.
+    pub(super) fn listen(&self, from: Position, to: &Sender<Ask>) -> bool {
+        let mut feed = held(&self.feed);
+        let now = feed.end == from && !feed.over;
+        if now {
+            feed.to = Some(to.clone());
+        }
+        now
+    }
+
+    /// Stops telling the index, for good.
+    pub(super) fn deafen(&self) {
+        let mut feed = held(&self.feed);
+        (feed.to, feed.over) = (None, true);
+    }
+
+    /// Whether the store is being dropped.
+    pub(super) fn is_over(&self) -> bool {
+        held(&self.feed).over
+    }
+
+    /// Whether there is room. Without room nothing is written that would notice room again, so then the disk is asked.
+    pub(super) fn has_room(&self) -> bool {
+        self.room.load(Ordering::Relaxed) || self.look_for_room().unwrap_or(false)
+    }
+
+    /// Asks the disk whether it has room, and notes it for `has_room`.
+    pub(super) fn look_for_room(&self) -> io::Result<bool> {
+        let room = self.reserve == 0 || self.disk.free(&self.dir)? >= self.reserve;
+        self.room.store(room, Ordering::Relaxed);
+        Ok(room)
+    }
+}
+
+/// The number in a segment's file name.
+pub(super) fn segment_number(path: &Path) -> Option<u32> {
+    let digits = path.file_name()?.to_str()?.strip_prefix("seg-")?.strip_suffix(".log")?;
+    (digits.len() == 8).then(|| digits.parse().ok()).flatten()
+}
