@@ -1,12 +1,226 @@
-//! `tenant`: its verbs.
+//! `tenant`: who may send, and their logins.
+
+use serde_json::json;
 
 use super::output::{Context, Failure, Outcome};
+use crate::config::Config;
+use crate::mail::secret::{ExposeSecret, SecretString};
+use crate::tenant::{self, Directory, Route, Tenant, edit, edit::EditError, password};
 
 /// The verbs of `tenant`.
 #[derive(clap::Subcommand, Debug)]
-pub enum Verb {}
+pub enum Verb {
+    /// Add a tenant with a login; its generated password is shown once.
+    Add {
+        /// Its name, and its file's.
+        name: String,
+        /// Its first user name [default: the tenant's name].
+        #[arg(long, value_name = "U")]
+        username: Option<String>,
+        /// Read the password from standard input instead of generating one.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the tenants.
+    List,
+    /// Show one tenant.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Let nobody send as a tenant; what is queued still goes out.
+    Disable {
+        /// Its name.
+        name: String,
+        /// Let them send again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Add, list and revoke logins.
+    #[command(subcommand)]
+    Login(LoginVerb),
+}
+
+/// The verbs of `tenant login`.
+#[derive(clap::Subcommand, Debug)]
+pub enum LoginVerb {
+    /// Add a login; its generated password is shown once.
+    Add {
+        /// Whose.
+        tenant: String,
+        /// The user name.
+        username: String,
+        /// Read the password from standard input instead of generating one.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the user names of a tenant.
+    List {
+        /// Whose.
+        tenant: String,
+    },
+    /// Take a login away; its sessions are refused at their next message.
+    Revoke {
+        /// Whose.
+        tenant: String,
+        /// The user name.
+        username: String,
+    },
+}
 
 /// Runs it.
-pub(super) fn run(_context: &Context, _verb: Verb) -> Outcome {
-    Err(Failure::Bad("not built yet".to_owned()))
+pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
+    let config = context.load_config()?;
+    match verb {
+        Verb::Add { name, username, password_stdin } => {
+            let username = username.unwrap_or_else(|| name.clone());
+            with_password(context, &config, (&name, &username), password_stdin, |hash| {
+                edit::add_tenant(&config, &name, &username, hash).map(drop)
+            })
+        }
+        Verb::List => list(context, &config),
+        Verb::Show { name } => show(context, &config, &name),
+        Verb::Disable { name, undo } => {
+            edited(edit::set_disabled(&config, &name, !undo))?;
+            context.note(format_args!("tenant {name} is {}", if undo { "enabled" } else { "disabled" }));
+            context.tell_daemon(&config)
+        }
+        Verb::Login(verb) => login(context, &config, verb),
+    }
+}
+
+fn login(context: &Context, config: &Config, verb: LoginVerb) -> Outcome {
+    match verb {
+        LoginVerb::Add { tenant, username, password_stdin } => {
+            with_password(context, config, (&tenant, &username), password_stdin, |hash| {
+                edit::add_login(config, &tenant, &username, hash)
+            })
+        }
+        LoginVerb::List { tenant } => {
+            let directory = directory(config)?;
+            named(&directory, &tenant)?.logins.iter().try_for_each(|login| {
+                if context.json {
+                    return context
+                        .print_json(&json!({"v": 1, "tenant": tenant, "username": login.username}));
+                }
+                context.print(&login.username)
+            })
+        }
+        LoginVerb::Revoke { tenant, username } => {
+            edited(edit::revoke_login(config, &tenant, &username))?;
+            context.note(format_args!("login {username} of tenant {tenant} is revoked"));
+            context.tell_daemon(config)
+        }
+    }
+}
+
+/// What an edit's failure means for the exit code.
+pub(super) fn edited<T>(result: Result<T, EditError>) -> Result<T, Failure> {
+    result.map_err(|error| match error {
+        EditError::Config(error) => Failure::Config(error.to_string()),
+        EditError::NotFound(what) => Failure::NotFound(what),
+        other @ (EditError::Refused(_) | EditError::Io { .. }) => Failure::Bad(other.to_string()),
+    })
+}
+
+/// Makes or reads a password, stores its hash by `add`, and shows a generated one this once.
+fn with_password(
+    context: &Context,
+    config: &Config,
+    (tenant, username): (&str, &str),
+    from_stdin: bool,
+    add: impl FnOnce(&str) -> Result<(), EditError>,
+) -> Outcome {
+    let password = if from_stdin { read_password()? } else { password::generate() };
+    add_hash(&password, add)?;
+    let shown = (!from_stdin).then(|| password.expose_secret());
+    if context.json {
+        context.print_json(&json!({"v": 1, "tenant": tenant, "username": username, "password": shown}))?;
+    } else {
+        context.print(format_args!("tenant    {tenant}\nusername  {username}"))?;
+        if let Some(password) = shown {
+            context.print(format_args!("password  {password}"))?;
+            context.note("the password is shown this once; only its hash is kept");
+        }
+    }
+    context.tell_daemon(config)
+}
+
+fn add_hash(password: &SecretString, add: impl FnOnce(&str) -> Result<(), EditError>) -> Outcome {
+    let hash = password::hash(password).map_err(Failure::Bad)?;
+    edited(add(&hash))
+}
+
+fn read_password() -> Result<SecretString, Failure> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let text = line.trim_end_matches(['\r', '\n']);
+    if text.len() < password::CHOSEN_MIN {
+        return Err(Failure::Usage(format!("a password has at least {} octets", password::CHOSEN_MIN)));
+    }
+    Ok(SecretString::from(text))
+}
+
+fn directory(config: &Config) -> Result<Directory, Failure> {
+    tenant::load(config).map_err(|error| Failure::Config(error.to_string()))
+}
+
+fn named<'d>(directory: &'d Directory, name: &str) -> Result<&'d Tenant, Failure> {
+    let found = directory.tenant(name).map(AsRef::as_ref);
+    found.ok_or_else(|| Failure::NotFound(format!("there is no tenant `{name}`")))
+}
+
+/// What is shown of a tenant: never a hash.
+fn view(config: &Config, tenant: &Tenant) -> Result<serde_json::Value, Failure> {
+    let via = match &*tenant.route {
+        Route::Mx => "mx".to_owned(),
+        Route::Upstream(upstream) => format!("{}:{}", upstream.host, upstream.port),
+    };
+    Ok(json!({
+        "v": 1,
+        "name": tenant.name,
+        "disabled": edited(edit::is_disabled(config, &tenant.name))?,
+        "logins": tenant.logins.iter().map(|login| &login.username).collect::<Vec<_>>(),
+        "domains": tenant.domains.iter().map(|own| &own.name).collect::<Vec<_>>(),
+        "networks": tenant.networks,
+        "notify": tenant.notify,
+        "route": via,
+    }))
+}
+
+fn list(context: &Context, config: &Config) -> Outcome {
+    let directory = directory(config)?;
+    let mut tenants: Vec<_> = directory.tenants().collect();
+    tenants.sort_by(|a, b| a.name.cmp(&b.name));
+    if context.json {
+        return tenants.iter().try_for_each(|tenant| context.print_json(&view(config, tenant)?));
+    }
+    let row = |tenant: &&std::sync::Arc<Tenant>| -> Result<Vec<String>, Failure> {
+        let disabled = edited(edit::is_disabled(config, &tenant.name))?;
+        let domains: Vec<String> = tenant.domains.iter().map(|own| own.name.to_string()).collect();
+        let state = if disabled { "disabled" } else { "active" };
+        Ok(vec![
+            tenant.name.to_string(),
+            state.to_owned(),
+            tenant.logins.len().to_string(),
+            domains.join(" "),
+        ])
+    };
+    let rows: Result<Vec<_>, _> = tenants.iter().map(row).collect();
+    context.print_table(&["tenant", "state", "logins", "domains"], rows?)
+}
+
+fn show(context: &Context, config: &Config, name: &str) -> Outcome {
+    let directory = directory(config)?;
+    let shown = view(config, named(&directory, name)?)?;
+    if context.json {
+        return context.print_json(&shown);
+    }
+    let fields = shown.as_object().into_iter().flatten().filter(|(key, _)| *key != "v");
+    fields.into_iter().try_for_each(|(key, value)| context.print(format_args!("{key:10} {}", plain(value))))
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    value.as_array().map_or_else(|| text(value), |list| list.iter().map(text).collect::<Vec<_>>().join(" "))
 }

@@ -45,11 +45,21 @@ impl Draft {
 
 /// Reads and checks every `*.toml` of the directory.
 pub(super) fn load(config: &Config) -> Result<Directory, ConfigError> {
-    let mut drafts = Vec::new();
-    for path in paths(&config.tenants)? {
-        drafts.push(read(path)?);
-    }
-    clash::check(&drafts)?;
+    let drafts: Result<Vec<Draft>, _> = paths(&config.tenants)?.into_iter().map(read).collect();
+    join(config, &drafts?)
+}
+
+/// What `load` would say if this file held this text.
+pub(super) fn with(config: &Config, path: &Path, text: &str) -> Result<Directory, ConfigError> {
+    let others = paths(&config.tenants)?.into_iter().filter(|other| other != path);
+    let drafts: Result<Vec<Draft>, _> = others.map(read).collect();
+    let mut drafts = drafts?;
+    drafts.push(parse(path.to_owned(), text.to_owned())?);
+    join(config, &drafts)
+}
+
+fn join(config: &Config, drafts: &[Draft]) -> Result<Directory, ConfigError> {
+    clash::check(drafts)?;
     let tenants: Result<Vec<Tenant>, _> = drafts.iter().map(|draft| tenant(config, draft)).collect();
     Ok(Directory::new(tenants?))
 }
@@ -74,6 +84,10 @@ pub(super) fn paths(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 /// Reads one file and checks what it says of itself.
 pub(super) fn read(path: PathBuf) -> Result<Draft, ConfigError> {
     let text = crate::config::read(&path)?;
+    parse(path, text)
+}
+
+fn parse(path: PathBuf, text: String) -> Result<Draft, ConfigError> {
     let file = toml::from_str(&text).map_err(|error| ConfigError::from_toml(&path, &text, &error))?;
     let draft = Draft { path, text, file };
     name(&draft)?;

@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod clash;
+pub mod edit;
 mod file;
 mod load;
 pub mod meter;

@@ -11,8 +11,12 @@
     reason = "a test that cannot go on should stop, and say where"
 )]
 
+mod admit;
+mod config;
 mod decisions;
+mod intake;
 mod layering;
 mod lockfile;
 mod store_model;
 mod strangers;
+mod strangers_dkim;

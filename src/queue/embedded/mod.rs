@@ -319,3 +319,6 @@ impl Embedded {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

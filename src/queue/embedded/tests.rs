@@ -1,0 +1,129 @@
+//! What the model test cannot reach: damage, a full disk, a second process.
+
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::mail::envelope::{Envelope, Notify, Recipient};
+use crate::mail::message::{Kind as Whose, Lane, Needs};
+use crate::queue::store::Destination;
+
+fn options() -> Options {
+    let turns = Turns { per_destination: 5, total: 50 };
+    let clock = Clock::System;
+    Options { turns, window: 100, body_cache: 0, index_cache: 1 << 20, disk_reserve: 0, clock }
+}
+
+fn message(serial: u128) -> Accept {
+    let rcpt = Recipient { address: "a@b.example".parse().unwrap(), orcpt: None, notify: Notify::default() };
+    let facts = Facts {
+        id: Id::new(Time(1), serial),
+        tenant: "t".into(),
+        login: None,
+        header_from: None,
+        class: None,
+        lane: Lane::Normal,
+        kind: Whose::Mail,
+        envelope: Envelope { from: None, rcpts: vec![rcpt], ret: None, envid: None },
+        received: Time(1),
+        expires: Time(u64::MAX),
+        needs: Needs::default(),
+        size: 3000,
+    };
+    let body = vec![serial as u8; 3000].into();
+    let legs = vec![(Destination("b.example".into()), vec![0])];
+    Accept { message: Arc::new(Message { facts, body }), legs, held: None, tells: vec![] }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn ready(store: &Embedded) -> Stats {
+    wait(async {
+        loop {
+            let stats = store.stats().await.unwrap();
+            if !stats.rebuilding {
+                return stats;
+            }
+            store.nudged().await;
+        }
+    })
+}
+
+/// Opens, accepts this many, closes. Answers the segment they are in.
+fn filled(dir: &Path, count: u128) -> PathBuf {
+    let store = Embedded::open(dir, options()).unwrap();
+    for serial in 0..count {
+        wait(store.accept(message(serial))).unwrap();
+    }
+    wait(store.close()).unwrap();
+    dir.join("spool").join(spool::segment_name(1))
+}
+
+#[test]
+fn a_second_opener_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Embedded::open(dir.path(), options()).unwrap();
+    assert!(matches!(Embedded::open(dir.path(), options()), Err(OpenError::Locked(_))));
+    drop(first);
+    Embedded::open(dir.path(), options()).unwrap();
+}
+
+#[test]
+fn below_the_reserve_mail_is_refused_and_the_queue_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 2);
+    let full = Options { disk_reserve: u64::MAX, ..options() };
+    let store = Embedded::open(dir.path(), full).unwrap();
+    ready(&store);
+    assert!(matches!(wait(store.accept(message(9))), Err(StoreError::Full(_))));
+    assert!(!store.has_room());
+    let dropped = wait(store.act(Filter::default(), Action::Drop, Time(2))).unwrap();
+    assert_eq!(dropped.len(), 2);
+    assert_eq!(ready(&store).messages, 0);
+}
+
+#[test]
+fn a_torn_end_is_cut_and_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path(), 3);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let file = std::fs::OpenOptions::new().append(true).open(&segment).unwrap();
+    std::io::Write::write_all(&mut &file, &[7; 500]).unwrap();
+    let stats = ready(&Embedded::open(dir.path(), options()).unwrap());
+    assert_eq!((stats.messages, stats.quarantined), (3, 0));
+}
+
+/// Every bit of a record matters to that record only: flip one in each eighth of the segment, rebuild, and count.
+#[test]
+fn a_flipped_bit_costs_one_message_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path(), 20);
+    let size = std::fs::metadata(&segment).unwrap().len();
+    for part in 1..8 {
+        std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+        let (at, mut octet) = (size * part / 8, [0]);
+        FileExt::read_exact_at(&file, &mut octet, at).unwrap();
+        file.write_all_at(&[octet[0] ^ 4], at).unwrap();
+        let store = Embedded::open(dir.path(), options()).unwrap();
+        let lost = 20 - ready(&store).messages;
+        let bad = (0..20).filter(|serial| wait(store.message(Id::new(Time(1), *serial))).is_err()).count();
+        assert!(lost as usize + bad == 1, "lost {lost}, damaged {bad}");
+        assert_eq!(ready(&store).quarantined, 1);
+        wait(store.close()).unwrap();
+        file.write_all_at(&octet, at).unwrap();
+    }
+}
+
+#[test]
+fn a_format_of_a_later_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path(), 1);
+    let schema = record::Schema { format: record::FORMAT + 1, segment: 1 };
+    let record = Record::new(Kind::Schema, Id::from_bytes([0; 16]), &schema).unwrap();
+    let octets = [&record.header.encode(1)[..], &record.payload].concat();
+    std::fs::write(&segment, &octets).unwrap();
+    assert!(matches!(Embedded::open(dir.path(), options()), Err(OpenError::Newer(_, 2, 1))));
+    assert_eq!(std::fs::read(&segment).unwrap(), octets);
+}

@@ -1,0 +1,178 @@
+//! Changes tenants' files: comments stay, the result is checked with all the others before it is written, and it is written
+//! whole or not at all.
+
+use std::path::PathBuf;
+
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+
+use super::load;
+use crate::config::{Config, ConfigError};
+use crate::fsx;
+use crate::mail::address::Domain;
+
+/// Only the owner and the group read password hashes.
+const MODE: u32 = 0o640;
+
+/// Why a file was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// What is there, or would be there, is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no such tenant, login or domain.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is there already, or cannot be.
+    #[error("{0}")]
+    Refused(String),
+    /// The file system.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// A new tenant with one login.
+///
+/// # Errors
+/// It exists, its name or login cannot be, or the disk.
+pub fn add_tenant(config: &Config, name: &str, username: &str, hash: &str) -> Result<PathBuf, EditError> {
+    if !load::is_name(name) {
+        let what = "a tenant's name is 1 to 64 of a-z, 0-9, - and _, begins with a letter or digit, and is not `relay`";
+        return Err(EditError::Refused(what.to_owned()));
+    }
+    let path = config.tenants.join(format!("{name}.toml"));
+    if path.exists() {
+        return Err(EditError::Refused(format!("tenant `{name}` exists: {}", path.display())));
+    }
+    let text = "networks = []  # may send without AUTH, such as [\"203.0.113.0/24\"]\n\
+                # notify = [\"postmaster@acme.example\"]  # who is told of failures; else the envelope sender\n\n\
+                [route]\nvia = \"mx\"  # mx | upstream\n";
+    let mut document = parse(&path, &format!("name = \"{name}\"\n{text}"))?;
+    push_login(&path, &mut document, username, hash)?;
+    save(config, &path, &document)?;
+    Ok(path)
+}
+
+/// One more login.
+///
+/// # Errors
+/// There is no such tenant, the user name is taken, or the disk.
+pub fn add_login(config: &Config, tenant: &str, username: &str, hash: &str) -> Result<(), EditError> {
+    change(config, tenant, |path, document| push_login(path, document, username, hash))
+}
+
+/// Takes a login away.
+///
+/// # Errors
+/// There is none of this name, or the disk.
+pub fn revoke_login(config: &Config, tenant: &str, username: &str) -> Result<(), EditError> {
+    change(config, tenant, |path, document| {
+        let logins = tables(path, document, "login")?;
+        let is = |login: &Table| login.get("username").and_then(Item::as_str) == Some(username);
+        let at = logins.iter().position(is);
+        let none = || EditError::NotFound(format!("tenant `{tenant}` has no login `{username}`"));
+        logins.remove(at.ok_or_else(none)?);
+        Ok(())
+    })
+}
+
+/// One more From domain; what it has is left to the administrator if it is the tenant's already.
+///
+/// # Errors
+/// There is no such tenant, the domain is somebody else's, or the disk.
+pub fn add_domain(config: &Config, tenant: &str, domain: &Domain) -> Result<(), EditError> {
+    change(config, tenant, |path, document| {
+        let domains = tables(path, document, "domain")?;
+        let is = |own: &Table| {
+            own.get("name").and_then(Item::as_str).and_then(|name| name.parse::<Domain>().ok()).as_ref()
+                == Some(domain)
+        };
+        if !domains.iter().any(is) {
+            let mut table = Table::new();
+            table.insert("name", value(domain.as_str()));
+            table.insert("on_fail", value("reject"));
+            domains.push(table);
+        }
+        Ok(())
+    })
+}
+
+/// Lets nobody send as a tenant, or lets them again.
+///
+/// # Errors
+/// There is no such tenant, or the disk.
+pub fn set_disabled(config: &Config, tenant: &str, disabled: bool) -> Result<(), EditError> {
+    change(config, tenant, |_, document| {
+        document.insert("disabled", value(disabled));
+        Ok(())
+    })
+}
+
+/// Whether nobody can send as a tenant.
+///
+/// # Errors
+/// There is no such tenant, or its file is wrong.
+pub fn is_disabled(config: &Config, tenant: &str) -> Result<bool, EditError> {
+    Ok(load::read(path_of(config, tenant)?)?.file.disabled)
+}
+
+fn path_of(config: &Config, tenant: &str) -> Result<PathBuf, EditError> {
+    let path = config.tenants.join(format!("{tenant}.toml"));
+    if load::is_name(tenant) && path.is_file() {
+        return Ok(path);
+    }
+    Err(EditError::NotFound(format!("there is no tenant `{tenant}` in {}", config.tenants.display())))
+}
+
+fn change(
+    config: &Config,
+    tenant: &str,
+    edit: impl FnOnce(&PathBuf, &mut DocumentMut) -> Result<(), EditError>,
+) -> Result<(), EditError> {
+    let path = path_of(config, tenant)?;
+    let mut document = parse(&path, &crate::config::read(&path)?)?;
+    edit(&path, &mut document)?;
+    save(config, &path, &document)
+}
+
+fn parse(path: &std::path::Path, text: &str) -> Result<DocumentMut, EditError> {
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        let at = error.span().map_or(0, |span| span.start);
+        ConfigError::at(path, text, at, error.message().replace('\n', " ")).into()
+    })
+}
+
+fn tables<'d>(
+    path: &std::path::Path,
+    document: &'d mut DocumentMut,
+    key: &str,
+) -> Result<&'d mut ArrayOfTables, EditError> {
+    let item = document.entry(key).or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    let what = format!("`{key}` is not written as [[{key}]]");
+    item.as_array_of_tables_mut().ok_or_else(|| ConfigError::whole(path, what).into())
+}
+
+fn push_login(
+    path: &std::path::Path,
+    document: &mut DocumentMut,
+    username: &str,
+    hash: &str,
+) -> Result<(), EditError> {
+    let mut table = Table::new();
+    table.insert("username", value(username));
+    table.insert("password", value(hash));
+    tables(path, document, "login")?.push(table);
+    Ok(())
+}
+
+/// Checks the new text beside all other tenants' files, then writes it.
+fn save(config: &Config, path: &std::path::Path, document: &DocumentMut) -> Result<(), EditError> {
+    let text = document.to_string();
+    load::with(config, path, &text)?;
+    let io = |source| EditError::Io { path: path.to_owned(), source };
+    fsx::write_atomically(path, text.as_bytes(), MODE).map_err(io)
+}
