@@ -1,7 +1,7 @@
 //! Builds every part from `Config` and joins them. The only file that knows all the others.
 //!
-//! Start: configuration and keys are read before anything is touched; then lock, mail log, store, sockets, scheduler, admin
-//! API, and last the listeners accept. End: the listeners stop, what is in flight finishes or stays queued, the store
+//! Start: configuration and keys are read before anything is touched; then mail log, store (with the lock on
+//! the state directory), sockets, scheduler, admin API, and last the listeners accept. End: the listeners stop, what is in flight finishes or stays queued, the store
 //! closes. When the store fails everything ends at once, because nothing it says is certain any more; the next start recovers.
 
 mod reload;
@@ -9,7 +9,6 @@ mod steer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::{self, Doors};
 use crate::deliver::Deliverer;
 use crate::dns::{Resolver, SetupError};
-use crate::fsx::{self, Lock};
+use crate::fsx;
 use crate::listen::certs::{BadCertificate, Certificates};
 use crate::listen::{self, Listeners};
 use crate::mail::time::Time;
@@ -58,9 +57,6 @@ pub enum StartError {
     /// The system's resolver configuration cannot be read.
     #[error(transparent)]
     Dns(#[from] SetupError),
-    /// Another daemon runs on this state directory.
-    #[error("{0} is in use: another waxseal runs there")]
-    Locked(PathBuf),
     /// The queue cannot be opened.
     #[error("the queue: {0}")]
     Queue(#[from] OpenError),
@@ -87,7 +83,6 @@ pub struct Daemon {
     house: Arc<House>,
     accepting: JoinHandle<()>,
     answering: JoinHandle<()>,
-    _lock: Lock,
 }
 
 /// The parts that are alive together; a reload changes what the swaps hold.
@@ -141,7 +136,6 @@ struct Files {
 
 /// What is opened below the state directory.
 struct Opened {
-    lock: Lock,
     log: Arc<MailLog>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
@@ -232,7 +226,7 @@ impl Daemon {
     /// # Errors
     /// The store failed, now or before.
     pub async fn drain(self) -> Result<(), StoreError> {
-        let Self { house, accepting, answering, _lock } = self;
+        let Self { house, accepting, answering } = self;
         house.phase.asked.cancel();
         house.phase.accept.cancel();
         let (sessions, scheduled) = tokio::join!(accepting, house.scheduler.drain());
@@ -271,12 +265,6 @@ impl Files {
 impl Opened {
     async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         fsx::create_dir(&config.state).map_err(StartError::io(config.state.display()))?;
-        let taken = Lock::take(&config.state.join("lock"));
-        let held = taken.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if held {
-            return Err(StartError::Locked(config.state.clone()));
-        }
-        let lock = taken.map_err(StartError::io(config.state.display()))?;
         let metrics = Arc::new(Metrics::new());
         metrics.started.set(Duration::from_millis(clock.now().0).as_secs_f64());
         let log = MailLog::open_with(&config.log.path, clock.clone(), Arc::clone(&metrics))
@@ -285,7 +273,7 @@ impl Opened {
         let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
         let store =
             opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
-        Ok(Self { lock, log, store, metrics, clock })
+        Ok(Self { log, store, metrics, clock })
     }
 }
 
@@ -306,7 +294,7 @@ fn options(config: &Config, clock: Clock) -> Options {
 /// Joins the parts and lets them run.
 fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
     let (listeners, doors) = sockets;
-    let Opened { lock, log, store, metrics, clock } = opened;
+    let Opened { log, store, metrics, clock } = opened;
     let bound = Bound {
         listeners: listeners.addresses(),
         http: doors.http(),
@@ -348,7 +336,7 @@ fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors
     let accepting =
         tokio::spawn(listen::serve(listeners, house.session(files.tls), house.phase.accept.clone()));
     let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));
-    Daemon { house, accepting, answering, _lock: lock }
+    Daemon { house, accepting, answering }
 }
 
 impl House {
