@@ -3,8 +3,8 @@
 //! nothing may arrive twice but what was in flight at a kill.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,15 +20,6 @@ const ROUNDS: usize = 100;
 const WRITERS: usize = 8;
 /// Attempts at once, as configured: what can be in flight at a kill.
 const CONCURRENCY: usize = 20;
-
-/// What the exchanger does with a final dot.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    /// 250, 451 and silence in turn.
-    Mixed,
-    /// 250 always: the last round drains the queue.
-    Kind,
-}
 
 /// An exchanger that counts what it took, by the message's own mark.
 struct Sink {
@@ -64,8 +55,9 @@ impl Sink {
         (Self { address, shared }, heard)
     }
 
-    fn set(&self, mood: Mood) {
-        self.shared.kind.store(mood == Mood::Kind, Ordering::SeqCst);
+    /// From now on every message is taken; before, 250, 451 and silence come in turn.
+    fn be_kind(&self) {
+        self.shared.kind.store(true, Ordering::SeqCst);
     }
 }
 
@@ -189,7 +181,7 @@ fn round(relay: &Relay, n: usize, ledger: &Mutex<HashMap<String, String>>) {
 
 /// Restarts until everything acknowledged has been taken, or too much time has passed.
 fn drain(relay: &Relay, sink: &Sink, heard: &Receiver<()>, ledger: &HashMap<String, String>) -> Vec<String> {
-    sink.set(Mood::Kind);
+    sink.be_kind();
     let child = relay.start();
     assert!(relay.run(&["queue", "retry", "--all"]).status.success());
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -220,7 +212,13 @@ fn sigkill_under_load_loses_nothing_that_got_its_250() {
     }
     let ledger = ledger.into_inner().unwrap();
     let missing = drain(&relay, &sink, &heard, &ledger);
-    assert!(missing.is_empty(), "{} of {} acknowledged are lost, see {}: {missing:?}", missing.len(), ledger.len(), dir.display());
+    assert!(
+        missing.is_empty(),
+        "{} of {} acknowledged are lost, see {}: {missing:?}",
+        missing.len(),
+        ledger.len(),
+        dir.display()
+    );
 
     let taken = sink.shared.taken.lock().unwrap();
     let twice: Vec<_> = taken.iter().filter(|(_, times)| **times > 1).collect();

@@ -13,10 +13,19 @@
 
 mod admit;
 mod config;
+mod crash;
 mod decisions;
 mod intake;
 mod layering;
 mod lockfile;
+mod postfix;
+mod rebuild;
+mod relay;
+mod sandbox;
 mod store_model;
+mod strace;
 mod strangers;
 mod strangers_dkim;
+mod strangers_postfix;
+mod strangers_submit;
+mod world;

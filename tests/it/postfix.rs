@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -59,13 +60,16 @@ impl Postfix {
     pub fn start(dir: &Path, address: SocketAddr, taking: Taking, onward: SocketAddr) -> Self {
         let dir = dir.join("postfix");
         let certificate = lay_out(&dir, address, taking, onward);
-        let master = command(&strangers::program("postconf").with_file_name("../lib/postfix/sbin/master"), &dir)
-            .args(["-c", dir.join("etc").to_str().unwrap(), "-d"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
+        let master =
+            command(&strangers::program("postconf").with_file_name("../lib/postfix/sbin/master"), &dir)
+                .args(["-c", dir.join("etc").to_str().unwrap(), "-d"])
+                // master ends its children by their process group.
+                .process_group(0)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(std::fs::File::create(dir.join("stderr")).unwrap())
+                .spawn()
+                .unwrap();
         let postfix = Self { dir, master, address, certificate };
         postfix.wait_until_it_listens();
         postfix
@@ -116,7 +120,10 @@ fn lay_out(dir: &Path, address: SocketAddr, taking: Taking, onward: SocketAddr) 
         let _ = std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755));
     }
     chown(dir.join("data"), Some(owner), None).unwrap();
-    for name in "active bounce corrupt defer deferred flush hold incoming private saved trace public maildrop pid".split(' ') {
+    for name in
+        "active bounce corrupt defer deferred flush hold incoming private saved trace public maildrop pid"
+            .split(' ')
+    {
         let path = dir.join("spool").join(name);
         std::fs::create_dir_all(&path).unwrap();
         if name != "pid" {
@@ -124,7 +131,11 @@ fn lay_out(dir: &Path, address: SocketAddr, taking: Taking, onward: SocketAddr) 
         }
     }
     std::fs::write(dir.join("etc/main.cf"), main_cf(dir, taking, onward)).unwrap();
-    std::fs::write(dir.join("etc/master.cf"), format!("{address} inet n - n - - smtpd\n{}\n", SERVICES.join("\n"))).unwrap();
+    std::fs::write(
+        dir.join("etc/master.cf"),
+        format!("{address} inet n - n - - smtpd\n{}\n", SERVICES.join("\n")),
+    )
+    .unwrap();
     if taking == Taking::Submission {
         sasl(dir);
     }
@@ -180,7 +191,9 @@ fn sasl(dir: &Path) {
 
 fn certificate(dir: &Path) -> PathBuf {
     let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["next.test".into(), "127.0.0.1".into(), "localhost".into()]).unwrap();
+    let params =
+        rcgen::CertificateParams::new(vec!["next.test".into(), "127.0.0.1".into(), "localhost".into()])
+            .unwrap();
     let path = dir.join("cert.pem");
     std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();

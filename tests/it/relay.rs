@@ -40,7 +40,7 @@ pub struct Relay {
     pub dir: PathBuf,
     /// Where each listener of the layout accepts.
     pub addresses: Vec<SocketAddr>,
-    /// The certificate that TLS listeners serve, for `localhost` and 127.0.0.1.
+    /// The certificate that TLS listeners serve, for `localhost` and their addresses.
     pub certificate: PathBuf,
 }
 
@@ -48,20 +48,24 @@ impl Relay {
     /// Lays out the files below `dir`.
     pub fn lay_out(dir: &Path, layout: &Layout) -> Self {
         let config = dir.join("config");
-        for name in ["config/tenants", "config/keys/bench.test", "config/keys/relay.bench.test", "certs", "data"] {
+        for name in
+            ["config/tenants", "config/keys/bench.test", "config/keys/relay.bench.test", "certs", "data"]
+        {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
         for domain in ["bench.test", "relay.bench.test"] {
             secret(&config.join("keys").join(domain).join("s1.pem"), KEY);
         }
+        let addresses: Vec<_> = layout.listeners.iter().map(|_| free_address()).collect();
         let certificate = dir.join("certs/relay.pem");
         let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["relay.bench.test".into(), "localhost".into(), "127.0.0.1".into()];
+        let ips = addresses.iter().map(|address| address.ip().to_string());
+        let names: Vec<_> =
+            ["relay.bench.test".to_owned(), "localhost".to_owned()].into_iter().chain(ips).collect();
         let signed = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
         std::fs::write(&certificate, signed.pem()).unwrap();
         secret(&dir.join("certs/relay.key"), &key.serialize_pem());
 
-        let addresses: Vec<_> = layout.listeners.iter().map(|_| free_address()).collect();
         let mut text = format!(
             "hostname = \"relay.bench.test\"\nstate = \"../data\"\ntenants = \"tenants\"\nkeys = \"keys\"\n{}\n\
              [tls]\ncertificate = \"../certs/relay.pem\"\nkey = \"../certs/relay.key\"\n\
@@ -126,7 +130,8 @@ impl Relay {
                 break;
             }
         }
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut { log }));
         child
     }
@@ -157,7 +162,10 @@ fn hash(password: &str) -> String {
     use argon2::password_hash::{PasswordHasher, SaltString};
     let cheap = argon2::Params::new(64, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, cheap);
-    argon.hash_password(password.as_bytes(), &SaltString::from_b64("c29tZSBzYWx0").unwrap()).unwrap().to_string()
+    argon
+        .hash_password(password.as_bytes(), &SaltString::from_b64("c29tZSBzYWx0").unwrap())
+        .unwrap()
+        .to_string()
 }
 
 /// A platform's side of the wire, blocking and plain.

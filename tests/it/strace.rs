@@ -31,7 +31,8 @@ fn fdatasync_returns_before_the_250_is_written() {
 
     let lines = whole_trace(&trace);
     let at = |what: &dyn Fn(&str) -> bool| lines.iter().position(|line| what(line));
-    let received = at(&|line| line.contains(MARK) && (line.contains("recv") || line.contains("read"))).unwrap();
+    let received =
+        at(&|line| line.contains(MARK) && (line.contains("recv") || line.contains("read"))).unwrap();
     let answered = at(&|line| line.contains(QUEUED)).unwrap();
     let stored = at(&|line| line.contains("pwrite") || line.contains("write(")).unwrap();
     assert!(stored < answered);

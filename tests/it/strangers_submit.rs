@@ -69,8 +69,20 @@ fn curl(method: &str, server: &str, relay: &Relay, subject: &str) -> Command {
     std::fs::write(&mail, text).unwrap();
     let scheme = if method == "implicit" { "smtps" } else { "smtp" };
     let mut command = Command::new(strangers::program("curl"));
-    command.args(["-sS", &format!("{scheme}://{server}/platform.test"), "--cacert", relay.certificate.to_str().unwrap()]);
-    command.args(["--mail-from", "a@bench.test", "--mail-rcpt", "b@dest.test", "--upload-file", mail.to_str().unwrap()]);
+    command.args([
+        "-sS",
+        &format!("{scheme}://{server}/platform.test"),
+        "--cacert",
+        relay.certificate.to_str().unwrap(),
+    ]);
+    command.args([
+        "--mail-from",
+        "a@bench.test",
+        "--mail-rcpt",
+        "b@dest.test",
+        "--upload-file",
+        mail.to_str().unwrap(),
+    ]);
     if method != "none" {
         command.args(["--ssl-reqd", "--user", &format!("{}:{}", LOGIN.0, LOGIN.1)]);
     }
@@ -102,7 +114,8 @@ pub fn subject(message: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn swaks_smtplib_and_curl_submit_by_all_three_methods() {
     let zone = zone().await;
-    let mut exchanger = Exchanger::start("127.0.0.1:0".parse().unwrap(), "next.test", resolver(&zone)).await.unwrap();
+    let mut exchanger =
+        Exchanger::start("127.0.0.1:0".parse().unwrap(), "next.test", resolver(&zone)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout { listeners: &METHODS, ..Layout::upstream(exchanger.address()) };
     let relay = Relay::lay_out(dir.path(), &layout);
@@ -116,7 +129,8 @@ async fn swaks_smtplib_and_curl_submit_by_all_three_methods() {
         for (listener, method) in METHODS.iter().enumerate() {
             let subject = format!("{name}-{method}");
             let output = client(name, method, &relay, listener, &subject).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{subject}: {}\n{said}", output.status);
             sent.insert(subject);
         }
@@ -124,7 +138,12 @@ async fn swaks_smtplib_and_curl_submit_by_all_three_methods() {
     let mut arrived = BTreeSet::new();
     while arrived.len() < sent.len() {
         let arrival = exchanger.arrival().await.unwrap();
-        assert!(arrival.verdict.passes(), "{:?}\n{}", arrival.verdict, String::from_utf8_lossy(&arrival.message));
+        assert!(
+            arrival.verdict.passes(),
+            "{:?}\n{}",
+            arrival.verdict,
+            String::from_utf8_lossy(&arrival.message)
+        );
         arrived.insert(subject(&arrival.message));
     }
     assert_eq!(arrived, sent);
