@@ -355,6 +355,3 @@ fn write_xtext(out: &mut String, text: &str) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -259,6 +259,3 @@ fn refused(scope: Scope, reply: PeerReply) -> Step {
 fn unauthenticated(text: &str) -> Step {
     Step::Trouble(Trouble::permanent(Scope::Session, Enhanced(4, 7, 0), text))
 }
-
-#[cfg(test)]
-mod tests;

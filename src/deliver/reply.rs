@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn replies_are_read() {
-        let cases: [(&[u8], u16, Option<Enhanced>, &[u8], &str); 9] = [
+        type Case = (&'static [u8], u16, Option<Enhanced>, &'static [u8], &'static str);
+        let cases: [Case; 9] = [
             (b"250 2.1.0 ok\r\n", 250, Some(Enhanced(2, 1, 0)), b"2.1.0 ok", "the plain case"),
             (b"250\r\n", 250, None, b"", "a code alone is a reply"),
             (b"250-a\r\n250-b\r\n250 c\r\n", 250, None, b"a\nb\nc", "lines are joined"),

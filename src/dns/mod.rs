@@ -17,9 +17,6 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use crate::config;
 use crate::mail::address::Domain;
 
-#[cfg(test)]
-mod tests;
-
 /// Exchangers taken from one answer, the best ones; the rest is never tried. Postfix's `smtp_mx_address_limit` is 5.
 pub const EXCHANGERS_MAX: usize = 20;
 /// Addresses of each family taken from one answer.

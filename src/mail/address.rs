@@ -154,10 +154,11 @@ fn end_of_local(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
         match c {
+            // RFC 5321 section 4.1.2: quoted-pairSMTP holds printable ASCII; an escaped CR or LF would be a command of its own.
+            _ if c.is_control() => return None,
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '"' => return Some(at + 1),
-            _ if c.is_control() => return None,
             _ => {}
         }
     }
