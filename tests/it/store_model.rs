@@ -1,6 +1,14 @@
 //! The model test of the queue's seam: random work, restarts and crashes, against a model that is nothing but maps. It is
 //! generic over the store: another one needs only a `Bench` of its own.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::wildcard_enum_match_arm,
+    clippy::cognitive_complexity,
+    clippy::excessive_nesting,
+    reason = "a model reads best as one match over what can happen"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
