@@ -7,6 +7,7 @@ mod own;
 mod put;
 mod refusal;
 mod repair;
+mod tail;
 mod trace;
 mod transfer;
 
@@ -112,7 +113,8 @@ impl Admit {
     }
 
     /// Accepts a message (250, durable) or says why not.
-    pub async fn submit(&self, submission: Submission) -> Reply {
+    pub async fn submit(&self, mut submission: Submission) -> Reply {
+        tail::trim(&mut submission.body);
         let now = self.parts.clock.now();
         let id = Id::new(now, rand::random());
         match self.admit(&submission, id, now) {
