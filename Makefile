@@ -1,5 +1,5 @@
 # What a maintainer runs. One optimised profile everywhere, so that everything is compiled once.
-.PHONY: test strangers lint fmt doc bench
+.PHONY: test strangers lint fmt doc bench soak
 
 # nextest runs tests in parallel, each in a process of its own; plain cargo test does where it is missing.
 RUN := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
@@ -24,3 +24,7 @@ doc:
 
 bench:
 	cargo bench
+
+# The kill test for as long as one likes: an hour or so.
+soak: strangers
+	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- sigkill --nocapture

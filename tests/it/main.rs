@@ -25,6 +25,7 @@ mod intake;
 mod layering;
 mod lockfile;
 mod postfix;
+mod readme;
 mod rebuild;
 mod relay;
 mod sandbox;

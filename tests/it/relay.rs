@@ -35,6 +35,9 @@ impl Layout {
 /// The login every layout has, for those who do not come from 127.0.0.1.
 pub const LOGIN: (&str, &str) = ("acme", "correct horse battery staple");
 
+/// The table of listeners that serve TLS.
+const CERTIFICATE: &str = "[tls]\ncertificate = \"../certs/relay.pem\"\nkey = \"../certs/relay.key\"\n";
+
 /// One relay: a tenant by network and by login, one domain with its key.
 pub struct Relay {
     pub dir: PathBuf,
@@ -67,11 +70,13 @@ impl Relay {
         secret(&dir.join("certs/relay.key"), &key.serialize_pem());
 
         let mut text = format!(
-            "hostname = \"relay.bench.test\"\nstate = \"../data\"\ntenants = \"tenants\"\nkeys = \"keys\"\n{}\n\
-             [tls]\ncertificate = \"../certs/relay.pem\"\nkey = \"../certs/relay.key\"\n\
+            "hostname = \"relay.bench.test\"\nstate = \"../data\"\ntenants = \"tenants\"\nkeys = \"keys\"\n{}\n{}\
              [delivery]\nallow_private_destinations = true\n{}\n\
              [log]\npath = \"../data/mail.jsonl\"\n[admin]\nsocket = \"../data/admin.sock\"\n",
-            layout.tables, layout.delivery
+            layout.tables,
+            // Without a certificate nobody is waited for to show a ClientHello.
+            if layout.listeners.iter().all(|tls| *tls == "none") { "" } else { CERTIFICATE },
+            layout.delivery
         );
         for (address, tls) in addresses.iter().zip(layout.listeners) {
             text += &format!("[[listener]]\naddress = \"{address}\"\ntls = \"{tls}\"\n");
