@@ -127,3 +127,6 @@ impl State {
         self.log.audit(&Audit { actor, action, detail, tenant });
     }
 }
+
+#[cfg(test)]
+mod tests;

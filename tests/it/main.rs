@@ -14,6 +14,7 @@
 mod admit;
 mod config;
 mod crash;
+mod cli;
 mod decisions;
 mod deliver;
 mod deliver_faults;
