@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -280,15 +280,22 @@ fn saying_an_event_costs_the_caller_microseconds() {
     let dir = tempfile::tempdir().unwrap();
     let log = MailLog::open(&dir.path().join("mail.jsonl"), clock()).unwrap();
     let (facts, decided) = (facts(), decided(Fate::Delivered, 250, Enhanced(2, 0, 0)));
-    // The best of several rounds: what it costs, not what a busy machine adds.
+    // This thread's time on a processor, and the best of several rounds: what it costs, not what a busy machine adds.
+    let Some(_) = on_processor() else { return };
     let round = || {
-        let start = Instant::now();
+        let start = on_processor().unwrap();
         (0..1_000).for_each(|_| log.decided(&facts, &decided, 1, None));
-        start.elapsed() / 1_000
+        (on_processor().unwrap() - start) / 1_000
     };
     let best = (0..20).map(|_| round()).min().unwrap();
     println!("{best:?} an event");
-    assert!(best < Duration::from_micros(20), "{best:?}");
+    assert!(best < Duration::from_micros(10), "{best:?}");
+}
+
+/// How long this thread has run, as Linux counts.
+fn on_processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 #[test]
