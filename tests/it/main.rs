@@ -15,6 +15,7 @@ mod admit;
 mod config;
 mod crash;
 mod cli;
+mod config;
 mod decisions;
 mod deliver;
 mod deliver_faults;
