@@ -12,10 +12,9 @@
 )]
 
 mod admit;
-mod config;
-mod crash;
 mod cli;
 mod config;
+mod crash;
 mod decisions;
 mod deliver;
 mod deliver_faults;
