@@ -12,6 +12,7 @@
 )]
 
 mod admit;
+mod bounce;
 mod cli;
 mod config;
 mod crash;
@@ -22,6 +23,7 @@ mod deliver_lettre;
 mod deliver_mx;
 mod deliver_upstream;
 mod exchanger;
+mod fairness;
 mod intake;
 mod layering;
 mod lockfile;
@@ -29,7 +31,10 @@ mod postfix;
 mod readme;
 mod rebuild;
 mod relay;
+mod rig;
 mod sandbox;
+mod schedule;
+mod schedule_wire;
 mod store_model;
 mod strace;
 mod strangers;
