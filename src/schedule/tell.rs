@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::gather::{self, Group, Sorted};
+use super::turn::REBUILDING;
 use super::{RELAY, Room};
 use crate::deliver::bounce::{self, Action, Content, Identity, Notice, Told, Unwritten};
 use crate::mail::address::Address;
@@ -27,7 +28,7 @@ use crate::seal::SealError;
 const OWED: usize = 2000;
 /// Messages of which a notification returns headers, if it tells of several.
 const RETURNED: usize = 20;
-/// How soon to try again where the disk is full or the index is being rebuilt.
+/// How soon to try again where the disk is full.
 const AGAIN: Duration = Duration::from_secs(30);
 /// The longest sleep, as in `turn`: a clock that was set shows within a minute.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -93,6 +94,7 @@ impl Teller<'_> {
                 self.room.fail(error);
                 HEARTBEAT
             }
+            Err(Untold::Store(StoreError::Rebuilding)) => REBUILDING,
             Err(error) => {
                 self.complain(&error);
                 AGAIN

@@ -16,7 +16,7 @@ use crate::queue::store::StoreError;
 /// The longest sleep: a clock that was set, or a machine that slept, shows within a minute, and `looked` tells that we live.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How soon to ask again while the index is being rebuilt.
-const REBUILDING: Duration = Duration::from_millis(200);
+pub(super) const REBUILDING: Duration = Duration::from_millis(200);
 /// Legs ended but not yet durable, beyond which nothing is claimed: the disk sets the pace, not the network.
 pub(super) const UNSETTLED: usize = 4096;
 

@@ -160,7 +160,8 @@ async fn a_notification_that_fails_is_the_end_of_it() {
     assert_eq!(rig.logged("bounced").len(), 2, "the message and its notification");
     let said = rig.logged("dsn");
     assert_eq!(said.len(), 2, "one that was written, one word that there is no other");
-    assert_eq!(said[1]["reason"], "it is a notification itself");
+    let why = |line: &serde_json::Value| line["reason"] == "it is a notification itself";
+    assert_eq!(said.iter().filter(|line| why(line)).count(), 1);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
 use waxseal::metrics::Metrics;
 use waxseal::queue::embedded::{Embedded, Options};
-use waxseal::queue::store::{Accept, Destination, Entry, Filter, Store, Turns};
+use waxseal::queue::store::{Accept, Destination, Entry, Filter, Store, StoreError, Turns};
 use waxseal::schedule::{Courier, Parts, Scheduler};
 use waxseal::seal::Keyring;
 use waxseal::tenant::{BareNewlines, Directory, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
@@ -284,9 +284,15 @@ impl Rig {
         }
     }
 
-    /// Everything in the queue.
+    /// Everything in the queue, once the index is there.
     pub async fn list(&self) -> Vec<Entry> {
-        self.store.list(Filter { limit: Some(10_000), ..Filter::default() }, self.now()).await.unwrap()
+        loop {
+            let all = Filter { limit: Some(10_000), ..Filter::default() };
+            match self.store.list(all, self.now()).await {
+                Err(StoreError::Rebuilding) => tokio::time::sleep(Duration::from_millis(5)).await,
+                other => return other.unwrap(),
+            }
+        }
     }
 
     /// Waits until the queue looks like this; every change nudges.
