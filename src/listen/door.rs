@@ -80,12 +80,14 @@ impl Door {
         self.shared.metrics.sessions.inc();
         let open = Open(Arc::clone(&self.shared), permit);
         if let Some(stream) = self.greet(stream, ip).await {
-            let visitor =
-                Visitor { shared: Arc::clone(&self.shared), listener: Arc::clone(&self.listener), ip };
-            let ending = session::run(visitor, stream, self.stop.clone()).await;
-            if ending.tls_hello {
-                self.manners.late((ip, self.port));
-            }
+            let (manners, who) = (Arc::clone(&self.manners), (ip, self.port));
+            let visitor = Visitor {
+                shared: Arc::clone(&self.shared),
+                listener: Arc::clone(&self.listener),
+                ip,
+                wants_tls: Box::new(move || manners.late(who)),
+            };
+            session::run(visitor, stream, self.stop.clone()).await;
         }
         drop(open);
     }

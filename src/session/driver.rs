@@ -42,17 +42,13 @@ pub struct Visitor {
     pub listener: Arc<Listener>,
     /// Its address.
     pub ip: IpAddr,
-}
-
-/// What a listener learns from a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ending {
-    /// A TLS ClientHello came after the banner: this address wants TLS from the first octet.
-    pub tls_hello: bool,
+    /// Called when a TLS ClientHello comes after the banner, before the connection ends: the client's next one may follow
+    /// at once.
+    pub wants_tls: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Talks until the client or we have enough. The banner is the first thing written.
-pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) -> Ending {
+pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) {
     let config = visitor.shared.config.load_full();
     let setting = Setting {
         listener: Arc::clone(&visitor.listener),
@@ -72,7 +68,7 @@ pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) -> E
         stop,
         waiting: Waiting { command: 0, since: Instant::now(), pace: None, roomy: false, last: None },
         proof: None,
-        tls_hello: false,
+        wants_tls: visitor.wants_tls,
     };
     let outcome = driver.converse().await;
     driver.tell();
@@ -81,7 +77,6 @@ pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) -> E
     if let Err(error) = outcome {
         tracing::debug!(ip = %driver.ip, %error, "session ended");
     }
-    Ending { tls_hello: driver.tls_hello }
 }
 
 struct Driver {
@@ -96,7 +91,7 @@ struct Driver {
     waiting: Waiting,
     /// The hash that the login's password fitted, to see whether it is still the one.
     proof: Option<String>,
-    tls_hello: bool,
+    wants_tls: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What the deadlines are counted from.
@@ -340,11 +335,14 @@ impl Driver {
     /// Tells the mail log what the machine noted.
     fn tell(&mut self) {
         for note in self.machine.take_notes() {
-            self.tls_hello |= ending::tell(&note, &self.machine, self.ip, &self.shared);
+            if ending::tell(&note, &self.machine, self.ip, &self.shared) {
+                (self.wants_tls)();
+            }
         }
     }
 
     async fn goodbye(&mut self) -> io::Result<()> {
+        self.tell();
         self.flush().await?;
         let stream = self.stream.as_mut().ok_or_else(lost)?;
         let lingering = async {

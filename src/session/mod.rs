@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use driver::{Ending, Visitor, run};
+pub use driver::{Visitor, run};
 pub use stream::Stream;
 
 use crate::admit::Admit;

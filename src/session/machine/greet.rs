@@ -190,6 +190,7 @@ impl Machine {
     /// They were not looked at: too many guesses from there, or at that account.
     pub fn auth_throttled(&mut self, credentials: &Credentials) {
         self.phase = Phase::Command;
+        self.tally.refusals += 1;
         let reply = replies::auth_throttled();
         self.fail(&reply);
         let login = Some(credentials.username.clone());

@@ -347,6 +347,3 @@ fn wipe(input: &mut BytesMut, length: usize) {
     }
     input.advance(length);
 }
-
-#[cfg(test)]
-mod tests;

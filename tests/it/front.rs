@@ -1,0 +1,254 @@
+//! A front door for tests: real listeners with the real gate and admission, a shelf for a store, and clients for clear
+//! text, STARTTLS and implicit TLS.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_util::sync::CancellationToken;
+use waxseal::admit::{Admit, Parts};
+use waxseal::clock::Clock;
+use waxseal::config::{Config, Listener, ListenerTls, Tls};
+use waxseal::listen::{self, Listeners, certs::Certificates};
+use waxseal::mail::id::Id;
+use waxseal::mail::message::{Facts, Message};
+use waxseal::mail::time::Time;
+use waxseal::maillog::MailLog;
+use waxseal::queue::store::{
+    Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError,
+};
+use waxseal::seal::Keyring;
+use waxseal::session::{Shared, Waits};
+use waxseal::tenant::auth::Gate;
+use waxseal::tenant::{Directory, Login, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
+
+use crate::dialogue::Options;
+
+/// A store that only accepts: what happens after is not this test's.
+#[derive(Default)]
+pub struct Shelf(pub Mutex<Vec<Arc<Message>>>);
+
+impl Store for Shelf {
+    fn accept(&self, accept: Accept) -> Answer<'_, ()> {
+        self.0.lock().unwrap().push(accept.message);
+        Box::pin(async { Ok(()) })
+    }
+    fn claim(&self, _: Time, _: usize) -> Answer<'_, Claimed> {
+        unimplemented!()
+    }
+    fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        unimplemented!()
+    }
+    fn message(&self, _: Id) -> Answer<'_, Option<Arc<Message>>> {
+        unimplemented!()
+    }
+    fn settle(&self, _: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
+        unimplemented!()
+    }
+    fn list(&self, _: Filter, _: Time) -> Answer<'_, Vec<Entry>> {
+        unimplemented!()
+    }
+    fn act(&self, _: Filter, _: Action, _: Time) -> Answer<'_, Vec<Entry>> {
+        unimplemented!()
+    }
+    fn owed(&self, _: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>> {
+        unimplemented!()
+    }
+    fn waive(&self, _: Vec<(Id, u16)>) -> Answer<'_, ()> {
+        unimplemented!()
+    }
+    fn stats(&self) -> Answer<'_, Stats> {
+        unimplemented!()
+    }
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        unimplemented!()
+    }
+    fn close(&self) -> Answer<'_, ()> {
+        unimplemented!()
+    }
+}
+
+/// A running front door.
+pub struct Front {
+    pub runtime: tokio::runtime::Runtime,
+    /// The listener as the options have it, and an implicit one beside it.
+    pub addresses: Vec<SocketAddr>,
+    pub shelf: Arc<Shelf>,
+    pub shared: Arc<Shared>,
+    pub stop: CancellationToken,
+    pub served: Option<tokio::task::JoinHandle<()>>,
+    client: Arc<ClientConfig>,
+    dir: tempfile::TempDir,
+}
+
+fn hash() -> String {
+    use argon2::password_hash::{PasswordHasher as _, SaltString};
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let salt = SaltString::from_b64("c2FsdHNhbHRzYWx0").unwrap();
+    argon.hash_password(b"secret", &salt).unwrap().to_string()
+}
+
+fn tenant(options: &Options) -> Tenant {
+    let networks = if options.network { vec!["127.0.0.1/32".parse().unwrap()] } else { Vec::new() };
+    let name = "t.example".parse().unwrap();
+    Tenant {
+        name: "t".into(),
+        networks,
+        notify: Vec::new(),
+        logins: vec![Login { username: "t".into(), password: hash() }],
+        domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path: None, subdomains: false }],
+        route: Arc::new(Route::Mx),
+        limits: TenantLimits::default(),
+        bare_newlines: options.bare,
+    }
+}
+
+/// Another customer, whose domain the first may not use.
+fn other() -> Tenant {
+    let mut other = tenant(&Options { network: false, ..Options::default() });
+    other.name = "other".into();
+    other.logins.clear();
+    other.domains[0].name = "other.example".parse().unwrap();
+    other
+}
+
+fn config(options: &Options, dir: &Path) -> Config {
+    let mut config = Config::new("relay.test".parse().unwrap(), dir);
+    config.limits.message_size = 4096;
+    config.limits.recipients = 100;
+    config.limits.hello_wait = Duration::ZERO;
+    let made = rcgen::generate_simple_self_signed(vec!["relay.test".to_owned()]).unwrap();
+    let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    config.tls = Some(Tls { certificate, key, more: Vec::new() });
+    let listener = |tls| Listener {
+        address: "127.0.0.1:0".parse().unwrap(),
+        role: options.role,
+        tls,
+        cleartext_auth: options.auth,
+    };
+    config.listeners = vec![listener(options.listener), listener(ListenerTls::Implicit)];
+    config
+}
+
+impl Front {
+    pub fn open(options: &Options, adjust: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(options, dir.path());
+        adjust(&mut config);
+        let keys = dir.path().join("keys/t.example");
+        std::fs::create_dir_all(&keys).unwrap();
+        std::fs::write(keys.join("s1.pem"), include_str!("data/rsa2048.pem")).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(keys.join("s1.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
+        let tls = certificates.server_config().unwrap();
+        let client = trusting(&config.tls.as_ref().unwrap().certificate);
+        let shelf = Arc::new(Shelf::default());
+        let store: Arc<dyn Store> = shelf.clone();
+        let tenants = Arc::new(ArcSwap::from_pointee(Directory::new([tenant(options), other()])));
+        let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
+        let listeners = config.listeners.clone();
+        let keyring = Arc::new(ArcSwap::from_pointee(Keyring::load(&config.keys).unwrap()));
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let admit = Admit::new(Parts {
+            config: Arc::clone(&config),
+            tenants: Arc::clone(&tenants),
+            store: Arc::clone(&store),
+            keyring,
+            log: Arc::clone(&log),
+            clock: Clock::System,
+        });
+        let shared = Arc::new(Shared {
+            config,
+            gate: Arc::new(Gate::new(Arc::clone(&tenants))),
+            tenants,
+            meter: Arc::default(),
+            admit: Arc::new(admit),
+            store,
+            log,
+            metrics: Arc::default(),
+            clock: Clock::System,
+            tls: Some(tls),
+            waits: Waits { auth: Duration::ZERO, ..Waits::default() },
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let bound = runtime.block_on(async { Listeners::bind(&listeners).unwrap() });
+        let (addresses, stop) = (bound.addresses(), CancellationToken::new());
+        let served = Some(runtime.spawn(listen::serve(bound, Arc::clone(&shared), stop.clone())));
+        Self { runtime, addresses, shelf, shared, stop, served, client, dir }
+    }
+
+    pub fn connect(&self, at: usize) -> TcpStream {
+        let stream = TcpStream::connect(self.addresses[at]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    pub fn secure(&self, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+        let name = ServerName::try_from("relay.test").unwrap();
+        StreamOwned::new(ClientConnection::new(Arc::clone(&self.client), name).unwrap(), stream)
+    }
+
+    /// Under TLS by STARTTLS, with nothing said before but what is needed.
+    pub fn starttls(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut reader = BufReader::new(self.connect(0));
+        line(&mut reader);
+        reader.get_mut().write_all(b"STARTTLS\r\n").unwrap();
+        assert_eq!(line(&mut reader), "220 2.0.0 Ready to start TLS");
+        assert!(reader.buffer().is_empty());
+        self.secure(reader.into_inner())
+    }
+
+    pub fn log(&self) -> String {
+        self.shared.log.flush();
+        std::fs::read_to_string(self.dir.path().join("mail.jsonl")).unwrap()
+    }
+}
+
+fn trusting(certificate: &Path) -> Arc<ClientConfig> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+pub fn line(reader: &mut impl std::io::BufRead) -> String {
+    let mut text = String::new();
+    reader.read_line(&mut text).unwrap();
+    text.trim_end().to_owned()
+}
+
+/// Sends everything after the banner, in pieces of `size` (0: one write), then reads to the end.
+pub fn converse(mut stream: impl Read + Write, sent: &[u8], size: usize, banner: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if banner {
+        lines.push(line(&mut BufReader::with_capacity(1, &mut stream)));
+    } else {
+        lines.push("220 relay.test ESMTP Waxseal".to_owned());
+    }
+    let size = if size == 0 { sent.len().max(1) } else { size };
+    for piece in sent.chunks(size) {
+        // The server may have ended the conversation already; what it said is read below.
+        if stream.write_all(piece).and_then(|()| stream.flush()).is_err() {
+            break;
+        }
+    }
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    lines.extend(String::from_utf8_lossy(&rest).split_terminator("\r\n").map(String::from));
+    lines
+}
