@@ -204,17 +204,17 @@ fn words(record: &Value, at: &str) -> String {
     all.iter().map(|one| word(one, "")).collect::<Vec<_>>().join(", ")
 }
 
-/// The step of a message that arrived, and the name of its file.
+/// The step of a message that arrived, and the name of its file, if it is kept.
 #[must_use]
-pub fn arrived(arrival: &Arrival, file: &Path) -> Step {
+pub fn arrived(arrival: &Arrival, file: Option<&Path>) -> Step {
     let verdict = &arrival.verdict;
     let text = format!(
-        "at the exchanger{}: dkim={} spf={} dmarc={}, kept as {}",
+        "at the exchanger{}: dkim={} spf={} dmarc={}{}",
         if arrival.tls { " over TLS" } else { "" },
         verdict.dkim,
         verdict.spf,
         verdict.dmarc,
-        file.display(),
+        file.map(|file| format!(", kept as {}", file.display())).unwrap_or_default(),
     );
     Step { ts: arrival.at, step: "arrived".to_owned(), id: queue_id(&arrival.message), text }
 }

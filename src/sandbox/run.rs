@@ -71,8 +71,9 @@ pub async fn run(once: bool, see: &mut dyn FnMut(Sight<'_>)) -> Result<bool, Tro
     if !once {
         open(&world, &mail, see);
     }
-    let passed =
-        Show { world, mail, order: Order::default(), first: First::default() }.play(once, see).await?;
+    let mail = (!once).then_some(mail);
+    let show = Show { world, mail, order: Order::default(), first: First::default() };
+    let passed = show.play(once, see).await?;
     if !once {
         leave_the_mail(dir)?;
     }
@@ -96,7 +97,8 @@ fn open(world: &World, mail: &Path, see: &mut dyn FnMut(Sight<'_>)) {
 /// The world, and what has been seen of it.
 struct Show {
     world: World,
-    mail: PathBuf,
+    /// Where mail is kept; nowhere if all ends with the first message.
+    mail: Option<PathBuf>,
     order: Order,
     first: First,
 }
@@ -167,11 +169,14 @@ impl Show {
 
     /// Writes what arrived as a file, and remembers its verdict if it is the first message's.
     fn keep(&mut self, arrival: &Arrival) -> Result<(), Trouble> {
-        let id = journey::queue_id(&arrival.message);
-        let name = id.clone().unwrap_or_else(|| arrival.at.0.to_string());
-        let file = self.mail.join(format!("{name}.eml"));
-        fsx::write_atomically(&file, &arrival.message, 0o600)?;
-        self.order.push(journey::arrived(arrival, &file));
+        let file = self.mail.as_ref().map(|mail| {
+            let name = journey::queue_id(&arrival.message).unwrap_or_else(|| arrival.at.0.to_string());
+            mail.join(format!("{name}.eml"))
+        });
+        if let Some(file) = &file {
+            fsx::write_atomically(file, &arrival.message, 0o600)?;
+        }
+        self.order.push(journey::arrived(arrival, file.as_deref()));
         // The first to arrive is the first message's: its 250 may be heard of later.
         if self.first.passed.is_none() && arrival.from == FROM {
             self.first.passed = Some(arrival.verdict.passes());
