@@ -83,6 +83,7 @@ fn the_sample_names_every_option() {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn each_mistake_is_named_with_its_place() {
     // What stands in the file, where the finding points, a part of what it says, and why the row is here.

@@ -208,6 +208,7 @@ impl Player {
     }
 
     /// Whether the script goes on.
+    #[allow(clippy::cognitive_complexity, reason = "one arm an act; each is a few plain lines")]
     async fn act(&mut self, wire: &mut dyn Wire, act: Act) -> Result<bool, String> {
         match act {
             Act::Say(text) => {

@@ -9,15 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mail_parser::{MessageParser, MimeHeaders};
 use tokio::sync::{Semaphore, mpsc};
 use waxseal::clock::Clock;
 use waxseal::config::Config;
 use waxseal::deliver::{Job, Witness};
 use waxseal::mail::attempt::{Decided, Fate, Hop, Timings};
-use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
-use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs};
+use waxseal::mail::message::{Facts, Message};
 use waxseal::mail::reply::{Enhanced, PeerReply};
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
@@ -26,7 +24,7 @@ use waxseal::queue::embedded::{Embedded, Options};
 use waxseal::queue::store::{Accept, Destination, Entry, Filter, Store, StoreError, Turns};
 use waxseal::schedule::{Courier, Parts, Scheduler};
 use waxseal::seal::Keyring;
-use waxseal::tenant::{BareNewlines, Directory, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
+use waxseal::tenant::{Directory, Route};
 
 /// Where tests begin: 1 January 2026.
 pub const START: u64 = 1_767_225_600_000;
@@ -35,8 +33,6 @@ pub const HOUR: u64 = 60 * MINUTE;
 pub const DAY: u64 = 24 * HOUR;
 /// Longest wait for anything: only a test that has failed comes near it.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The relay's key, so that no test waits for one to be made.
-const KEY: &str = include_str!("data/rsa2048.pem");
 
 /// What the courier does with an attempt.
 #[derive(Clone, Debug)]
@@ -345,6 +341,9 @@ impl Rig {
 struct Closed;
 
 mod closed;
+mod made;
+
+pub use made::{facts, keyring, report, tenant};
 
 fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
     let options = Options {
@@ -358,72 +357,7 @@ fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
     Embedded::open(&dir.join("queue"), options).unwrap()
 }
 
-pub fn keyring(dir: &Path) -> Keyring {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let keys = dir.join("keys/relay.test");
-    std::fs::create_dir_all(&keys).unwrap();
-    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let file = keys.join("wx1.pem");
-    let mut open = std::fs::OpenOptions::new();
-    let mut key = open.write(true).create(true).truncate(true).mode(0o600).open(file).unwrap();
-    std::io::Write::write_all(&mut key, KEY.as_bytes()).unwrap();
-    Keyring::load(&dir.join("keys")).unwrap()
-}
-
-/// A tenant with the domain `<name>.test`, by MX.
-pub fn tenant(name: &str, notify: &[&str]) -> Tenant {
-    let own = OwnedDomain {
-        name: format!("{name}.test").parse().unwrap(),
-        on_fail: OnFail::default(),
-        return_path: None,
-        subdomains: false,
-    };
-    Tenant {
-        name: name.into(),
-        networks: Vec::new(),
-        notify: notify.iter().map(|address| address.parse().unwrap()).collect(),
-        logins: Vec::new(),
-        domains: vec![own],
-        route: Arc::new(Route::Mx),
-        limits: TenantLimits::default(),
-        bare_newlines: BareNewlines::default(),
-    }
-}
-
-pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {
-    let rcpt = |address: &&str| Recipient {
-        address: address.parse().unwrap(),
-        orcpt: None,
-        notify: Notify::default(),
-    };
-    let from = Some(format!("noreply@{tenant}.test").parse().unwrap());
-    Facts {
-        id: Id::new(now, rand::random()),
-        tenant: tenant.into(),
-        login: None,
-        header_from: None,
-        class: None,
-        lane: Lane::Normal,
-        kind: Kind::Mail,
-        envelope: Envelope { from, rcpts: rcpts.iter().map(rcpt).collect(), ret: None, envid: None },
-        received: now,
-        expires: now.after(Duration::from_millis(5 * DAY)),
-        needs: Needs::default(),
-        size: 80,
-    }
-}
-
 /// The result, or a failed test if it takes too long.
 pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing happened for long")
-}
-
-/// The delivery-status part of a notification, with its CRLFs as LFs.
-pub fn report(message: &[u8]) -> String {
-    let parsed = MessageParser::default().parse(message).unwrap();
-    let is_report = |part: &&mail_parser::MessagePart<'_>| {
-        part.content_type().is_some_and(|kind| kind.subtype() == Some("delivery-status"))
-    };
-    let part = parsed.parts.iter().find(is_report).unwrap();
-    String::from_utf8_lossy(part.contents()).replace("\r\n", "\n")
 }
