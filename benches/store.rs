@@ -1,0 +1,172 @@
+//! What the queue costs. `cargo bench --bench store` prints:
+//! - accepts a second with 64 writers at 4 and 50 KiB, every one on stable storage before its answer, beside what a plain 4 KiB
+//!   append with fdatasync costs on the same disk in the same run;
+//! - a backlog (`WAXSEAL_BACKLOG`, default 100,000; 1,000,000 is the size promised for): how long a restart takes until mail is
+//!   accepted, until the index answers, and the memory that is resident then.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench prints its figures and stops where it cannot go on"
+)]
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use waxseal::clock::Clock;
+use waxseal::mail::envelope::{Envelope, Notify, Recipient};
+use waxseal::mail::id::Id;
+use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs};
+use waxseal::mail::time::Time;
+use waxseal::queue::embedded::{Embedded, Options};
+use waxseal::queue::store::{Accept, Destination, Store, StoreError, Turns};
+
+/// Writers at once: as many sessions end a message at the same time on a busy day.
+const WRITERS: u64 = 64;
+/// Set for the process that opens what another filled.
+const REOPEN: &str = "WAXSEAL_BENCH_REOPEN";
+/// Due far away, so that nothing but accepting is measured.
+const RECEIVED: Time = Time(1_767_225_600_000);
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(dir) = std::env::var_os(REOPEN) {
+        return runtime.block_on(reopen(Path::new(&dir)));
+    }
+    println!("4 KiB append with fdatasync, alone: {:?} each", append_and_sync());
+    for (name, size, count) in [("4 KiB", 4 << 10, 100_000), ("50 KiB", 50 << 10, 20_000)] {
+        runtime.block_on(accepts(name, size, count));
+    }
+    let backlog = std::env::var("WAXSEAL_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    runtime.block_on(restart(backlog));
+}
+
+fn open(dir: &Path) -> Arc<Embedded> {
+    let options = Options {
+        turns: Turns { per_destination: 20, total: 500 },
+        window: 20_000,
+        body_cache: 32 << 20,
+        index_cache: 64 << 20,
+        disk_reserve: 0,
+        clock: Clock::System,
+    };
+    Embedded::open(dir, options).unwrap()
+}
+
+/// What the disk itself takes: the floor under every single message.
+fn append_and_sync() -> Duration {
+    const TIMES: u32 = 500;
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let mut file = std::fs::File::create(dir.path().join("append")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.sync_all().unwrap();
+    let started = Instant::now();
+    for _ in 0..TIMES {
+        file.write_all(&[7; 4096]).unwrap();
+        file.sync_data().unwrap();
+    }
+    started.elapsed() / TIMES
+}
+
+fn accept(serial: u64, body: &Bytes) -> Accept {
+    let to = format!("someone@d{}.example", serial % 1000).parse().unwrap();
+    let facts = Facts {
+        id: Id::new(RECEIVED, u128::from(serial)),
+        tenant: "acme".into(),
+        login: None,
+        header_from: Some("rewards@acme.example".parse().unwrap()),
+        class: None,
+        lane: Lane::Normal,
+        kind: Kind::Mail,
+        envelope: Envelope {
+            from: Some("rewards@acme.example".parse().unwrap()),
+            rcpts: vec![Recipient { address: to, orcpt: None, notify: Notify::default() }],
+            ret: None,
+            envid: None,
+        },
+        received: RECEIVED,
+        expires: RECEIVED.after(Duration::from_secs(5 * 86_400)),
+        needs: Needs::default(),
+        size: body.len() as u64,
+    };
+    let destination = Destination(format!("d{}.example", serial % 1000).into());
+    let message = Arc::new(Message { facts, body: body.clone() });
+    Accept { message, legs: vec![(destination, vec![0])], held: None, tells: Vec::new() }
+}
+
+/// Accepts `count` messages from 64 writers; answers every latency.
+async fn fill(store: &Arc<Embedded>, size: usize, count: u64) -> Vec<Duration> {
+    let body = Bytes::from(vec![b'x'; size]);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (store, body) = (Arc::clone(store), body.clone());
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                for serial in (writer..count).step_by(usize::try_from(WRITERS).unwrap()) {
+                    let started = Instant::now();
+                    store.accept(accept(serial, &body)).await.unwrap();
+                    times.push(started.elapsed());
+                }
+                times
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for writer in writers {
+        times.extend(writer.await.unwrap());
+    }
+    times
+}
+
+async fn accepts(name: &str, size: usize, count: u64) {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = open(dir.path());
+    let started = Instant::now();
+    let mut times = fill(&store, size, count).await;
+    let rate = f64::from(u32::try_from(count).unwrap()) / started.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    println!("{name}, {WRITERS} writers: {rate:.0}/s, p50 {:?}, p99 {:?}", at(50), at(99));
+    store.close().await.unwrap();
+}
+
+/// Fills a queue, and has a process of its own open it, so that its memory is what a restarted daemon's would be.
+async fn restart(backlog: u64) {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = open(dir.path());
+    fill(&store, 1024, backlog).await;
+    store.close().await.unwrap();
+    drop(store);
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    assert!(again.env(REOPEN, dir.path()).status().unwrap().success());
+}
+
+async fn reopen(dir: &Path) {
+    let started = Instant::now();
+    let store = open(dir);
+    store.accept(accept(u64::MAX, &Bytes::from_static(b"x"))).await.unwrap();
+    let accepting = started.elapsed();
+    let messages = loop {
+        match store.stats().await {
+            Ok(stats) if !stats.rebuilding => break stats.messages,
+            Ok(_) | Err(StoreError::Rebuilding) => store.nudged().await,
+            Err(error) => println!("{error}"),
+        }
+    };
+    let ready = started.elapsed();
+    println!(
+        "{messages} queued: accepting {accepting:?} after a restart, index ready after {ready:?}, {} MiB resident",
+        resident() >> 10
+    );
+    store.close().await.unwrap();
+}
+
+/// VmRSS in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+}
