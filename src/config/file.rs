@@ -85,10 +85,6 @@ pub(super) struct Listener {
     pub(super) cleartext_auth: Option<Spanned<super::CleartextAuth>>,
 }
 
-/// The keys of a `[[listener]]`.
-#[cfg(test)]
-pub(super) const LISTENER_KEYS: &[&str] = &["address", "role", "tls", "cleartext_auth"];
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pair {

@@ -15,6 +15,7 @@ mod admit;
 mod bounce;
 mod cli;
 mod config;
+mod configuration_page;
 mod crash;
 mod decisions;
 mod deliver;
