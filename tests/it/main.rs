@@ -14,6 +14,7 @@
 mod admit;
 mod bounce;
 mod cli;
+mod cli_files;
 mod config;
 mod configuration_page;
 mod crash;

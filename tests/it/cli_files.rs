@@ -1,0 +1,161 @@
+//! From nothing to a running relay with the program's own verbs: `init`, tenants, domains, logins, `serve`, SIGTERM.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A directory that `init` has filled.
+struct Place {
+    _dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Place {
+    /// Runs `init`, and moves its listeners to ports that are free.
+    fn init() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let output = program(None)
+            .args(["init", "--hostname", "relay.test", "--dir"])
+            .arg(dir.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let config = dir.path().join("config/waxseal.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let moved = text.replace("0.0.0.0:587", "127.0.0.1:0").replace("0.0.0.0:465", "127.0.0.1:0");
+        assert_eq!(moved.matches("\"127.0.0.1:0\"").count(), 2, "{moved}");
+        std::fs::write(&config, moved).unwrap();
+        Self { _dir: dir, config }
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        program(Some(&self.config)).args(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    fn text(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn serve(&self) -> Served {
+        let mut child = program(Some(&self.config))
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Served { child, stderr }
+    }
+}
+
+/// A daemon that does not outlive its test.
+struct Served {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Served {
+    fn until_ready(&mut self) -> String {
+        let mut said = String::new();
+        while !said.contains("READY") {
+            assert!(self.stderr.read_line(&mut said).unwrap() > 0, "it ended before READY:\n{said}");
+        }
+        said
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(config: Option<&Path>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waxseal"));
+    command.env_remove("WAXSEAL_CONFIG");
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    command
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_tenant_and_its_domain_are_made_with_records_to_publish() {
+    let place = Place::init();
+    let added = place.text(&["tenant", "add", "acme"]);
+    assert!(added.contains("username  acme") && added.contains("password  "), "{added}");
+    assert_eq!(place.run(&["tenant", "add", "acme"]).status.code(), Some(1), "it is there already");
+
+    let records = json(&place.text(&["domain", "add", "acme.example", "--tenant", "acme", "--json"]));
+    let names: Vec<_> =
+        records["records"].as_array().unwrap().iter().map(|record| record["name"].to_string()).collect();
+    assert!(names.iter().any(|name| name.contains("wx1._domainkey.acme.example")), "{names:?}");
+    let zone = place.text(&["domain", "dns", "acme.example"]);
+    assert!(zone.contains("wx1._domainkey.acme.example") && zone.contains("v=spf1"), "{zone}");
+    assert_eq!(place.run(&["domain", "dns", "other.example"]).status.code(), Some(4), "nobody's domain");
+}
+
+#[test]
+fn logins_come_and_go_and_a_tenant_can_be_disabled() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    let login = json(&place.text(&["tenant", "login", "add", "acme", "shop", "--json"]));
+    assert_eq!((&login["tenant"], &login["username"]), (&"acme".into(), &"shop".into()));
+    assert!(login["password"].as_str().is_some_and(|password| !password.is_empty()), "{login}");
+    assert_eq!(place.text(&["tenant", "login", "list", "acme"]), "acme\nshop\n");
+    place.text(&["tenant", "login", "revoke", "acme", "shop"]);
+    assert_eq!(place.text(&["tenant", "login", "list", "acme"]), "acme\n");
+    assert_eq!(place.run(&["tenant", "login", "revoke", "acme", "shop"]).status.code(), Some(4), "gone");
+
+    place.text(&["tenant", "disable", "acme"]);
+    assert_eq!(json(&place.text(&["tenant", "show", "acme", "--json"]))["disabled"], true);
+    place.text(&["tenant", "disable", "acme", "--undo"]);
+    assert_eq!(json(&place.text(&["tenant", "show", "acme", "--json"]))["disabled"], false);
+}
+
+#[test]
+fn a_check_finds_mistakes_in_either_kind_of_file() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    let sound = json(&place.text(&["config", "check", "--json"]));
+    assert_eq!((&sound["ok"], &sound["tenants"]), (&true.into(), &1.into()));
+    let tenant = place.config.with_file_name("tenants").join("acme.toml");
+    for file in [&tenant, &place.config] {
+        let good = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, format!("qqqqqqqq = 1\n{good}")).unwrap();
+        let output = place.run(&["config", "check"]);
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(said.contains(&format!("{name}:1:1")), "the place is named: {said}");
+        std::fs::write(file, good).unwrap();
+    }
+    place.text(&["config", "check"]);
+}
+
+#[test]
+fn what_init_made_serves_and_ends_when_told() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    place.text(&["domain", "add", "acme.example", "--tenant", "acme"]);
+    let mut served = place.serve();
+    let said = served.until_ready();
+    assert_eq!(said.matches("127.0.0.1:").count(), 2, "both listeners are named: {said}");
+    assert_eq!(place.text(&["queue", "list", "--json"]), "", "nothing is queued");
+
+    let pid = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let mut rest = String::new();
+    served.stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(served.child.wait().unwrap().code(), Some(0), "{rest}");
+    assert_eq!(place.run(&["queue", "list"]).status.code(), Some(3), "no daemon");
+}
