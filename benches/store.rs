@@ -28,7 +28,7 @@ use waxseal::queue::store::{Accept, Destination, Store, StoreError, Turns};
 const WRITERS: u64 = 64;
 /// Set for the process that opens what another filled.
 const REOPEN: &str = "WAXSEAL_BENCH_REOPEN";
-/// Due far away, so that nothing but accepting is measured.
+/// When all of it came. Nothing claims it, so nothing but accepting is measured.
 const RECEIVED: Time = Time(1_767_225_600_000);
 
 fn main() {
@@ -140,21 +140,36 @@ async fn restart(backlog: u64) {
     fill(&store, 1024, backlog).await;
     store.close().await.unwrap();
     drop(store);
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    assert!(again.env(REOPEN, dir.path()).status().unwrap().success());
+    println!("after a tidy close:");
+    again(dir.path());
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    println!("without an index:");
+    again(dir.path());
+}
+
+fn again(dir: &Path) {
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+    assert!(program.env(REOPEN, dir).status().unwrap().success());
 }
 
 async fn reopen(dir: &Path) {
     let started = Instant::now();
     let store = open(dir);
-    store.accept(accept(u64::MAX, &Bytes::from_static(b"x"))).await.unwrap();
+    // No writer has this number, and no other restart.
+    let serial = u64::MAX - u64::from(std::process::id());
+    store.accept(accept(serial, &Bytes::from_static(b"x"))).await.unwrap();
     let accepting = started.elapsed();
     let messages = loop {
         match store.stats().await {
-            Ok(stats) if !stats.rebuilding => break stats.messages,
-            Ok(_) | Err(StoreError::Rebuilding) => store.nudged().await,
-            Err(error) => println!("{error}"),
+            Err(StoreError::Rebuilding) => {}
+            stats => {
+                let stats = stats.unwrap();
+                if !stats.rebuilding {
+                    break stats.messages;
+                }
+            }
         }
+        store.nudged().await;
     };
     let ready = started.elapsed();
     println!(
