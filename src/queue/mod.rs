@@ -8,7 +8,7 @@
 //! | `Accept`, attempt under way | a fate is settled (`Note`) | due again; at most the fates of one unsynced group are lost |
 //! | `Note`: legs open | the next attempt, a command | due at the time of the last synced `Note`, or held |
 //! | `Note`: no leg open, failures owed | the notification's `Accept` names them | owed; the notification and its telling are one record |
-//! | `Done` | compaction, which is still to be written | ended; a later copy of the message cannot bring it back |
+//! | `Done` | compaction removes the message, then the word that it ended | ended; a later copy of the message cannot bring it back |
 //! | a body's own file, no `Accept` | `Accept` is written | a file that nothing names; the message was not accepted |
 //! | `Forwarded` missing behind copied records | recovery, again | the copies do not count; the originals do |
 

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use proptest::prelude::*;
 use waxseal::clock::Clock;
+use waxseal::fsx::LocalDisk;
 use waxseal::mail::attempt::Fate;
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
@@ -47,44 +48,77 @@ pub fn options(clock: &Clock) -> Options {
     Options { turns: TURNS, window, body_cache, index_cache: 1 << 20, disk_reserve: 0, clock: clock.clone() }
 }
 
+/// So small that compaction is never far.
+const SEGMENT: u64 = 16 << 10;
+
 struct Local {
     dir: tempfile::TempDir,
     clock: Clock,
+    segment: u64,
     store: Option<Arc<Embedded>>,
 }
 
 impl Local {
-    fn new(clock: &Clock) -> Self {
+    fn new(clock: &Clock, segment: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Some(Embedded::open(dir.path(), options(clock)).unwrap());
-        Self { dir, clock: clock.clone(), store }
+        let mut new = Self { dir, clock: clock.clone(), segment, store: None };
+        new.open();
+        new
     }
 
     fn open(&mut self) {
-        self.store = Some(Embedded::open(self.dir.path(), options(&self.clock)).unwrap());
+        let (disk, options) = (Arc::new(LocalDisk), options(&self.clock));
+        self.store = Some(Embedded::open_with(disk, self.dir.path(), options, self.segment).unwrap());
     }
 
     /// The directory as it is while the process runs is the directory as a kill leaves it.
     fn snapshot(&mut self) {
-        let dir = tempfile::tempdir().unwrap();
-        copy(self.dir.path(), dir.path());
-        self.store = None;
-        self.dir = dir;
+        let mut before = listing(self.dir.path());
+        loop {
+            let dir = tempfile::tempdir().unwrap();
+            let copied = copy(self.dir.path(), dir.path());
+            let after = listing(self.dir.path());
+            if copied && before == after {
+                self.store = None;
+                self.dir = dir;
+                return;
+            }
+            before = after;
+        }
     }
 }
 
-pub fn copy(from: &Path, to: &Path) {
+/// Every file with its length and when it was written: a copy between two equal listings is of one moment.
+fn listing(dir: &Path) -> BTreeMap<std::path::PathBuf, Option<(u64, std::time::SystemTime)>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(listing(&path));
+        } else {
+            let facts = path.metadata().and_then(|facts| Ok((facts.len(), facts.modified()?)));
+            found.insert(path, facts.ok());
+        }
+    }
+    found
+}
+
+/// Copies a directory; false where a file went away meanwhile.
+pub fn copy(from: &Path, to: &Path) -> bool {
+    let mut whole = true;
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.path().is_dir() {
             std::fs::create_dir(&to).unwrap();
-            copy(&entry.path(), &to);
+            whole &= copy(&entry.path(), &to);
         } else {
             let mut command = std::process::Command::new("cp");
-            assert!(command.arg("--sparse=always").arg(entry.path()).arg(&to).status().unwrap().success());
+            command.stderr(std::process::Stdio::null());
+            whole &= command.arg("--sparse=always").arg(entry.path()).arg(&to).status().unwrap().success();
         }
     }
+    whole
 }
 
 pub async fn ready(store: &impl Store) {
@@ -495,6 +529,14 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let now = Arc::new(AtomicU64::new(START));
         let clock = Clock::Set(Arc::clone(&now));
-        runtime.block_on(play(Local::new(&clock), now, ops));
+        runtime.block_on(play(Local::new(&clock, 64 << 20), now, ops));
+    }
+
+    #[test]
+    fn the_embedded_store_does_so_while_it_is_compacted(ops in prop::collection::vec(op(), 40..160)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let now = Arc::new(AtomicU64::new(START));
+        let clock = Clock::Set(Arc::clone(&now));
+        runtime.block_on(play(Local::new(&clock, SEGMENT), now, ops));
     }
 }

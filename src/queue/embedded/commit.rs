@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::store::StoreError;
 use super::record::{FIRST, FORMAT, HEADER, Kind, Position, Record, Schema};
-use super::spool::{Fed, Request, SEGMENT, Segment, Spool};
+use super::spool::{Fed, Request, Segment, Spool};
 use crate::fsx::DiskFile;
 use crate::mail::id::Id;
 
@@ -28,8 +28,8 @@ pub(super) struct Head {
 impl Head {
     /// Makes the next segment.
     pub(super) fn create(spool: &Spool, number: u32) -> io::Result<Self> {
-        let file: Arc<dyn DiskFile> = Arc::from(spool.disk.create(&spool.path(number), SEGMENT)?);
-        spool.add_segment(number, Segment { file: Arc::clone(&file), size: SEGMENT });
+        let file: Arc<dyn DiskFile> = Arc::from(spool.disk.create(&spool.path(number), spool.room_each)?);
+        spool.add_segment(number, Segment { file: Arc::clone(&file), size: spool.room_each });
         Ok(Self { number, nonce: rand::random(), file, offset: 0, fresh: true })
     }
 
@@ -39,8 +39,8 @@ impl Head {
     }
 
     /// Whether this many octets more fit into the segment.
-    fn fits(&self, octets: u64) -> bool {
-        self.offset + octets + 1024 <= SEGMENT
+    fn fits(&self, spool: &Spool, octets: u64) -> bool {
+        self.offset + octets + 1024 <= spool.room_each
     }
 
     /// Writes these records as one group and syncs them; answers where each lies.
@@ -138,7 +138,7 @@ fn admit(spool: &Spool, group: Vec<Request>) -> Vec<Request> {
 /// Writes and syncs a group, tells the index, answers everybody.
 fn commit(spool: &Spool, head: &mut Head, mut group: Vec<Request>) -> Result<(), (Vec<Request>, io::Error)> {
     let octets = group.iter().flat_map(|request| &request.records).map(|(record, _)| record.header.length());
-    if !head.fits(octets.sum()) {
+    if !head.fits(spool, octets.sum()) {
         match roll(spool, head) {
             Ok(next) => *head = next,
             Err(error) => group = full(group, error)?,

@@ -24,7 +24,7 @@ use self::cache::Cache;
 use self::index::{Ask, Parts, Reply, Sweep};
 use self::reader::{INLINE_MAX, Task, answer};
 use self::record::{AcceptedRef, BodyFile, Kind, Record};
-use self::spool::{Request, Said, Spool};
+use self::spool::{Request, SEGMENT, Said, Spool};
 use super::store::{
     Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError, Turns,
 };
@@ -94,6 +94,19 @@ impl Embedded {
     /// # Errors
     /// As `open`.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(disk, dir, options, SEGMENT)
+    }
+
+    /// The same with segments of another size, so that a test need not write gigabytes to see segments end.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        segment: u64,
+    ) -> Result<Arc<Self>, OpenError> {
         let fail = |error: io::Error| OpenError::Io(dir.to_owned(), error);
         let spool_dir = dir.join("spool");
         create_dir(dir).and_then(|()| create_dir(&spool_dir)).map_err(fail)?;
@@ -104,7 +117,7 @@ impl Embedded {
                 fail(error)
             }
         })?;
-        let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve));
+        let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve, segment));
         let head = recover::open(&spool)?;
         spool.publish(Vec::new(), head.end());
         let (asks, inbox) = channel();
@@ -118,6 +131,7 @@ impl Embedded {
             clock: options.clock,
             nudge: Arc::clone(&nudge),
             cache: Arc::clone(&cache),
+            bodies: spool.bodies().map_err(fail)?,
             feed: asks.clone(),
         };
         let (tasks, mut threads) = reader::start().map_err(fail)?;
@@ -320,5 +334,7 @@ impl Embedded {
     }
 }
 
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod tests;

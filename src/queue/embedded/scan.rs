@@ -9,6 +9,8 @@ use crate::fsx::{DiskFile, read_exact_at};
 
 /// Octets read at once. Most records are smaller than this; a body that is larger is stepped over unread.
 const CHUNK: usize = 1 << 20;
+/// The same where only the records themselves are wanted, and most bodies are to be stepped over unread.
+const SPARSE: usize = 8 << 10;
 
 /// A record that a scan found. Payload checked, body not.
 #[derive(Clone, Debug)]
@@ -52,13 +54,23 @@ pub(super) struct Scan<'a> {
     offset: u64,
     chunk: Vec<u8>,
     chunk_at: u64,
+    chunk_size: usize,
 }
 
 impl<'a> Scan<'a> {
     /// From this offset on; 0 for all of it.
     pub(super) fn new(file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
-        let mut scan =
-            Self { file, size: file.size()?, nonce: None, offset: 0, chunk: Vec::new(), chunk_at: 0 };
+        Self::by(CHUNK, file, from)
+    }
+
+    /// The same, reading little more than headers and payloads.
+    pub(super) fn sparse(file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
+        Self::by(SPARSE, file, from)
+    }
+
+    fn by(chunk_size: usize, file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
+        let (size, chunk) = (file.size()?, Vec::new());
+        let mut scan = Self { file, size, nonce: None, offset: 0, chunk, chunk_at: 0, chunk_size };
         scan.nonce = scan.find_nonce()?;
         scan.offset = from;
         Ok(scan)
@@ -72,6 +84,9 @@ impl<'a> Scan<'a> {
     /// The first good header in the file has it. With the schema record damaged, that is still a record of ours: what a
     /// sender wrote stands behind the header of its own message.
     fn find_nonce(&mut self) -> io::Result<Option<u64>> {
+        if let Some((_, nonce)) = Header::decode(self.bytes(0, HEADER)?) {
+            return Ok(Some(nonce));
+        }
         let mut at = 0;
         let finder = Finder::new(&MAGIC).into_owned();
         while let Some(found) = self.search(&finder, at)? {
@@ -161,7 +176,7 @@ impl<'a> Scan<'a> {
         let end = self.chunk_at + self.chunk.len() as u64;
         if at < self.chunk_at || at + want as u64 > end {
             let left = usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX);
-            self.chunk.resize(want.max(CHUNK).min(left), 0);
+            self.chunk.resize(want.max(self.chunk_size).min(left), 0);
             self.chunk_at = at;
             read_exact_at(self.file, &mut self.chunk, at)?;
         }

@@ -13,7 +13,7 @@ use super::record::{BodyFile, Grave, Header, Position, Record};
 use crate::fsx::{Disk, DiskFile};
 use crate::mail::id::Id;
 
-/// A segment's room.
+/// A segment's room: large enough that making one costs nothing, small enough that one can be compacted in a moment.
 pub(super) const SEGMENT: u64 = 64 << 20;
 /// Records that the index may be behind before the committer waits for it.
 const BEHIND_MAX: usize = 50_000;
@@ -74,6 +74,8 @@ pub(super) struct Spool {
     pub(super) dir: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) reserve: u64,
+    /// A segment's room.
+    pub(super) room_each: u64,
     segments: RwLock<BTreeMap<u32, Segment>>,
     inbox: Mutex<Inbox>,
     bell: Condvar,
@@ -95,11 +97,12 @@ pub(super) fn segment_name(number: u32) -> String {
 }
 
 impl Spool {
-    pub(super) fn new(dir: PathBuf, disk: Arc<dyn Disk>, reserve: u64) -> Self {
+    pub(super) fn new(dir: PathBuf, disk: Arc<dyn Disk>, reserve: u64, room_each: u64) -> Self {
         Self {
             dir,
             disk,
             reserve,
+            room_each,
             segments: RwLock::default(),
             inbox: Mutex::default(),
             bell: Condvar::new(),
@@ -124,6 +127,29 @@ impl Spool {
 
     pub(super) fn add_segment(&self, number: u32, segment: Segment) {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(number, segment);
+    }
+
+    /// Takes a segment away for good. When this answers, no later segment can go and leave this one behind: what a
+    /// message's end says must not be lost before the message.
+    pub(super) fn remove_segment(&self, number: u32) -> io::Result<()> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.disk.remove(&self.path(number))?;
+        self.disk.sync_dir(&self.dir)
+    }
+
+    /// The oldest segment, and octets of it.
+    pub(super) fn oldest(&self) -> Option<(u32, u64)> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.first_key_value().map(|(number, segment)| (*number, segment.size))
+    }
+
+    /// The bodies that have files of their own.
+    pub(super) fn bodies(&self) -> io::Result<Vec<Id>> {
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            ids.extend(body_id(&entry?.path()));
+        }
+        Ok(ids)
     }
 
     pub(super) fn segment(&self, number: u32) -> Option<Segment> {
@@ -274,4 +300,9 @@ impl Spool {
 pub(super) fn segment_number(path: &Path) -> Option<u32> {
     let digits = path.file_name()?.to_str()?.strip_prefix("seg-")?.strip_suffix(".log")?;
     (digits.len() == 8).then(|| digits.parse().ok()).flatten()
+}
+
+/// The message that a body's file is named for.
+fn body_id(path: &Path) -> Option<Id> {
+    path.file_name()?.to_str()?.strip_prefix("body-")?.strip_suffix(".bin")?.parse().ok()
 }

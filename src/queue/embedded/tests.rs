@@ -7,13 +7,13 @@ use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::message::{Kind as Whose, Lane, Needs};
 use crate::queue::store::Destination;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let turns = Turns { per_destination: 5, total: 50 };
     let clock = Clock::System;
     Options { turns, window: 100, body_cache: 0, index_cache: 1 << 20, disk_reserve: 0, clock }
 }
 
-fn message(serial: u128) -> Accept {
+pub(super) fn message(serial: u128) -> Accept {
     let rcpt = Recipient { address: "a@b.example".parse().unwrap(), orcpt: None, notify: Notify::default() };
     let facts = Facts {
         id: Id::new(Time(1), serial),
@@ -34,11 +34,11 @@ fn message(serial: u128) -> Accept {
     Accept { message: Arc::new(Message { facts, body }), legs, held: None, tells: vec![] }
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn ready(store: &Embedded) -> Stats {
+pub(super) fn ready(store: &Embedded) -> Stats {
     wait(async {
         loop {
             let stats = store.stats().await.unwrap();

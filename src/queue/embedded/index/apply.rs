@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::row::{Place, Row};
 use super::rows::doubt;
 use crate::mail::id::Id;
-use crate::queue::store::Accept;
+use crate::queue::store::{Accept, StoreError};
 
 impl Desk {
     /// Takes in what became durable.
@@ -33,6 +33,7 @@ impl Desk {
         }
         self.end = end;
         self.spool.caught_up(records);
+        self.compaction.look();
         if fresh {
             self.nudge.notify_one();
         }
@@ -60,6 +61,9 @@ impl Desk {
     /// A record of ours is durable: the row has known what it says since it was decided.
     fn own(&mut self, at: Position, header: &Header) -> sled::Result<()> {
         let length = header.length();
+        if header.kind == Kind::Copy {
+            self.compaction.copied();
+        }
         self.arrived(header.id, |row| match header.kind {
             Kind::Copy => row.moved(at, Place::new(at, header, row.place.file)),
             Kind::Stand => row.stood(at, length),
@@ -82,9 +86,12 @@ impl Desk {
         file: Option<BodyFile>,
         done: Done,
     ) -> sled::Result<()> {
-        let mut ended = Vec::new();
+        let (mut ended, mut files) = (Vec::new(), Vec::new());
         for id in told_messages(&accept.tells) {
-            ended.extend(self.end_owed(id, &accept.tells)?);
+            let filed = self.rows.look(id)?.is_some_and(|row| row.place.file.is_some());
+            let grave = self.end_owed(id, &accept.tells)?;
+            files.extend((filed && grave.is_some()).then_some(id));
+            ended.extend(grave);
             self.pend(id)?;
         }
         let (body, crc) = inline(&accept, file);
@@ -92,6 +99,13 @@ impl Desk {
         let record = Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc)
             .map_err(|_| doubt("a notification cannot be written"))?;
         let said = Said::Accept(accept, file, ended);
+        let spool = Arc::clone(&self.spool);
+        let done = Box::new(move |durable: Result<(), StoreError>| {
+            if durable.is_ok() {
+                files.into_iter().for_each(|id| drop(spool.disk.remove(&spool.body_path(id))));
+            }
+            done(durable);
+        });
         self.spool.submit(Request { records: vec![(record, said)], essential: true, done });
         Ok(())
     }

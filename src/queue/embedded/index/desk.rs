@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::super::cache::Cache;
 use super::super::record::{Grave, Kind, Note, Position, Record};
 use super::super::spool::{Request, Said, Spool};
+use super::compact::Compaction;
 use super::keys;
 use super::lanes::{Lanes, StreamKey};
 use super::row::Row;
@@ -39,6 +40,7 @@ pub(in super::super) struct Desk {
     pub(super) sweeps: VecDeque<Box<Sweep>>,
     /// While the journal is replayed the lanes are left alone: they are read from sled afterwards.
     pub(super) replaying: bool,
+    pub(super) compaction: Compaction,
 }
 
 impl Desk {
@@ -77,7 +79,7 @@ impl Desk {
 
     /// Whether there is work that need not wait to be asked for.
     pub(super) fn busy(&self) -> bool {
-        !self.sweeps.is_empty() || self.rows.heavy()
+        !self.sweeps.is_empty() || self.rows.heavy() || self.compaction.busy()
     }
 
     /// Changes a message, and with it everything that follows from it: sizes, use of segments, turns. `freed` are its

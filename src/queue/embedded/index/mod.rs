@@ -6,6 +6,7 @@
 //! one sequence, so whatever is decided on top of a decision can only be durable after it.
 
 mod apply;
+mod compact;
 mod desk;
 mod keys;
 mod lanes;
@@ -103,6 +104,7 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
             Next::Gone => return Ok(()),
         }
         desk.sweep()?;
+        desk.compact()?;
         if idle || desk.rows.heavy() {
             idle &= desk.spill(SPILL_AT_ONCE)?;
         }

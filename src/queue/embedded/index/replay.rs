@@ -13,6 +13,7 @@ use super::super::cache::Cache;
 use super::super::record::{AGAIN, Kind, Position};
 use super::super::scan::{Found, Scan, Step};
 use super::super::spool::Spool;
+use super::compact::Compaction;
 use super::desk::Desk;
 use super::lanes::Lanes;
 use super::rows::Rows;
@@ -39,6 +40,8 @@ pub(in super::super) struct Parts {
     pub(in super::super) clock: Clock,
     pub(in super::super) nudge: Arc<Notify>,
     pub(in super::super) cache: Arc<Cache>,
+    /// Bodies that had files of their own at the start.
+    pub(in super::super) bodies: Vec<Id>,
     /// Where the feed is to send.
     pub(in super::super) feed: Sender<Ask>,
 }
@@ -54,7 +57,7 @@ impl Parts {
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
     let applied = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
-    let Parts { spool, turns, window, clock, nudge, cache, feed, .. } = parts;
+    let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
     let mut desk = Desk {
@@ -70,6 +73,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         cache,
         sweeps: std::collections::VecDeque::new(),
         replaying: true,
+        compaction: Compaction::default(),
     };
     loop {
         if refuse(inbox) || desk.spool.is_over() {
@@ -89,6 +93,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         desk.lanes.restore(key, first);
     }
     desk.replaying = false;
+    desk.remove_orphans(bodies)?;
     desk.nudge.notify_one();
     Ok(Some(desk))
 }
@@ -142,7 +147,9 @@ fn trusted(parts: &Parts, dir: &Path) -> sled::Result<Option<(Rows, Sizes)>> {
     let boot = boot();
     let same = rows.db().insert(BOOT, boot.as_bytes())?.is_none_or(|last| last == boot.as_bytes());
     let applied: Position = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
-    if applied > parts.spool.end() || (sizes.is_none() && !same) {
+    // What stood in segments that are gone has been copied, or had ended: sled must have known it before they went.
+    let gap = parts.spool.oldest().is_some_and(|(oldest, _)| oldest > 1 && applied.segment < oldest);
+    if gap || applied > parts.spool.end() || (sizes.is_none() && !same) {
         return Ok(None);
     }
     rows.db().remove(keys::SIZES)?;

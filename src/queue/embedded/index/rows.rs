@@ -157,6 +157,28 @@ impl Rows {
         Ok(true)
     }
 
+    /// Brings sled past this segment: when this answers true, no replay after a kill begins in it or before it. Writes
+    /// so many rows at most; false: there are more, or one of them is still on its way to the journal.
+    pub(super) fn pass(&mut self, segment: u32, end: Position, most: usize) -> sled::Result<bool> {
+        for _ in 0..most {
+            if self.order.front().is_none_or(|(_, since)| since.segment > segment) {
+                self.set_applied(end)?;
+                self.db.flush()?;
+                return Ok(true);
+            }
+            if !self.spill(end)? {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the message that was changed longest ago is still on its way to the journal.
+    pub(super) fn blocked(&self) -> bool {
+        let front = self.order.front().and_then(|(id, _)| self.slots.get(id));
+        front.is_some_and(|slot| slot.pending > 0)
+    }
+
     fn set_applied(&self, end: Position) -> sled::Result<()> {
         let applied = self.order.front().map_or(end, |(_, since)| *since);
         keys::put(&self.db, keys::APPLIED, &applied)

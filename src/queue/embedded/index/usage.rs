@@ -40,6 +40,21 @@ impl Usage {
         }
     }
 
+    /// What matters of one segment.
+    pub(super) fn live_in(&self, segment: u32) -> u64 {
+        self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// A segment has gone.
+    pub(super) fn forget(&mut self, segment: u32) {
+        self.live.remove(&segment);
+        self.graves.remove(&segment);
+        self.graves.retain(|_, homes| {
+            homes.remove(&segment);
+            !homes.is_empty()
+        });
+    }
+
     /// All that matters.
     pub(super) fn live(&self) -> u64 {
         self.live.values().sum()

@@ -1,0 +1,236 @@
+//! Compaction: the oldest segment goes once what lives in it stands elsewhere too.
+//!
+//! Always the oldest. Then everything a segment says is about messages whose full records are in it or were in segments
+//! that have gone, so three steps are enough: each message that lives in it is written anew at the journal's end with all
+//! that became of it (`Kind::Copy`); once those are synced and sled is past the segment, the file is removed; the
+//! directory is synced before the next. A kill between any two of these leaves a journal that says the same: a copy
+//! says all that the records before it say, and takes their place when both are read.
+//!
+//! It works in pieces between two looks at the inbox, and its copies ride the groups of the committer.
+
+use std::io;
+use std::sync::Arc;
+
+use super::super::record::{Copied, Kind, Position, Record};
+use super::super::scan::{Scan, Step};
+use super::super::spool::{Request, Said, Segment};
+use super::desk::Desk;
+use super::row::Row;
+use crate::fsx::{DiskFile, read_exact_at};
+use crate::mail::id::Id;
+
+/// The oldest segment is compacted when less than one part in so many of it lives: a copy costs at most a third of
+/// what it frees, and one stuck message does not keep a segment.
+const LIVE_SHARE: u64 = 4;
+/// It is compacted whatever lives in it when the journal is larger than so many times what lives, and `SLACK` segments:
+/// behind an old segment that lives, dead ones would wait for days.
+const GROWTH: u64 = 2;
+/// One segment is being written, and one may be half dead.
+const SLACK: u64 = 2;
+/// Copying starts only with room for so many segments: a full disk must not end the store.
+const ROOM: u64 = 2;
+/// Records looked at between two looks at the inbox: about a millisecond.
+const PIECE: usize = 256;
+/// Octets copied at once, so that a group with copies in it is synced about as soon as one without.
+const COPY_MAX: u64 = 1 << 20;
+/// Rows written to sled between two looks at the inbox.
+const ROWS: usize = 64;
+
+/// How far compaction is.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    work: Option<Work>,
+    /// Nothing can be done before something becomes durable.
+    waits: bool,
+    /// Something went wrong: no segment is removed until the next start.
+    stopped: bool,
+    /// Copies that are not durable yet.
+    copies: usize,
+}
+
+/// A segment on its way out.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    segment: u32,
+    /// All before this was looked at.
+    offset: u64,
+    /// All of it was.
+    seen: bool,
+}
+
+impl Compaction {
+    /// Whether there is something to do now.
+    pub(super) fn busy(&self) -> bool {
+        !self.stopped && !self.waits
+    }
+
+    /// Something became durable.
+    pub(super) fn look(&mut self) {
+        self.waits = false;
+    }
+
+    /// A copy became durable.
+    pub(super) fn copied(&mut self) {
+        self.copies = self.copies.saturating_sub(1);
+    }
+}
+
+/// The full records in a piece of a segment, and where the next piece begins; `None`: there is none.
+type Piece = (Vec<(Id, u64)>, Option<u64>);
+
+impl Desk {
+    /// Does a piece of what there is to do.
+    pub(super) fn compact(&mut self) -> sled::Result<()> {
+        if !self.compaction.busy() {
+            return Ok(());
+        }
+        match self.compaction.work {
+            None => {
+                self.compaction.work = self.candidate();
+                self.compaction.waits = self.compaction.work.is_none();
+                Ok(())
+            }
+            Some(work) if !work.seen => self.copy_piece(work),
+            Some(_) if self.compaction.copies > 0 => {
+                self.compaction.waits = true;
+                Ok(())
+            }
+            Some(work) => self.remove(work),
+        }
+    }
+
+    /// The oldest segment, if it is worth it.
+    fn candidate(&self) -> Option<Work> {
+        let (segment, size) = self.spool.oldest()?;
+        // What lies before the end of what was taken in is sealed, and the index knows all of it.
+        if segment >= self.end.segment {
+            return None;
+        }
+        let (live, each) = (self.usage.live_in(segment), self.spool.room_each);
+        let large = || self.spool.size() > GROWTH * self.usage.live() + SLACK * each;
+        let worth = live == 0 || live.saturating_mul(LIVE_SHARE) < size || large();
+        let room = || self.spool.disk.free(&self.spool.dir).is_ok_and(|free| free >= ROOM * each);
+        (worth && (live == 0 || room())).then_some(Work { segment, offset: 0, seen: false })
+    }
+
+    /// Writes anew what lives in a piece of the segment.
+    fn copy_piece(&mut self, mut work: Work) -> sled::Result<()> {
+        let Some(segment) = self.spool.segment(work.segment) else {
+            self.compaction.work = None;
+            return Ok(());
+        };
+        let (found, next) = match piece(&*segment.file, work.offset) {
+            Ok(piece) => piece,
+            Err(error) => return self.stop(work.segment, &error),
+        };
+        work.offset = next.unwrap_or(work.offset);
+        work.seen = next.is_none();
+        let (mut records, mut octets) = (Vec::new(), 0);
+        for (id, offset) in found {
+            let at = Position { segment: work.segment, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
+            let Some(row) = self.rows.look(id)?.filter(|row| row.place.at == at) else { continue };
+            if octets > COPY_MAX {
+                (work.offset, work.seen) = (offset, false);
+                break;
+            }
+            match self.copy(&segment, &row) {
+                Ok(record) => {
+                    octets += record.header.length();
+                    records.push(record);
+                }
+                Err(error) => return self.stop(work.segment, &error),
+            }
+        }
+        self.compaction.work = Some(work);
+        self.submit_copies(records)
+    }
+
+    /// A full record of a message as it stands. A damaged body stays one: its checksum goes with it.
+    fn copy(&self, segment: &Segment, row: &Row) -> io::Result<Record> {
+        let mut body = vec![0; row.place.body as usize];
+        read_exact_at(&*segment.file, &mut body, row.place.body_at)?;
+        let copied = Copied {
+            facts: Arc::clone(&row.facts),
+            standing: row.standing.clone(),
+            homes: self.grave(row).homes,
+            file: row.place.file,
+        };
+        Record::with_body(Kind::Copy, row.facts.id, &copied, body.into(), row.place.crc)
+            .map_err(io::Error::other)
+    }
+
+    /// Everything decided so far is before these in the journal, everything decided later behind them.
+    fn submit_copies(&mut self, records: Vec<Record>) -> sled::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        for record in &records {
+            let id = record.header.id;
+            let spool = Arc::clone(&self.spool);
+            if let Some(row) = &mut self.rows.slot(id)?.row {
+                row.homes.retain(|home| spool.segment(*home).is_some());
+            }
+            self.pend(id)?;
+        }
+        self.compaction.copies += records.len();
+        self.compaction.waits = true;
+        let records = records.into_iter().map(|record| (record, Said::Own(Vec::new()))).collect();
+        self.spool.submit(Request { records, essential: true, done: Box::new(drop) });
+        Ok(())
+    }
+
+    /// Nothing lives in the segment any more: removes it as soon as sled needs nothing of it either.
+    fn remove(&mut self, work: Work) -> sled::Result<()> {
+        if !self.rows.pass(work.segment, self.end, ROWS)? {
+            self.compaction.waits = self.rows.blocked();
+            return Ok(());
+        }
+        if let Err(error) = self.spool.remove_segment(work.segment) {
+            return self.stop(work.segment, &error);
+        }
+        self.usage.forget(work.segment);
+        self.compaction.work = None;
+        tracing::debug!(segment = work.segment, "a segment of the spool was removed");
+        Ok(())
+    }
+
+    /// Segments go in their order, so what keeps one keeps all behind it.
+    fn stop(&mut self, segment: u32, error: &io::Error) -> sled::Result<()> {
+        tracing::error!(segment, %error, "a segment of the spool cannot be compacted: the spool grows from here on");
+        self.compaction.stopped = true;
+        Ok(())
+    }
+
+    /// Removes bodies that no message has: their messages ended, or were never accepted. Where records are damaged
+    /// they stay: a body may be all that is left of a message.
+    pub(super) fn remove_orphans(&self, bodies: Vec<Id>) -> sled::Result<()> {
+        if self.spool.quarantined.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        for id in bodies {
+            if self.rows.look(id)?.is_none() {
+                drop(self.spool.disk.remove(&self.spool.body_path(id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at so many records. Damage is an error: what cannot be read must not be removed.
+fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
+    let mut scan = Scan::sparse(file, from)?;
+    let mut found = Vec::new();
+    for _ in 0..PIECE {
+        match scan.next()? {
+            Step::Record(record) if matches!(record.header.kind, Kind::Accept | Kind::Copy) => {
+                found.push((record.header.id, record.offset));
+            }
+            Step::Record(_) => {}
+            Step::End { torn: false, .. } => return Ok((found, None)),
+            Step::Bad { from: at } | Step::End { at, .. } => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("damaged at {at}")));
+            }
+        }
+    }
+    Ok((found, Some(scan.offset())))
+}
