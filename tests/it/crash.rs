@@ -183,8 +183,12 @@ fn round(relay: &Relay, n: usize, ledger: &Mutex<HashMap<String, String>>) {
 fn drain(relay: &Relay, sink: &Sink, heard: &Receiver<()>, ledger: &HashMap<String, String>) -> Vec<String> {
     sink.be_kind();
     let child = relay.start();
-    assert!(relay.run(&["queue", "retry", "--all"]).status.success());
     let deadline = Instant::now() + Duration::from_secs(60);
+    // READY does not wait for the index: until it is there, commands are refused.
+    while !relay.run(&["queue", "retry", "--all"]).status.success() {
+        assert!(Instant::now() < deadline, "the index is not there after a minute");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
     let missing = || -> Vec<String> {
         let taken = sink.shared.taken.lock().unwrap();
         ledger.iter().filter(|(mark, _)| !taken.contains_key(*mark)).map(|(_, id)| id.clone()).collect()
