@@ -33,6 +33,8 @@ pub type Ordered<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send 
 pub trait Steer: Send + Sync {
     /// Takes over changed files, and answers which settings need a restart. On an error the old ones stay in force.
     fn reload(&self) -> Ordered<'_, Vec<&'static str>>;
+    /// Has the queue looked at, and what is owed told: an administrator changed something.
+    fn nudge(&self);
     /// Begins to end: nothing new is taken, what is in flight finishes.
     fn drain(&self);
     /// What it says of itself.

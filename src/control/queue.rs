@@ -37,6 +37,7 @@ pub(super) async fn act(
     for entry in &entries {
         tell(&state, &peer.actor, &action, entry);
     }
+    state.steer.nudge();
     let detail = format!("{} legs of {asked}", entries.len());
     state.audit(&peer.actor, verb(&action), &detail, None);
     Ok(Json(Rows { v: VERSION, rows: entries.iter().map(Row::from).collect(), more: false }))

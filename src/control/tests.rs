@@ -125,6 +125,7 @@ impl Steer for Stubborn {
     fn reload(&self) -> Ordered<'_, Vec<&'static str>> {
         Box::pin(std::future::ready(Err("waxseal.toml:3:1: no".to_owned())))
     }
+    fn nudge(&self) {}
     fn drain(&self) {
         self.0.cancel();
     }

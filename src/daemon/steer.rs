@@ -18,6 +18,10 @@ impl Steer for House {
         Box::pin(self.reload())
     }
 
+    fn nudge(&self) {
+        self.scheduler.nudge();
+    }
+
     fn drain(&self) {
         self.phase.asked.cancel();
     }

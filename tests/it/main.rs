@@ -47,4 +47,5 @@ mod strangers;
 mod strangers_dkim;
 mod strangers_postfix;
 mod strangers_submit;
+mod verbs;
 mod world;

@@ -1,0 +1,105 @@
+//! The queue's verbs against the real daemon and the real store: what an administrator does to waiting mail, and that it lasts.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::relay::{Layout, Relay, smtp};
+
+/// `queue list --json`, a value a leg.
+fn list(relay: &Relay, args: &[&str]) -> Vec<Value> {
+    let output = relay.run(&[&["queue", "list", "--json"], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Asks until the list is as wanted: attempts end when the operating system says so.
+#[track_caller]
+fn until(relay: &Relay, args: &[&str], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let legs = list(relay, args);
+        if wanted(&legs) {
+            return legs;
+        }
+        let log = || std::fs::read_to_string(relay.dir.join("data/mail.jsonl"));
+        assert!(Instant::now() < deadline, "still {legs:?}\n{}", log().unwrap_or_default());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn act(relay: &Relay, args: &[&str]) {
+    let output = relay.run(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+}
+
+/// Whether the mail log has an event of this type for this id.
+fn logged(relay: &Relay, kind: &str, id: &str) -> bool {
+    let text = std::fs::read_to_string(relay.dir.join("data/mail.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .any(|event| event["type"] == kind && event["id"] == id)
+}
+
+#[allow(clippy::cognitive_complexity, reason = "one story, told in order")]
+#[test]
+fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing listens there, and the next attempt is far away: what moves is what the verbs move.
+    let layout = Layout {
+        delivery: "retry = [\"1h\"]\ngather = \"0s\"\n".to_owned(),
+        // No name server answers either, so the notification waits too.
+        tables: "[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"1s\"".to_owned(),
+        ..Layout::upstream("127.0.0.1:9".parse().unwrap())
+    };
+    let relay = Relay::lay_out(dir.path(), &layout);
+    let mut daemon = relay.start();
+    let mut session = smtp::Session::open(relay.address()).unwrap();
+    let reply =
+        session.send("a@bench.test", &["b@dest.test"], b"From: a@bench.test\r\n\r\nbody\r\n").unwrap();
+    let id = reply.strip_prefix("250 2.0.0 Ok: queued as ").unwrap().to_owned();
+    until(&relay, &["--state", "deferred"], |legs| legs.len() == 1);
+
+    act(&relay, &["queue", "hold", &id, "--because", "asked by phone"]);
+    let held = list(&relay, &["--state", "held"]);
+    assert!(held.len() == 1 && held[0].to_string().contains("asked by phone"), "{held:?}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    daemon = relay.start();
+    until(&relay, &["--state", "held"], |legs| legs.len() == 1 && legs[0]["id"] == id.as_str());
+
+    act(&relay, &["queue", "release", &id]);
+    let waiting = until(&relay, &["--state", "deferred"], |legs| legs.len() == 1);
+    // A hold once moved the scheduler's time to the held mail's end.
+    let next: jiff::Timestamp = waiting[0]["next_attempt"].as_str().unwrap().parse().unwrap();
+    assert!(next < jiff::Timestamp::now() + Duration::from_secs(2 * 3600), "{waiting:?}");
+    let shown = relay.run(&["queue", "show", &id]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("b@dest.test"));
+    let raw = relay.run(&["queue", "cat", &id]);
+    assert!(String::from_utf8_lossy(&raw.stdout).contains("DKIM-Signature:"));
+
+    // The tenant is told: its own message ends, and one of the relay's to the sender takes its place.
+    act(&relay, &["queue", "bounce", &id]);
+    let told = until(&relay, &[], |legs| legs.len() == 1 && legs[0]["id"] != id.as_str());
+    assert_eq!((told[0]["tenant"].as_str(), told[0]["from"].as_str()), (Some("relay"), Some("")), "{told:?}");
+    assert!(told[0].to_string().contains("a@bench.test"), "{told:?}");
+
+    assert_eq!(relay.run(&["queue", "drop"]).status.code(), Some(2), "no selector on a destructive verb");
+    until(&relay, &["--state", "deferred"], |legs| legs.len() == 1);
+    act(&relay, &["queue", "drop", "--all"]);
+    assert!(list(&relay, &[]).is_empty());
+    assert_eq!(relay.run(&["queue", "show", &id]).status.code(), Some(4));
+
+    let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(daemon.wait().unwrap().success(), "SIGTERM drains and ends with 0");
+    for (kind, id) in [("received", &*id), ("held", &*id), ("released", &*id), ("bounced", &*id)] {
+        assert!(logged(&relay, kind, id), "no {kind} event for {id}");
+    }
+    assert!(logged(&relay, "dropped", told[0]["id"].as_str().unwrap()));
+}
