@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::too_many_arguments,
+    clippy::too_many_lines,
     clippy::wildcard_enum_match_arm,
     clippy::cognitive_complexity,
     clippy::excessive_nesting,
@@ -38,6 +39,9 @@ pub trait Bench {
     /// The same, with everything lost that the store says it can rebuild.
     async fn rebuild(&mut self);
 }
+
+mod model;
+use model::Model;
 
 pub const TURNS: Turns = Turns { per_destination: 3, total: 40 };
 const START: u64 = 1_800_000_000_000;
@@ -226,184 +230,6 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         legs: parts,
         held: None,
         tells: vec![],
-    }
-}
-
-#[derive(Default)]
-struct Model {
-    messages: BTreeMap<Id, Arc<Message>>,
-    legs: BTreeMap<(Id, u16), Leg>,
-    owed: BTreeMap<(Id, u16), Last>,
-    claimed: BTreeSet<(Id, u16)>,
-    serial: u64,
-}
-
-impl Model {
-    fn accept(&mut self, accept: &Accept) {
-        let facts = &accept.message.facts;
-        self.messages.insert(facts.id, Arc::clone(&accept.message));
-        for (number, (destination, rcpts)) in accept.legs.iter().enumerate() {
-            let state = match &accept.held {
-                Some(reason) => State::Held { reason: reason.clone(), since: facts.received },
-                None => State::Due(facts.received),
-            };
-            let leg = Leg {
-                id: facts.id,
-                leg: number as u16,
-                tenant: facts.tenant.clone(),
-                destination: destination.clone(),
-                lane: facts.lane,
-                rcpts: rcpts.clone(),
-                attempts: 0,
-                state,
-                last: None,
-                delay_told: false,
-                received: facts.received,
-                expires: facts.expires,
-            };
-            self.legs.insert((facts.id, number as u16), leg);
-        }
-        for told in &accept.tells {
-            self.owed.remove(told);
-        }
-        self.tidy();
-    }
-
-    fn tidy(&mut self) {
-        let open: BTreeSet<Id> = self.legs.keys().chain(self.owed.keys()).map(|(id, _)| *id).collect();
-        self.messages.retain(|id, _| open.contains(id));
-        let legs = &self.legs;
-        self.claimed.retain(|key| legs.contains_key(key));
-    }
-
-    fn due(&self, leg: &Leg, now: Time) -> bool {
-        match leg.state {
-            State::Due(at) => at <= now,
-            State::Held { .. } => leg.expires <= now,
-        }
-    }
-
-    fn active(&self, destination: &Destination) -> usize {
-        self.claimed.iter().filter(|key| self.legs[key].destination == *destination).count()
-    }
-
-    fn claim(&mut self, claimed: &Claimed, most: usize, now: Time) {
-        assert!(claimed.legs.len() <= most);
-        for leg in &claimed.legs {
-            let key = (leg.id, leg.leg);
-            assert_eq!(Some(leg), self.legs.get(&key), "what is claimed is what is kept");
-            assert!(self.due(leg, now), "{leg:?} is not due");
-            assert!(self.claimed.insert(key), "{leg:?} was claimed before");
-            assert!(self.active(&leg.destination) <= TURNS.per_destination);
-        }
-        if claimed.legs.len() < most {
-            let left =
-                self.legs.iter().filter(|(key, leg)| !self.claimed.contains(key) && self.due(leg, now));
-            for (_, leg) in left {
-                assert_eq!(
-                    self.active(&leg.destination),
-                    TURNS.per_destination,
-                    "{leg:?} could have been claimed"
-                );
-            }
-        }
-    }
-
-    fn settle(&mut self, settlement: &Settlement, now: Time) -> bool {
-        let key = (settlement.id, settlement.leg);
-        if let Some(leg) = self.legs.get_mut(&key) {
-            for (rcpt, fate, last) in &settlement.fates {
-                if !leg.rcpts.contains(rcpt) {
-                    continue;
-                }
-                leg.last = Some(last.clone());
-                if *fate != Fate::Deferred {
-                    leg.rcpts.retain(|open| open != rcpt);
-                }
-                if *fate == Fate::Failed && settlement.owe {
-                    self.owed.insert((settlement.id, *rcpt), last.clone());
-                }
-            }
-            match &settlement.then {
-                Then::Continue | Then::Unclaim => {}
-                Then::Due { at, delay_told } => {
-                    leg.attempts += 1;
-                    leg.state = State::Due(*at);
-                    leg.delay_told |= delay_told;
-                }
-                Then::Hold { reason } => leg.state = State::Held { reason: reason.clone(), since: now },
-            }
-            if settlement.then != Then::Continue {
-                self.claimed.remove(&key);
-            }
-            if leg.rcpts.is_empty() {
-                self.legs.remove(&key);
-            }
-        }
-        self.tidy();
-        !self.messages.contains_key(&settlement.id)
-    }
-
-    fn act(&mut self, filter: &Filter, action: &Action, now: Time) -> Vec<Leg> {
-        let mut before = Vec::new();
-        let keys: Vec<_> = self.legs.keys().copied().filter(|key| !self.claimed.contains(key)).collect();
-        for key in keys {
-            let leg = self.legs.get_mut(&key).unwrap();
-            let other = filter.tenant.as_ref().is_some_and(|tenant| **tenant != *leg.tenant);
-            if other || (!filter.ids.is_empty() && !filter.ids.contains(&leg.id)) {
-                continue;
-            }
-            let was = leg.clone();
-            let held = matches!(leg.state, State::Held { .. });
-            match action {
-                Action::Retry if !held => leg.state = State::Due(now),
-                Action::Release if held => leg.state = State::Due(now),
-                Action::Hold { reason } if !held => {
-                    leg.state = State::Held { reason: reason.as_str().into(), since: now };
-                }
-                Action::Bounce { .. } | Action::Drop => {
-                    let leg = self.legs.remove(&key).unwrap();
-                    if let Action::Bounce { reason } = action {
-                        let enhanced = Some(waxseal::mail::reply::Enhanced(5, 0, 0));
-                        let last = Last { at: now, code: 0, enhanced, text: reason.clone(), host: None };
-                        self.owed.extend(leg.rcpts.iter().map(|rcpt| ((key.0, *rcpt), last.clone())));
-                    }
-                }
-                _ => continue,
-            }
-            before.push(was);
-        }
-        self.tidy();
-        before
-    }
-
-    async fn check(&self, store: &impl Store, now: Time) {
-        let listed = store.list(Filter::default(), now).await.unwrap();
-        let legs: Vec<&Leg> = listed.iter().map(|entry| &entry.leg).collect();
-        assert_eq!(legs, self.legs.values().collect::<Vec<_>>());
-        for entry in &listed {
-            assert_eq!(*entry.facts, self.messages[&entry.leg.id].facts);
-            let active = self.claimed.contains(&(entry.leg.id, entry.leg.leg));
-            assert_eq!(entry.state == StateName::Active, active);
-        }
-        let owed = store.owed(10_000).await.unwrap();
-        let owed: Vec<_> = owed.into_iter().map(|(owed, _)| ((owed.id, owed.rcpt), owed.last)).collect();
-        assert_eq!(owed, self.owed.clone().into_iter().collect::<Vec<_>>());
-        let stats = store.stats().await.unwrap();
-        assert_eq!(stats.messages, self.messages.len() as u64);
-        assert_eq!(stats.recipients, self.legs.values().map(|leg| leg.rcpts.len() as u64).sum::<u64>());
-        assert_eq!(
-            stats.held,
-            self.legs.values().filter(|leg| matches!(leg.state, State::Held { .. })).count() as u64
-        );
-        assert_eq!((stats.owed, stats.active), (self.owed.len() as u64, self.claimed.len() as u64));
-        assert_eq!(stats.quarantined, 0);
-    }
-
-    async fn bodies(&self, store: &impl Store) {
-        for (id, message) in &self.messages {
-            assert_eq!(store.message(*id).await.unwrap().as_ref(), Some(message));
-        }
     }
 }
 
