@@ -1,11 +1,10 @@
-//! A front door for tests: real listeners with the real gate and admission, a shelf for a store, and clients for clear
-//! text, STARTTLS and implicit TLS.
+//! A front door for tests: real listeners with the real gate and admission on a real store, and clients for clear text,
+//! STARTTLS and implicit TLS.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,70 +15,23 @@ use waxseal::admit::{Admit, Parts};
 use waxseal::clock::Clock;
 use waxseal::config::{Config, Listener, ListenerTls, Tls};
 use waxseal::listen::{self, Listeners, certs::Certificates};
-use waxseal::mail::id::Id;
-use waxseal::mail::message::{Facts, Message};
-use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
-use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError,
-};
+use waxseal::queue::embedded::Embedded;
+use waxseal::queue::store::Store;
 use waxseal::seal::Keyring;
 use waxseal::session::{Shared, Waits};
 use waxseal::tenant::auth::Gate;
 use waxseal::tenant::{Directory, Login, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
 
 use crate::dialogue::Options;
-
-/// A store that only accepts: what happens after is not this test's.
-#[derive(Default)]
-pub struct Shelf(pub Mutex<Vec<Arc<Message>>>);
-
-impl Store for Shelf {
-    fn accept(&self, accept: Accept) -> Answer<'_, ()> {
-        self.0.lock().unwrap().push(accept.message);
-        Box::pin(async { Ok(()) })
-    }
-    fn claim(&self, _: Time, _: usize) -> Answer<'_, Claimed> {
-        unimplemented!()
-    }
-    fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        unimplemented!()
-    }
-    fn message(&self, _: Id) -> Answer<'_, Option<Arc<Message>>> {
-        unimplemented!()
-    }
-    fn settle(&self, _: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
-        unimplemented!()
-    }
-    fn list(&self, _: Filter, _: Time) -> Answer<'_, Vec<Entry>> {
-        unimplemented!()
-    }
-    fn act(&self, _: Filter, _: Action, _: Time) -> Answer<'_, Vec<Entry>> {
-        unimplemented!()
-    }
-    fn owed(&self, _: usize) -> Answer<'_, Vec<(Owed, Arc<Facts>)>> {
-        unimplemented!()
-    }
-    fn waive(&self, _: Vec<(Id, u16)>) -> Answer<'_, ()> {
-        unimplemented!()
-    }
-    fn stats(&self) -> Answer<'_, Stats> {
-        unimplemented!()
-    }
-    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        unimplemented!()
-    }
-    fn close(&self) -> Answer<'_, ()> {
-        unimplemented!()
-    }
-}
+use crate::store_model;
 
 /// A running front door.
 pub struct Front {
     pub runtime: tokio::runtime::Runtime,
     /// The listener as the options have it, and an implicit one beside it.
     pub addresses: Vec<SocketAddr>,
-    pub shelf: Arc<Shelf>,
+    store: Arc<Embedded>,
     pub shared: Arc<Shared>,
     pub stop: CancellationToken,
     pub served: Option<tokio::task::JoinHandle<()>>,
@@ -152,8 +104,7 @@ impl Front {
         let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
         let tls = certificates.server_config().unwrap();
         let client = trusting(&config.tls.as_ref().unwrap().certificate);
-        let shelf = Arc::new(Shelf::default());
-        let store: Arc<dyn Store> = shelf.clone();
+        let store = Embedded::open(&dir.path().join("state"), store_model::options(&Clock::System)).unwrap();
         let tenants = Arc::new(ArcSwap::from_pointee(Directory::new([tenant(options), other()])));
         let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
         let listeners = config.listeners.clone();
@@ -162,7 +113,7 @@ impl Front {
         let admit = Admit::new(Parts {
             config: Arc::clone(&config),
             tenants: Arc::clone(&tenants),
-            store: Arc::clone(&store),
+            store: Arc::clone(&store) as _,
             keyring,
             log: Arc::clone(&log),
             clock: Clock::System,
@@ -173,7 +124,7 @@ impl Front {
             tenants,
             meter: Arc::default(),
             admit: Arc::new(admit),
-            store,
+            store: Arc::clone(&store) as _,
             log,
             metrics: Arc::default(),
             clock: Clock::System,
@@ -185,7 +136,15 @@ impl Front {
         let bound = runtime.block_on(async { Listeners::bind(&listeners).unwrap() });
         let (addresses, stop) = (bound.addresses(), CancellationToken::new());
         let served = Some(runtime.spawn(listen::serve(bound, Arc::clone(&shared), stop.clone())));
-        Self { runtime, addresses, shelf, shared, stop, served, client, dir }
+        Self { runtime, addresses, store, shared, stop, served, client, dir }
+    }
+
+    /// Messages in the queue.
+    pub fn queued(&self) -> u64 {
+        self.runtime.block_on(async {
+            store_model::ready(&*self.store).await;
+            self.store.stats().await.unwrap().messages
+        })
     }
 
     pub fn connect(&self, at: usize) -> TcpStream {

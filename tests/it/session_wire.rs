@@ -57,7 +57,7 @@ fn dialogues_hold_over_clear_text_starttls_and_implicit_tls() {
             }
             play(&front, case, layer, size);
         }
-        assert!(front.shelf.0.lock().unwrap().is_empty(), "{}: nothing is queued without a 250", case.title);
+        assert!(front.queued() == 0, "{}: nothing is queued without a 250", case.title);
     }
 }
 
@@ -87,7 +87,7 @@ fn mail_is_taken_by_all_three_methods() {
     ] {
         assert!(got.iter().any(|line| line.starts_with("250 2.0.0 Ok: queued as ")), "{got:#?}");
     }
-    assert_eq!(front.shelf.0.lock().unwrap().len(), 3);
+    assert_eq!(front.queued(), 3);
 }
 
 /// TL3: JavaMail answers 530 by STARTTLS and goes on with AUTH and MAIL, without a new EHLO.
@@ -216,5 +216,5 @@ fn a_shutdown_is_said_between_commands_and_a_message_under_way_is_answered() {
     assert!(line(&mut busy).starts_with("221"), "QUIT was pipelined behind the dot");
     drop((idle, busy));
     front.runtime.block_on(front.served.take().unwrap()).unwrap();
-    assert_eq!(front.shelf.0.lock().unwrap().len(), 1);
+    assert_eq!(front.queued(), 1);
 }
