@@ -196,3 +196,57 @@ impl fmt::Debug for Address {
         write!(f, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_why_they_are_none() {
+        let rows: &[(&str, Result<(&str, &str), BadAddress>, &str)] = &[
+            ("a@Example.COM", Ok(("a", "example.com")), "the domain is folded, the local part is not"),
+            ("A.b+c@x.test", Ok(("A.b+c", "x.test")), "atoms"),
+            ("\"a b\"@x.test", Ok(("\"a b\"", "x.test")), "quoted, kept with its quotes"),
+            (
+                "\"a\\\"b@c\"@x.test",
+                Ok(("\"a\\\"b@c\"", "x.test")),
+                "an escaped quote and an @ within quotes",
+            ),
+            ("u%v.test@x.test", Ok(("u%v.test", "x.test")), "opaque, never routed by"),
+            ("gr\u{fc}n@x.test", Ok(("gr\u{fc}n", "x.test")), "RFC 6531"),
+            ("a@b\u{fc}cher.test", Ok(("a", "xn--bcher-kva.test")), "compared as A-label"),
+            (
+                "\"a\\\r\nDATA\"@x.test",
+                Err(BadAddress::Shape),
+                "an escaped line end would be a command to the next hop",
+            ),
+            ("\"a\nb\"@x.test", Err(BadAddress::Shape), "the same, bare"),
+            ("u@victim@relay.test", Err(BadAddress::Domain), "two @"),
+            ("u@", Err(BadAddress::Shape), "no domain"),
+            ("@x.test", Err(BadAddress::Shape), "no local part"),
+            ("a..b@x.test", Err(BadAddress::Local), "an empty atom"),
+            ("a b@x.test", Err(BadAddress::Local), "a blank outside quotes"),
+            ("u@x..y", Err(BadAddress::Domain), "an empty label"),
+            ("u@-x.test", Err(BadAddress::Domain), "a hyphen first"),
+            ("u@x.test.", Err(BadAddress::Domain), "RFC 5321 has no trailing dot"),
+            ("u@[127.0.0.1]", Err(BadAddress::Literal), "no way around MX"),
+        ];
+        for (text, wanted, why) in rows {
+            let got = text.parse::<Address>();
+            let got =
+                got.as_ref().map(|address| (address.local(), address.domain().as_str())).map_err(|bad| *bad);
+            assert_eq!(&got, wanted, "{why}: {text:?}");
+        }
+        let long = format!("{}@x.test", "a".repeat(LOCAL_PART_MAX + 1));
+        assert_eq!(long.parse::<Address>(), Err(BadAddress::LocalTooLong));
+    }
+
+    #[test]
+    fn within_is_by_labels_not_letters() {
+        let domain = |text: &str| text.parse::<Domain>().unwrap();
+        assert!(
+            domain("a.x.test").is_within(&domain("x.test")) && domain("x.test").is_within(&domain("x.test"))
+        );
+        assert!(!domain("ax.test").is_within(&domain("x.test")));
+    }
+}
