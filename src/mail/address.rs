@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn addresses_and_why_they_are_none() {
-        let rows: &[(&str, Result<(&str, &str), BadAddress>, &str)] = &[
+        type Row<'a> = (&'a str, Result<(&'a str, &'a str), BadAddress>, &'a str);
+        let rows: &[Row<'_>] = &[
             ("a@Example.COM", Ok(("a", "example.com")), "the domain is folded, the local part is not"),
             ("A.b+c@x.test", Ok(("A.b+c", "x.test")), "atoms"),
             ("\"a b\"@x.test", Ok(("\"a b\"", "x.test")), "quoted, kept with its quotes"),

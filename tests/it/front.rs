@@ -104,7 +104,9 @@ impl Front {
         let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
         let tls = certificates.server_config().unwrap();
         let client = trusting(&config.tls.as_ref().unwrap().certificate);
-        let store = Embedded::open(&dir.path().join("state"), store_model::options(&Clock::System)).unwrap();
+        let mut room = store_model::options(&Clock::System);
+        room.disk_reserve = config.queue.disk_reserve;
+        let store = Embedded::open(&dir.path().join("state"), room).unwrap();
         let tenants = Arc::new(ArcSwap::from_pointee(Directory::new([tenant(options), other()])));
         let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
         let listeners = config.listeners.clone();

@@ -39,6 +39,7 @@ mod rig;
 mod sandbox;
 mod schedule;
 mod schedule_wire;
+mod session_limits;
 mod session_machine;
 mod session_wire;
 mod store_model;

@@ -119,6 +119,8 @@ impl Embedded {
         })?;
         let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve, segment));
         let head = recover::open(&spool)?;
+        // So that MAIL is refused from the start, not after a first body travelled for nothing.
+        spool.look_for_room().map_err(fail)?;
         spool.publish(Vec::new(), head.end());
         let (asks, inbox) = channel();
         let (nudge, cache) = (Arc::new(Notify::new()), Arc::new(Cache::new(options.body_cache)));
