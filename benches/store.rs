@@ -89,6 +89,8 @@ fn accept(serial: u64, body: &Bytes) -> Accept {
         },
         received: RECEIVED,
         expires: RECEIVED.after(Duration::from_secs(5 * 86_400)),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: body.len() as u64,
     };

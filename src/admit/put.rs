@@ -43,6 +43,8 @@ impl Admit {
             envelope,
             received: now,
             expires: now.after(self.parts.config.load().delivery.give_up),
+            return_path: None,
+            unsealed: None,
             needs: repaired.needs,
             size: octets.len() as u64,
         };

@@ -42,6 +42,8 @@ impl Still {
             envelope,
             received: Time(1_000),
             expires: Time(2_000),
+            return_path: None,
+            unsealed: None,
             needs: Needs::default(),
             size: 30,
         };

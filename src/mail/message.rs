@@ -29,6 +29,10 @@ pub struct Facts {
     pub kind: Kind,
     /// Who sends, who receives.
     pub envelope: Envelope,
+    /// The reverse-path that next hops see instead of `envelope.from`, so that bounces come back to us; `None`: as it is.
+    pub return_path: Option<Address>,
+    /// The octets bear no signature of ours yet: before they leave they are sealed for this domain. Held mail is like that.
+    pub unsealed: Option<Domain>,
     /// When it was accepted.
     pub received: Time,
     /// When the queue gives up.

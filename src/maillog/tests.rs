@@ -45,6 +45,8 @@ fn facts() -> Facts {
         },
         received: NOON,
         expires: NOON.after(Duration::from_secs(432_000)),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: 4_096,
     }

@@ -55,6 +55,8 @@ pub(super) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
         envelope,
         received: Time(1_000),
         expires: Time(1_000 + 5 * DAY),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: 4,
     }

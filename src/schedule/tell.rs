@@ -265,6 +265,8 @@ fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Fa
         envelope: Envelope { from: None, rcpts, ret: None, envid: None },
         received: notice.at,
         expires,
+        return_path: None,
+        unsealed: None,
         needs: Needs { eight_bit: false, smtputf8 },
         size: u64::try_from(size).unwrap_or(u64::MAX),
     }

@@ -1,5 +1,7 @@
 //! Will receivers believe it? Keys, signatures, and the records that a domain publishes.
 
+pub mod facts;
+pub mod judge;
 pub mod keyring;
 pub mod keys;
 pub mod records;

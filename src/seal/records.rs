@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyring::{Key, Keyring};
 use crate::mail::address::Domain;
@@ -14,7 +14,7 @@ const STRING_MAX: usize = 255;
 const LABEL_MAX: usize = 63;
 
 /// One record to publish.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Where, without the trailing dot.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct Record {
 }
 
 /// A record's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Kind {
     /// Text.

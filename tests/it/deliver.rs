@@ -79,6 +79,8 @@ pub fn message(rcpts: &[&str], body: &[u8]) -> Message {
         envelope,
         received: Time(1),
         expires: Time(u64::MAX),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: body.len() as u64,
     };

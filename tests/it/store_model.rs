@@ -221,6 +221,8 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         envelope: Envelope { from, rcpts, ret: None, envid: None },
         received: now,
         expires: Time(now.0 + 5 * DAY),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: size as u64,
     };

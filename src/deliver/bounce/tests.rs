@@ -32,6 +32,8 @@ fn facts(random: u128, rcpts: Vec<Recipient>) -> Facts {
         envelope: Envelope { from, rcpts, ret: None, envid: None },
         received: Time(1_700_000_000_000),
         expires: Time(1_700_432_000_000),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: 10,
     }

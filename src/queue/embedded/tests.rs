@@ -26,6 +26,8 @@ pub(super) fn message(serial: u128) -> Accept {
         envelope: Envelope { from: None, rcpts: vec![rcpt], ret: None, envid: None },
         received: Time(1),
         expires: Time(u64::MAX),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: 3000,
     };

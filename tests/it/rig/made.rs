@@ -66,6 +66,8 @@ pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {
         envelope: Envelope { from, rcpts: rcpts.iter().map(rcpt).collect(), ret: None, envid: None },
         received: now,
         expires: now.after(Duration::from_millis(5 * DAY)),
+        return_path: None,
+        unsealed: None,
         needs: Needs::default(),
         size: 80,
     }

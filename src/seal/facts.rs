@@ -1,0 +1,169 @@
+//! What DNS says about a domain, as far as its mail is concerned: a picture, taken at a time and good until another. Data
+//! only; `survey` takes it, `judge` reads it, and it survives a restart as JSON.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mail::address::Domain;
+use crate::mail::time::Time;
+
+/// Something that DNS said. Silence (SERVFAIL, a timeout) never makes or replaces one: then the last one stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known<T> {
+    /// What it said.
+    pub value: T,
+    /// When.
+    pub seen: Time,
+    /// When to ask again: by the records' TTL, within 30 s and a day.
+    pub until: Time,
+}
+
+/// What is known of a name. `None` anywhere: DNS has not yet said anything that can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// The name.
+    pub domain: Domain,
+    /// Whether the name exists and in whose zone it lies.
+    pub presence: Option<Known<Presence>>,
+    /// Where its mail goes.
+    pub exchange: Option<Known<Exchange>>,
+    /// Key records, by selector: those of the keys we have for the domain.
+    pub keys: BTreeMap<String, Option<Known<KeyAnswer>>>,
+    /// SPF at the name itself, for the addresses that our mail leaves from.
+    pub spf: Option<Known<SpfAnswer>>,
+    /// What stands at `_dmarc` of the name and, walking up, of the names above it (RFC 9989 section 4.10).
+    pub dmarc: Option<Known<Walk>>,
+    /// What DNS did not say at the last look, and why: shown by `domain check`.
+    pub silence: Vec<Silence>,
+}
+
+/// A question that got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// What was asked: `wx1._domainkey.acme.com TXT`.
+    pub question: String,
+    /// What came instead.
+    pub why: String,
+}
+
+/// Whether a name exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// It does; the zone that it lies in, as its SOA says.
+    Exists {
+        /// The zone's name, if an SOA record said it.
+        zone: Option<String>,
+    },
+    /// NXDOMAIN.
+    Absent,
+}
+
+/// Where a name's mail goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exchange {
+    /// MX records: preference and host.
+    Hosts(Vec<(u16, String)>),
+    /// No MX, but an address (RFC 5321 section 5.1).
+    Implicit,
+    /// RFC 7505: it takes no mail, and receivers refuse mail that it sends.
+    Null,
+    /// Neither MX nor address: nothing can be sent there.
+    Nowhere,
+}
+
+/// What stands at `<selector>._domainkey.<domain>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyAnswer {
+    /// The name that a CNAME there leads to.
+    pub alias: Option<String>,
+    /// Every TXT record, its strings joined; empty: there is none.
+    pub records: Vec<String>,
+}
+
+/// SPF of one name, as receivers evaluate it (RFC 7208).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpfAnswer {
+    /// Every TXT record that is SPF's (`v=spf1`), its strings joined.
+    pub records: Vec<String>,
+    /// What mail-auth computes for each address that our mail leaves from.
+    pub results: Vec<(IpAddr, SpfResult)>,
+    /// Terms that cost a lookup, over all includes (section 4.6.4: at most 10).
+    pub lookups: u32,
+    /// Lookups that found nothing (section 4.6.4: at most 2).
+    pub voids: u32,
+    /// What is wrong with the records, here or in an include: each makes a strict receiver answer permerror.
+    pub faults: Vec<SpfFault>,
+    /// The tree of lookups, a line each, indented: for a person.
+    pub tree: Vec<String>,
+}
+
+/// What SPF says of an address (RFC 7208 section 2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpfResult {
+    /// It may send.
+    Pass,
+    /// It may not (`-all`).
+    Fail,
+    /// Probably not (`~all`).
+    SoftFail,
+    /// Nothing is said (`?all`, or no match).
+    Neutral,
+    /// No record.
+    None,
+    /// The record cannot be evaluated.
+    PermError,
+    /// DNS did not answer.
+    TempError,
+}
+
+/// Something wrong with an SPF record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpfFault {
+    /// The name whose record it is.
+    pub name: String,
+    /// What is wrong, for a person, with the term in it.
+    pub what: String,
+}
+
+/// The names that DMARC's tree walk asked, from the name itself upwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    /// Each name (without `_dmarc.`) with every TXT record found there, strings joined. The walk's order.
+    pub steps: Vec<(String, Vec<String>)>,
+    /// Whether the name that the walk began at exists: otherwise `np` applies.
+    pub exists: bool,
+    /// Report addresses in other domains, and whether those agreed to take reports (RFC 9990 section 4).
+    pub reports: Vec<(String, bool)>,
+}
+
+impl Picture {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn blank(domain: Domain) -> Self {
+        Self {
+            domain,
+            presence: None,
+            exchange: None,
+            keys: BTreeMap::new(),
+            spf: None,
+            dmarc: None,
+            silence: Vec::new(),
+        }
+    }
+
+    /// When the first of what is known should be asked again; `None`: something is not known at all.
+    #[must_use]
+    pub fn until(&self) -> Option<Time> {
+        let keys = self.keys.values().map(|key| key.as_ref().map(|known| known.until));
+        let rest = [
+            self.presence.as_ref().map(|known| known.until),
+            self.exchange.as_ref().map(|known| known.until),
+            self.spf.as_ref().map(|known| known.until),
+            self.dmarc.as_ref().map(|known| known.until),
+        ];
+        rest.into_iter().chain(keys).try_fold(Time(u64::MAX), |least, until| Some(least.min(until?)))
+    }
+}
