@@ -118,7 +118,7 @@ fn unable(error: &StoreError) -> Reply {
         StoreError::Full(_) => {
             Reply::new(452, Enhanced(4, 3, 1), "the relay has no room for mail now; send it again later")
         }
-        StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Rebuilding => {
+        StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Rebuilding | StoreError::TooLarge(_) => {
             Reply::new(451, Enhanced(4, 3, 0), "the relay cannot store mail now; send it again later")
         }
     }

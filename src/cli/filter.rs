@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::Failure;
 use crate::mail::id::Id;
-use crate::queue::store::{Filter, StateName};
+use crate::queue::store::{Cause, Filter, StateName};
 
 /// Which messages are meant. Every option narrows.
 #[derive(Args, Clone, Debug, Default)]
@@ -24,6 +24,9 @@ pub struct Selector {
     /// The envelope sender; `<>` is the null reverse-path.
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
+    /// The domain of the From header, without those below it.
+    #[arg(long, value_name = "DOMAIN")]
+    pub from_domain: Option<String>,
     /// A recipient.
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<String>,
@@ -36,6 +39,9 @@ pub struct Selector {
     /// due, deferred, active or held.
     #[arg(long, value_parser = state)]
     pub state: Option<StateName>,
+    /// What held mail waits for: seal, operator or route.
+    #[arg(long, value_parser = cause)]
+    pub cause: Option<Cause>,
     /// Text in the last reply or in the reason of a hold.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -58,10 +64,12 @@ impl Selector {
             ids: self.ids.iter().chain(&self.more_ids).copied().collect(),
             tenant: self.tenant.clone(),
             from: self.from.as_deref().map(|from| if from == "<>" { "" } else { from }.to_owned()),
+            from_domain: self.from_domain.clone(),
             to: self.to.clone(),
             domain: self.domain.clone(),
             class: self.class.clone(),
             state: self.state,
+            cause: self.cause,
             reason: self.reason.clone(),
             older_than: self.older_than,
             limit: self.limit,
@@ -92,6 +100,15 @@ fn state(text: &str) -> Result<StateName, String> {
         "active" => Ok(StateName::Active),
         "held" => Ok(StateName::Held),
         _ => Err("due, deferred, active or held".to_owned()),
+    }
+}
+
+fn cause(text: &str) -> Result<Cause, String> {
+    match text {
+        "seal" => Ok(Cause::Seal),
+        "operator" => Ok(Cause::Operator),
+        "route" => Ok(Cause::Route),
+        _ => Err("seal, operator or route".to_owned()),
     }
 }
 
@@ -150,5 +167,38 @@ mod tests {
         let tenant = Selector { tenant: Some("acme".into()), ..Selector::default() };
         assert!(tenant.filter_or_all().is_ok());
         assert!(Selector { all: true, ..tenant }.filter_or_all().is_err());
+    }
+
+    #[test]
+    fn every_selector_reaches_the_queue() {
+        let text = |text: &str| Some(text.to_owned());
+        let chosen = [
+            (Selector { from_domain: text("a.test"), ..Selector::default() }, "from_domain"),
+            (Selector { cause: Some(Cause::Seal), ..Selector::default() }, "cause"),
+            (Selector { state: Some(StateName::Held), ..Selector::default() }, "state"),
+            (Selector { reason: text("key"), ..Selector::default() }, "reason"),
+        ];
+        for (selector, name) in chosen {
+            let asked = serde_json::to_value(selector.filter_or_all().unwrap()).unwrap();
+            let none = serde_json::to_value(Filter::default()).unwrap();
+            let differ: Vec<_> =
+                none.as_object().unwrap().keys().filter(|key| asked[*key] != none[*key]).collect();
+            assert_eq!(differ, [name]);
+        }
+    }
+
+    #[test]
+    fn a_cause_is_one_of_three() {
+        for (name, wanted, why) in [
+            ("seal", Some(Cause::Seal), "receivers would not believe it"),
+            ("operator", Some(Cause::Operator), "parked by hand"),
+            ("route", Some(Cause::Route), "no way out"),
+            ("Seal", None, "as the listing writes it"),
+            ("", None, "nothing"),
+        ] {
+            assert_eq!(cause(name).ok(), wanted, "{name}: {why}");
+            let shown = wanted.map(|cause| serde_json::to_value(cause).unwrap());
+            assert!(shown.is_none_or(|shown| shown == name), "the listing has the same word");
+        }
     }
 }

@@ -165,6 +165,9 @@ impl Selector {
             && same("tenant", &self.tenant)
             && same("class", &self.class)
             && same("from", &from)
+            && self.from_domain.as_ref().is_none_or(|domain| {
+                record.get("header_from").and_then(Value::as_str).is_some_and(|from| is_at(from, domain))
+            })
             && self.to.as_ref().is_none_or(|to| named(record, |named| named.eq_ignore_ascii_case(to)))
             && self.domain.as_ref().is_none_or(|domain| named(record, |named| is_at(named, domain)))
             && self.reason.as_ref().is_none_or(|text| says(record, text))

@@ -39,7 +39,9 @@ pub enum Verb {
     #[command(after_help = "Example:\n  waxseal queue hold --tenant acme --because 'asked by phone'")]
     Hold(Because),
     /// Let parked mail go.
-    #[command(after_help = "Example:\n  waxseal queue release --tenant acme")]
+    #[command(
+        after_help = "Examples:\n  waxseal queue release --tenant acme\n  waxseal queue release --cause seal --from-domain example.com"
+    )]
     Release(Selector),
     /// Give up now: the tenant is told.
     #[command(

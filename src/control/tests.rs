@@ -61,7 +61,12 @@ impl Still {
             lane: Lane::Normal,
             rcpts: vec![0],
             attempts: 2,
-            state: crate::queue::store::State::Held { reason: "asked".into(), since: Time(1_000) },
+            state: crate::queue::store::State::Held {
+                reason: "asked".into(),
+                since: Time(1_000),
+                cause: Cause::Operator,
+                until: Some(Time(1_500)),
+            },
             last: None,
             delay_told: false,
             received: facts.received,
@@ -108,6 +113,12 @@ impl Store for Still {
     }
     fn waive(&self, _: Vec<(Id, u16)>) -> Answer<'_, ()> {
         with(())
+    }
+    fn remember(&self, _: Vec<Memo>) -> Answer<'_, ()> {
+        with(())
+    }
+    fn recall(&self, _: String) -> Answer<'_, Vec<(String, Vec<u8>)>> {
+        with(Vec::new())
     }
     fn stats(&self) -> Answer<'_, Stats> {
         with(Stats { messages: 1, held: 1, ..Stats::default() })
@@ -253,6 +264,8 @@ async fn a_listing_says_when_it_was_cut() {
     let all: Rows = world.client.post("/v1/queue/list", &Filter::default()).await.unwrap();
     assert_eq!((all.rows.len(), all.more), (2, false));
     assert_eq!((all.rows[0].reason.as_deref(), &*all.rows[0].from), (Some("asked"), "a@acme.test"));
+    let row = serde_json::to_value(&all.rows[0]).unwrap();
+    assert_eq!((&row["cause"], &row["until"]), (&"operator".into(), &"1970-01-01T00:00:01.500Z".into()));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Lane};
-use crate::queue::store::{Action, Entry, Filter, Last, State, StateName, Stats};
+use crate::queue::store::{Action, Cause, Entry, Filter, Last, State, StateName, Stats};
 
 /// The version in every answer: raised when a field changes its meaning or type.
 pub const VERSION: u8 = 1;
@@ -108,6 +108,12 @@ pub struct Row {
     /// When the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
+    /// What a held one waits for: `seal`, `operator` or `route`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// When a hold ends of itself, if that is before `expires`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// Why it is held, or what was heard last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -154,9 +160,12 @@ impl From<&Entry> for Row {
     fn from(entry: &Entry) -> Self {
         let Entry { leg, state, facts } = entry;
         let to = |rcpt: &u16| facts.envelope.rcpts.get(usize::from(*rcpt));
-        let (next_attempt, held) = match &leg.state {
-            State::Due(at) => (Some(at.utc().to_string()), None),
-            State::Held { reason, .. } => (None, Some(reason.to_string())),
+        let (next_attempt, until, held) = match &leg.state {
+            State::Due(at) => (Some(at.utc().to_string()), None, None),
+            State::Held { reason, until, .. } => {
+                let until = until.filter(|until| *until < leg.expires);
+                (None, until.map(|until| until.utc().to_string()), Some(reason.to_string()))
+            }
         };
         Self {
             v: VERSION,
@@ -171,6 +180,8 @@ impl From<&Entry> for Row {
             lane: leg.lane,
             attempts: leg.attempts,
             next_attempt,
+            cause: leg.state.cause(),
+            until,
             reason: held.or_else(|| leg.last.as_ref().map(heard)),
             received: leg.received.utc().to_string(),
             expires: leg.expires.utc().to_string(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::state::{Cause, Hold, State};
 use crate::mail::attempt::Fate;
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Lane, Message};
@@ -32,6 +33,9 @@ pub enum StoreError {
     /// The index is still being rebuilt after a start; new mail is already accepted.
     #[error("the index is being rebuilt")]
     Rebuilding,
+    /// A memo is larger than `MEMO_KEY_MAX` or `MEMO_VALUE_MAX` allow; none of that call was kept.
+    #[error("the memo {0:?} is too large to be kept")]
+    TooLarge(Arc<str>),
 }
 
 /// Where a part of a message goes, as far as turns and limits are concerned: a domain, or one tenant's upstream.
@@ -65,20 +69,6 @@ pub struct Leg {
     pub received: Time,
     /// Copied from the facts.
     pub expires: Time,
-}
-
-/// What happens next to a leg. In flight is not a state on disk: after a crash such a leg is simply due again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// An attempt at this time.
-    Due(Time),
-    /// Nothing until released; expiry still counts.
-    Held {
-        /// Why, for a person.
-        reason: Arc<str>,
-        /// Since when.
-        since: Time,
-    },
 }
 
 /// The last thing a leg heard.
@@ -115,8 +105,8 @@ pub struct Accept {
     pub message: Arc<Message>,
     /// Its recipients by destination: every recipient in exactly one leg, legs in order.
     pub legs: Vec<(Destination, Vec<u16>)>,
-    /// Due at once, or parked with a reason.
-    pub held: Option<Arc<str>>,
+    /// Due at once, or held from the start.
+    pub held: Option<Hold>,
     /// The failures this message tells of: no longer owed from the moment it is durable.
     pub tells: Vec<(Id, u16)>,
 }
@@ -150,11 +140,8 @@ pub enum Then {
     },
     /// The attempt did not happen (shutdown, no slot): due as before, not counted.
     Unclaim,
-    /// No attempt can be made until a person has looked (its tenant is gone): parked, not counted.
-    Hold {
-        /// For the listing.
-        reason: Arc<str>,
-    },
+    /// The attempt did not happen and must wait for something else than time: held, not counted.
+    Hold(Hold),
 }
 
 /// Which legs a command means. Every field narrows; empty means all.
@@ -167,6 +154,8 @@ pub struct Filter {
     pub tenant: Option<String>,
     /// Envelope sender, compared whole and case-insensitively.
     pub from: Option<String>,
+    /// The domain of the From header, whole: names below it do not count.
+    pub from_domain: Option<String>,
     /// A recipient, compared whole and case-insensitively.
     pub to: Option<String>,
     /// A recipient's domain.
@@ -175,6 +164,8 @@ pub struct Filter {
     pub class: Option<String>,
     /// `due`, `deferred`, `active`, `held`.
     pub state: Option<StateName>,
+    /// What a held one waits for.
+    pub cause: Option<Cause>,
     /// Text in the last reply or the hold's reason.
     pub reason: Option<String>,
     /// Accepted longer ago than this.
@@ -235,8 +226,25 @@ pub enum Action {
 pub struct Claimed {
     /// Legs that are now the caller's until it settles them.
     pub legs: Vec<Leg>,
-    /// When the next one that no limit holds back falls due; `None`: nothing is waiting.
+    /// When the next one that no limit holds back falls due; `None`: none is waiting. Held ones do not count: their ends
+    /// may lie days ahead without anything being wrong.
     pub next: Option<Time>,
+    /// When the next held one ends: by its `until`, or with its message's life.
+    pub ends: Option<Time>,
+}
+
+/// The longest key of a memo, in octets.
+pub const MEMO_KEY_MAX: usize = 256;
+/// The largest value of a memo, in octets.
+pub const MEMO_VALUE_MAX: usize = 64 << 10;
+
+/// A small fact that some other part of the house must not forget. The store does not read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memo {
+    /// Its name: what it belongs to first, so that `recall` finds what belongs together.
+    pub key: String,
+    /// What is to be remembered; `None` forgets it.
+    pub value: Option<Vec<u8>>,
 }
 
 /// Sizes for `status`, metrics and limits.
@@ -285,7 +293,8 @@ pub trait Store: Send + Sync {
     }
 
     /// Claims up to `most` legs that are due at `now`, fairly between lanes, tenants and destinations and within `Turns`.
-    /// A held leg whose message expires is claimed too, still `Held`: the claimer ends it without an attempt.
+    /// A held leg that ends (its `until` or its message's life) is claimed too, still `Held`: the claimer ends it without
+    /// an attempt.
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
 
     /// Resolves when something may have become claimable sooner than the last `Claimed::next` said: new mail, a
@@ -310,6 +319,13 @@ pub trait Store: Send + Sync {
 
     /// These failures are no longer owed although no notification tells of them: there is nobody who may be told.
     fn waive(&self, owed: Vec<(Id, u16)>) -> Answer<'_, ()>;
+
+    /// Keeps these, in this order; the last word on a key counts. Durable when it answers. `Full` while the disk is below
+    /// its reserve.
+    fn remember(&self, memos: Vec<Memo>) -> Answer<'_, ()>;
+
+    /// What was remembered under the keys that begin like this, sorted by key. What was answered by `remember` is in it.
+    fn recall(&self, prefix: String) -> Answer<'_, Vec<(String, Vec<u8>)>>;
 
     /// Sizes.
     fn stats(&self) -> Answer<'_, Stats>;

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::deliver::Job;
 use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
-use crate::queue::store::{Leg, Settlement, State, StoreError, Then};
+use crate::queue::store::{Cause, Hold, Leg, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
 
 /// Attempts the leg and hands on what was decided. Ends when every open recipient has been ruled on, or the rest was left.
@@ -30,13 +30,15 @@ pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work
         }
         Ok(None) => unloaded(&room, &leg, &rulings, hold("the spool has no message for this leg")),
         Err(StoreError::Damaged(_)) => unloaded(&room, &leg, &rulings, hold("the spool's copy is damaged")),
-        Err(StoreError::Full(_) | StoreError::Rebuilding) => unloaded(&room, &leg, &rulings, Then::Unclaim),
+        Err(StoreError::Full(_) | StoreError::Rebuilding | StoreError::TooLarge(_)) => {
+            unloaded(&room, &leg, &rulings, Then::Unclaim)
+        }
         Err(error @ StoreError::Failed(_)) => room.fail(error),
     }
 }
 
 fn hold(reason: &str) -> Then {
-    Then::Hold { reason: reason.into() }
+    Then::Hold(Hold { reason: reason.into(), cause: Cause::Route, until: None })
 }
 
 /// A leg whose message cannot be had is left without a word in the mail log: there are no facts to speak of.
@@ -67,8 +69,10 @@ impl<'a> Flight<'a> {
     }
 
     async fn fly(mut self) {
-        if let State::Held { reason, .. } = &self.verdict.leg().state {
-            let text = format!("it was held until its life ended: {reason}");
+        let leg = self.verdict.leg();
+        if let State::Held { reason, until, .. } = &leg.state {
+            let what = if until.is_some_and(|until| until < leg.expires) { "hold" } else { "life" };
+            let text = format!("it was held until its {what} ended: {reason}");
             self.rule(|verdict, when| verdict.expire(&text, when));
             return;
         }

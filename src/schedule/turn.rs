@@ -69,19 +69,20 @@ async fn claim(
     for leg in claimed.legs {
         flights.spawn(flight::fly(Arc::clone(room), leg, rulings.clone()));
     }
-    Ok(if full { Pause::Crowded } else { Pause::Idle(until(room, claimed.next)) })
+    Ok(if full { Pause::Crowded } else { Pause::Idle(until(room, claimed.next, claimed.ends)) })
 }
 
-/// How long until the next leg falls due.
-fn until(room: &Room, next: Option<Time>) -> Duration {
-    let Some(next) = next else { return HEARTBEAT };
-    // What comes next may be the end of a held leg's life: only a date beyond that was written by a clock that was ahead.
-    let furthest = room.parts.config.load().delivery.give_up.max(retry::LONGEST);
+/// How long until the next leg falls due, or the next hold ends. No wait is longer than `LONGEST`, so a due time beyond it
+/// was written by a clock that was ahead; a hold may well end days from now, and tells nothing of the clock.
+fn until(room: &Room, next: Option<Time>, ends: Option<Time>) -> Duration {
     let turn = room.steady(|steady| {
-        steady.reach(next, furthest);
+        if let Some(next) = next {
+            steady.reach(next, retry::LONGEST);
+        }
         steady.turn()
     });
-    next.since(turn).min(HEARTBEAT)
+    let soonest = next.into_iter().chain(ends).min();
+    soonest.map_or(HEARTBEAT, |at| at.since(turn).min(HEARTBEAT))
 }
 
 /// Waits for an attempt to end, or for the disk to catch up.

@@ -18,7 +18,7 @@ use waxseal::mail::secret::ExposeSecret;
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError,
+    Accept, Action, Answer, Claimed, Entry, Filter, Memo, Owed, Settlement, Stats, Store, StoreError,
 };
 use waxseal::seal::Keyring;
 use waxseal::seal::keys::{Generated, Kind, generate};
@@ -69,6 +69,12 @@ impl Store for Shelf {
         no()
     }
     fn waive(&self, _: Vec<(Id, u16)>) -> Answer<'_, ()> {
+        no()
+    }
+    fn remember(&self, _: Vec<Memo>) -> Answer<'_, ()> {
+        no()
+    }
+    fn recall(&self, _: String) -> Answer<'_, Vec<(String, Vec<u8>)>> {
         no()
     }
     fn stats(&self) -> Answer<'_, Stats> {

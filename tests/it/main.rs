@@ -28,6 +28,7 @@ mod dialogue;
 mod exchanger;
 mod fairness;
 mod front;
+mod holds;
 mod intake;
 mod layering;
 mod lockfile;

@@ -41,7 +41,9 @@ pub trait Bench {
 }
 
 mod model;
+mod ops;
 use model::Model;
+use ops::{Op, op};
 
 pub const TURNS: Turns = Turns { per_destination: 3, total: 40 };
 const START: u64 = 1_800_000_000_000;
@@ -159,39 +161,6 @@ impl Bench for Local {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Op {
-    Accept { tenant: u8, lane: u8, legs: Vec<(u8, u8)>, held: bool, size: usize },
-    Claim { most: usize },
-    Settle { pick: usize, fates: Vec<u8>, owe: bool, then: u8 },
-    Act { action: u8, tenant: Option<u8>, pick: Option<usize> },
-    Tell { most: usize },
-    Waive { pick: usize },
-    Wait { ms: u64 },
-    Reopen,
-    Crash,
-    Rebuild,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let legs = prop::collection::vec((0u8..5, 1u8..4), 1..4);
-    prop_oneof![
-        8 => (0u8..3, 0u8..4, legs, prop::bool::weighted(0.1), prop_oneof![9 => 0usize..6000, 1 => 1_100_000usize..1_100_010])
-            .prop_map(|(tenant, lane, legs, held, size)| Op::Accept { tenant, lane, legs, held, size }),
-        5 => (1usize..12).prop_map(|most| Op::Claim { most }),
-        9 => (any::<usize>(), prop::collection::vec(0u8..4, 0..4), any::<bool>(), 0u8..8)
-            .prop_map(|(pick, fates, owe, then)| Op::Settle { pick, fates, owe, then }),
-        2 => (0u8..5, prop::option::of(0u8..3), prop::option::of(any::<usize>()))
-            .prop_map(|(action, tenant, pick)| Op::Act { action, tenant, pick }),
-        2 => (1usize..5).prop_map(|most| Op::Tell { most }),
-        1 => any::<usize>().prop_map(|pick| Op::Waive { pick }),
-        2 => (0u64..DAY).prop_map(|ms| Op::Wait { ms }),
-        1 => Just(Op::Reopen),
-        1 => Just(Op::Crash),
-        1 => Just(Op::Rebuild),
-    ]
-}
-
 pub fn last(text: &str, at: Time) -> Last {
     Last { at, code: 451, enhanced: None, text: text.into(), host: Some("mx.example".into()) }
 }
@@ -214,7 +183,7 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         id: Id::new(now, u128::from(serial)),
         tenant: tenant.into(),
         login: None,
-        header_from: None,
+        header_from: Some(format!("From@{tenant}.example").parse().unwrap()),
         class: None,
         lane,
         kind: Kind::Mail,
@@ -254,10 +223,18 @@ fn settlement(model: &Model, op: &Op, now: Time) -> Option<Settlement> {
     let then = match then {
         0 | 1 => Then::Continue,
         2 => Then::Unclaim,
-        3 => Then::Hold { reason: "parked".into() },
+        3 => Then::Hold(hold(
+            Some(u64::from(*pick as u16) * 600_000).filter(|_| pick % 2 == 0),
+            Cause::Route,
+            now,
+        )),
         code => Then::Due { at: Time(now.0 + u64::from(*code) * 600_000), delay_told: *code == 7 },
     };
     Some(Settlement { id: key.0, leg: key.1, fates: fates.collect(), owe: *owe, then })
+}
+
+fn hold(until: Option<u64>, cause: Cause, now: Time) -> Hold {
+    Hold { reason: "parked".into(), cause, until: until.map(|ms| Time(now.0 + ms)) }
 }
 
 fn action(code: u8) -> Action {
@@ -270,6 +247,10 @@ fn action(code: u8) -> Action {
     }
 }
 
+fn fits(memo: &Memo) -> bool {
+    memo.key.len() <= MEMO_KEY_MAX && memo.value.as_ref().is_none_or(|value| value.len() <= MEMO_VALUE_MAX)
+}
+
 async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: &Op) {
     let store = bench.store();
     let now = Time(clock.load(Ordering::Relaxed));
@@ -278,7 +259,7 @@ async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: 
             model.serial += 1;
             let legs: Vec<_> = legs.iter().copied().collect::<BTreeMap<_, _>>().into_iter().collect();
             let mut accept = message(model.serial, now, &format!("t{tenant}"), lane(*number), &legs, *size);
-            accept.held = held.then(|| "waits".into());
+            accept.held = held.map(|until| hold(until, Cause::Seal, now));
             model.accept(&accept);
             store.accept(accept).await.unwrap();
         }
@@ -292,12 +273,17 @@ async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: 
                 assert_eq!(ended, [model.settle(&settlement, now)]);
             }
         }
-        Op::Act { action: code, tenant, pick } => {
+        Op::Act { action: code, tenant, from_domain, cause, pick } => {
             let ids: Vec<Id> = model.messages.keys().copied().collect();
             let ids =
                 pick.filter(|_| !ids.is_empty()).map(|pick| ids[pick % ids.len()]).into_iter().collect();
-            let filter =
-                Filter { ids, tenant: tenant.map(|tenant| format!("t{tenant}")), ..Filter::default() };
+            let filter = Filter {
+                ids,
+                tenant: tenant.map(|tenant| format!("t{tenant}")),
+                from_domain: from_domain.map(|tenant| format!("T{tenant}.example")),
+                cause: *cause,
+                ..Filter::default()
+            };
             let acted = store.act(filter.clone(), action(*code), now).await.unwrap();
             let acted: Vec<Leg> = acted.into_iter().map(|entry| entry.leg).collect();
             assert_eq!(acted, model.act(&filter, &action(*code), now));
@@ -319,6 +305,15 @@ async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: 
                 model.owed.remove(&key);
                 model.tidy();
                 store.waive(vec![key]).await.unwrap();
+            }
+        }
+        Op::Remember { memos } => {
+            let kept = store.remember(memos.clone()).await;
+            if memos.iter().all(fits) {
+                kept.unwrap();
+                model.remember(memos);
+            } else {
+                assert!(matches!(kept, Err(StoreError::TooLarge(_))));
             }
         }
         Op::Wait { ms } => drop(clock.fetch_add(*ms, Ordering::Relaxed)),

@@ -68,6 +68,11 @@ fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     act(&relay, &["queue", "hold", &id, "--because", "asked by phone"]);
     let held = list(&relay, &["--state", "held"]);
     assert!(held.len() == 1 && held[0].to_string().contains("asked by phone"), "{held:?}");
+    assert_eq!(held[0]["cause"], "operator", "{held:?}");
+    let mine = ["--from-domain", "Bench.test", "--cause", "operator"];
+    assert_eq!(list(&relay, &mine).len(), 1);
+    assert!(list(&relay, &["--from-domain", "test"]).is_empty(), "the domain itself, not those below");
+    assert!(list(&relay, &["--cause", "seal"]).is_empty());
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     daemon = relay.start();

@@ -9,9 +9,9 @@ use crate::fsx::DiskFile;
 use crate::mail::attempt::Fate;
 use crate::queue::store::{Last, Leg, State, StateName, Then};
 
-const SEGMENT: u64 = 64 << 10;
+pub(super) const SEGMENT: u64 = 64 << 10;
 
-fn open(dir: &Path) -> Arc<Embedded> {
+pub(super) fn open(dir: &Path) -> Arc<Embedded> {
     let store = Embedded::open_with(Arc::new(LocalDisk), dir, options(), SEGMENT).unwrap();
     ready(&store);
     store
@@ -28,7 +28,7 @@ fn settle(store: &Embedded, leg: &Leg, fate: Fate, then: Then) {
 }
 
 /// Accepts and delivers so many messages, all but those that `sticks` names: they are put off.
-fn pass_through(
+pub(super) fn pass_through(
     store: &Embedded,
     serials: std::ops::Range<u128>,
     sticks: impl Fn(u128) -> bool,
@@ -53,7 +53,7 @@ fn pass_through(
 }
 
 /// Waits until the journal is no larger than this.
-fn shrinks(store: &Embedded, octets: u64) {
+pub(super) fn shrinks(store: &Embedded, octets: u64) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while ready(store).journal_bytes > octets {
         assert!(Instant::now() < deadline, "{:?}", ready(store));
@@ -167,13 +167,17 @@ fn bodies_that_no_message_has_are_removed_at_the_start_and_others_kept() {
 }
 
 /// A disk that keeps what a kill would leave, just before a segment goes and just after.
-struct Watched {
+pub(super) struct Watched {
     dir: PathBuf,
     ended: Arc<AtomicU64>,
-    kept: Mutex<Vec<(u64, tempfile::TempDir)>>,
+    pub(super) kept: Mutex<Vec<(u64, tempfile::TempDir)>>,
 }
 
 impl Watched {
+    pub(super) fn new(dir: &Path, ended: &Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { dir: dir.to_owned(), ended: Arc::clone(ended), kept: Mutex::default() })
+    }
+
     fn keep(&self) {
         let (ended, to) = (self.ended.load(Ordering::SeqCst), tempfile::tempdir().unwrap());
         copy(&self.dir, to.path());
@@ -218,8 +222,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_kill_around_the_removal_of_a_segment_loses_and_revives_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let ended = Arc::new(AtomicU64::new(0));
-    let kept = Mutex::default();
-    let disk = Arc::new(Watched { dir: dir.path().to_owned(), ended: Arc::clone(&ended), kept });
+    let disk = Watched::new(dir.path(), &ended);
     let store =
         Embedded::open_with(Arc::clone(&disk) as Arc<dyn Disk>, dir.path(), options(), SEGMENT).unwrap();
     ready(&store);

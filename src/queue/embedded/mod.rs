@@ -26,7 +26,8 @@ use self::reader::{INLINE_MAX, Task, answer};
 use self::record::{AcceptedRef, BodyFile, Kind, Record};
 use self::spool::{Request, SEGMENT, Said, Spool};
 use super::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError, Turns,
+    Accept, Action, Answer, Claimed, Entry, Filter, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed, Settlement,
+    Stats, Store, StoreError, Turns,
 };
 use crate::clock::Clock;
 use crate::fsx::{Disk, LocalDisk, Lock, create_dir};
@@ -34,7 +35,7 @@ use crate::mail::id::Id;
 use crate::mail::message::{Facts, Message};
 use crate::mail::time::Time;
 
-/// How often a message that compaction moves under the reader's hands is looked up anew.
+/// How often what compaction moves under the reader's hands is looked up anew.
 const READS_MAX: usize = 5;
 
 /// How large the store may grow, and whose time it keeps.
@@ -63,6 +64,12 @@ pub enum OpenError {
     /// Written by a later version of the program; nothing was changed.
     #[error("{0} has format {1}, and this program knows formats up to {2}")]
     Newer(PathBuf, u32, u32),
+    /// Written by a version from before the first release; nothing was changed.
+    #[error(
+        "{0} has format {1}, and this program reads format {2} only: let the program that wrote it deliver what is queued, \
+         then move the directories `spool` and `index` away and start again"
+    )]
+    Older(PathBuf, u32, u32),
     /// The disk said no.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
@@ -84,7 +91,7 @@ impl Embedded {
     /// end of the journal takes to read; the index is read, or rebuilt, behind it.
     ///
     /// # Errors
-    /// Another process holds it, a later version wrote it, or the disk refuses.
+    /// Another process holds it, another version's format is in it, or the disk refuses.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
         Self::open_on(Arc::new(LocalDisk), dir, options)
     }
@@ -285,6 +292,35 @@ impl Store for Embedded {
         self.ask(|reply| Ask::Waive(owed, reply))
     }
 
+    fn remember(&self, memos: Vec<Memo>) -> Answer<'_, ()> {
+        let fits = |memo: &&Memo| {
+            memo.key.len() <= MEMO_KEY_MAX
+                && memo.value.as_ref().is_none_or(|value| value.len() <= MEMO_VALUE_MAX)
+        };
+        match memos.iter().find(|memo| !fits(memo)) {
+            Some(memo) => {
+                let start: String = memo.key.chars().take(MEMO_KEY_MAX).collect();
+                Box::pin(std::future::ready(Err(StoreError::TooLarge(start.into()))))
+            }
+            None => self.ask(|reply| Ask::Remember(memos, reply)),
+        }
+    }
+
+    fn recall(&self, prefix: String) -> Answer<'_, Vec<(String, Vec<u8>)>> {
+        Box::pin(async move {
+            for _ in 0..READS_MAX {
+                let places = self.ask(|reply| Ask::Recall(prefix.clone(), reply)).await?;
+                let (reply, later) = oneshot::channel();
+                let spool = Arc::clone(&self.spool);
+                self.work(Box::new(move || drop(reply.send(Ok(reader::memos(&spool, places))))));
+                if let Some(found) = answer(later).await? {
+                    return Ok(found);
+                }
+            }
+            Err(StoreError::Rebuilding)
+        })
+    }
+
     fn stats(&self) -> Answer<'_, Stats> {
         self.ask(Ask::Stats)
     }
@@ -338,5 +374,7 @@ impl Embedded {
 
 #[cfg(test)]
 mod compaction_tests;
+#[cfg(test)]
+mod memo_tests;
 #[cfg(test)]
 mod tests;

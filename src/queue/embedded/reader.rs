@@ -64,6 +64,23 @@ pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result
     })
 }
 
+/// Reads memos. `None`: a segment has gone, and they are elsewhere by now. One that is damaged is left out: it concerns
+/// itself only.
+pub(super) fn memos(spool: &Spool, places: Vec<(String, Place)>) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::with_capacity(places.len());
+    for (key, place) in places {
+        let segment = spool.segment(place.at.segment)?;
+        match checked(&*segment.file, place.body_at, place.body as usize, place.crc) {
+            Ok(value) => found.push((key, value)),
+            Err(error) => {
+                tracing::error!(key, %error, "a memo cannot be read back from the spool");
+                spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+    Some(found)
+}
+
 fn checked(file: &dyn DiskFile, at: u64, length: usize, crc: u32) -> io::Result<Vec<u8>> {
     let mut body = vec![0; length];
     read_exact_at(file, &mut body, at)?;

@@ -8,12 +8,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::super::store::{Accept, Destination, Last, State};
+use super::super::store::{Accept, Destination, Hold, Last, State};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 
 /// The format of everything in this file; a segment says in its first record which one it has.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Octets of a header.
 pub(super) const HEADER: usize = 56;
 /// The first four octets of every record.
@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Mark = 7,
     /// The batch that recovery copied forward is complete.
     Forwarded = 8,
+    /// A memo, its value as the body (`MemoHead`).
+    Memo = 9,
 }
 
 impl Kind {
@@ -68,6 +70,7 @@ impl Kind {
             Self::Done,
             Self::Mark,
             Self::Forwarded,
+            Self::Memo,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == octet)
@@ -190,7 +193,7 @@ pub(super) struct Grave {
 pub(super) struct Accepted {
     pub(super) facts: Facts,
     pub(super) legs: Vec<(Destination, Vec<u16>)>,
-    pub(super) held: Option<std::sync::Arc<str>>,
+    pub(super) held: Option<Hold>,
     pub(super) tells: Vec<(Id, u16)>,
     /// Those of the told that have ended by being told of.
     pub(super) ended: Vec<Grave>,
@@ -202,7 +205,7 @@ pub(super) struct Accepted {
 pub(super) struct AcceptedRef<'a> {
     facts: &'a Facts,
     legs: &'a [(Destination, Vec<u16>)],
-    held: &'a Option<std::sync::Arc<str>>,
+    held: &'a Option<Hold>,
     tells: &'a [(Id, u16)],
     ended: &'a [Grave],
     file: Option<BodyFile>,
@@ -251,6 +254,14 @@ pub(super) struct Copied {
 pub(super) struct Note {
     pub(super) leg: OpenLeg,
     pub(super) owes: Vec<(u16, Last)>,
+}
+
+/// Payload of `Kind::Memo`. The last record of a key says what is remembered under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MemoHead {
+    pub(super) key: String,
+    /// Whether there is a value; if not, the key is forgotten.
+    pub(super) kept: bool,
 }
 
 /// Payload of `Kind::Schema`.

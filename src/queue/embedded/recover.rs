@@ -1,6 +1,7 @@
 //! Opening the journal: the torn end is cut, what may not have been synced is copied forward and synced before it is
 //! trusted, and writing goes on in a new segment. Reads the ends of the last segments only; the index reads the rest.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
         let path = spool.path(*number);
         let file: Arc<dyn DiskFile> = Arc::from(spool.disk.open(&path).map_err(fail)?);
         let format = format(&*file).map_err(fail)?.unwrap_or(FORMAT);
-        if format > FORMAT {
-            return Err(OpenError::Newer(path, format, FORMAT));
+        match format.cmp(&FORMAT) {
+            Ordering::Less => return Err(OpenError::Older(path, format, FORMAT)),
+            Ordering::Greater => return Err(OpenError::Newer(path, format, FORMAT)),
+            Ordering::Equal => segments.push((*number, file)),
         }
-        segments.push((*number, file));
     }
     for (number, file) in &segments {
         let size = file.size().map_err(fail)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::super::store::{Accept, StoreError};
 use super::index::Ask;
-use super::record::{BodyFile, Grave, Header, Position, Record};
+use super::record::{BodyFile, Grave, Header, MemoHead, Position, Record};
 use crate::fsx::{Disk, DiskFile};
 use crate::mail::id::Id;
 
@@ -36,6 +36,8 @@ pub(super) enum Said {
     Accept(Arc<Accept>, Option<BodyFile>, Vec<Grave>),
     /// What the index itself decided: it only needs to know where it lies, and whose end it says.
     Own(Vec<Grave>),
+    /// A memo, and whether compaction moved it.
+    Memo(MemoHead, bool),
 }
 
 /// A record that is durable.

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use super::*;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::message::{Kind as Whose, Lane, Needs};
-use crate::queue::store::Destination;
+use crate::queue::store::{Cause, Destination, Hold, Then};
 
 pub(super) fn options() -> Options {
     let turns = Turns { per_destination: 5, total: 50 };
@@ -53,7 +53,7 @@ pub(super) fn ready(store: &Embedded) -> Stats {
 }
 
 /// Opens, accepts this many, closes. Answers the segment they are in.
-fn filled(dir: &Path, count: u128) -> PathBuf {
+pub(super) fn filled(dir: &Path, count: u128) -> PathBuf {
     let store = Embedded::open(dir, options()).unwrap();
     for serial in 0..count {
         wait(store.accept(message(serial))).unwrap();
@@ -118,14 +118,49 @@ fn a_flipped_bit_costs_one_message_at_most() {
     }
 }
 
-#[test]
-fn a_format_of_a_later_version_is_left_alone() {
+/// A spool whose only segment says that it has this format: it is refused, and nothing in it is touched.
+fn refused(format: u32) -> OpenError {
     let dir = tempfile::tempdir().unwrap();
     let segment = filled(dir.path(), 1);
-    let schema = record::Schema { format: record::FORMAT + 1, segment: 1 };
+    let schema = record::Schema { format, segment: 1 };
     let record = Record::new(Kind::Schema, Id::from_bytes([0; 16]), &schema).unwrap();
     let octets = [&record.header.encode(1)[..], &record.payload].concat();
     std::fs::write(&segment, &octets).unwrap();
-    assert!(matches!(Embedded::open(dir.path(), options()), Err(OpenError::Newer(_, 2, 1))));
+    let error = Embedded::open(dir.path(), options()).err().unwrap();
     assert_eq!(std::fs::read(&segment).unwrap(), octets);
+    assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 1);
+    error
+}
+
+#[test]
+fn a_format_of_another_version_is_left_alone() {
+    assert!(matches!(refused(record::FORMAT + 1), OpenError::Newer(_, 3, 2)));
+    let older = refused(1);
+    assert!(matches!(older, OpenError::Older(_, 1, 2)));
+    assert!(older.to_string().contains("move the directories `spool` and `index` away"), "{older}");
+}
+
+#[test]
+fn what_is_due_and_what_ends_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    ready(&store);
+    let hold = |until| Hold { reason: "waits".into(), cause: Cause::Seal, until };
+    for (serial, until) in [(1, None), (2, Some(Time(900))), (3, Some(Time(700)))] {
+        wait(store.accept(Accept { held: Some(hold(until)), ..message(serial) })).unwrap();
+    }
+    let claimed = wait(store.claim(Time(5), 10)).unwrap();
+    assert_eq!((claimed.legs.len(), claimed.next, claimed.ends), (0, None, Some(Time(700))));
+    let seal = Filter { cause: Some(Cause::Seal), limit: Some(1), ..Filter::default() };
+    assert_eq!(wait(store.act(seal, Action::Release, Time(6))).unwrap().len(), 1);
+    let claimed = wait(store.claim(Time(6), 10)).unwrap();
+    assert_eq!((claimed.legs.len(), claimed.next, claimed.ends), (1, None, Some(Time(700))));
+    let later = Then::Due { at: Time(5000), delay_told: false };
+    let settlement =
+        Settlement { id: claimed.legs[0].id, leg: 0, fates: Vec::new(), owe: false, then: later };
+    wait(store.settle(vec![settlement])).unwrap();
+    let claimed = wait(store.claim(Time(700), 10)).unwrap();
+    assert_eq!((claimed.next, claimed.ends), (Some(Time(5000)), Some(Time(900))));
+    let [leg] = claimed.legs.as_slice() else { panic!("{claimed:?}") };
+    assert_eq!((leg.id, &leg.state), (Id::new(Time(1), 3), &hold(Some(Time(700))).since(Time(1))));
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mail::envelope::Notify;
-use crate::queue::store::State;
+use crate::queue::store::{Cause, Hold};
 use crate::schedule::fixture::{DAY, decided, facts, leg, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -99,7 +99,7 @@ fn a_refusal_on_the_last_day_is_a_refusal() {
 #[test]
 fn a_hold_that_outlives_its_message_ends_it() {
     let facts = facts("acme", Some("noreply@acme.test"), &["a@example.test"]);
-    let held = State::Held { reason: "asked".into(), since: Time(0) };
+    let held = Hold { reason: "asked".into(), cause: Cause::Operator, until: None }.since(Time(0));
     let mut verdict = Verdict::new(Leg { state: held, ..leg(&facts) }, message(facts), None);
     // Whatever the clock says: the store found that its time has come.
     let ruling = verdict.expire("it was held until its life ended: asked", &when(Duration::ZERO));

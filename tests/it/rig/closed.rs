@@ -8,7 +8,7 @@ use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Message};
 use waxseal::mail::time::Time;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Owed, Settlement, Stats, Store, StoreError,
+    Accept, Action, Answer, Claimed, Entry, Filter, Memo, Owed, Settlement, Stats, Store, StoreError,
 };
 
 use super::Closed;
@@ -43,6 +43,12 @@ impl Store for Closed {
         failed()
     }
     fn waive(&self, _: Vec<(Id, u16)>) -> Answer<'_, ()> {
+        failed()
+    }
+    fn remember(&self, _: Vec<Memo>) -> Answer<'_, ()> {
+        failed()
+    }
+    fn recall(&self, _: String) -> Answer<'_, Vec<(String, Vec<u8>)>> {
         failed()
     }
     fn stats(&self) -> Answer<'_, Stats> {

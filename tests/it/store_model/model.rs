@@ -8,7 +8,13 @@ pub(super) struct Model {
     pub(super) legs: BTreeMap<(Id, u16), Leg>,
     pub(super) owed: BTreeMap<(Id, u16), Last>,
     pub(super) claimed: BTreeSet<(Id, u16)>,
+    pub(super) memos: BTreeMap<String, Vec<u8>>,
     pub(super) serial: u64,
+}
+
+fn held(hold: &Hold, since: Time) -> State {
+    let Hold { reason, cause, until } = hold.clone();
+    State::Held { reason, since, cause, until }
 }
 
 impl Model {
@@ -16,10 +22,8 @@ impl Model {
         let facts = &accept.message.facts;
         self.messages.insert(facts.id, Arc::clone(&accept.message));
         for (number, (destination, rcpts)) in accept.legs.iter().enumerate() {
-            let state = match &accept.held {
-                Some(reason) => State::Held { reason: reason.clone(), since: facts.received },
-                None => State::Due(facts.received),
-            };
+            let state =
+                accept.held.as_ref().map_or(State::Due(facts.received), |hold| held(hold, facts.received));
             let leg = Leg {
                 id: facts.id,
                 leg: number as u16,
@@ -52,7 +56,34 @@ impl Model {
     pub(super) fn due(&self, leg: &Leg, now: Time) -> bool {
         match leg.state {
             State::Due(at) => at <= now,
-            State::Held { .. } => leg.expires <= now,
+            State::Held { until, .. } => leg.expires <= now || until.is_some_and(|until| until <= now),
+        }
+    }
+
+    /// No leg is due before `next`, and no hold ends before `ends`, but those that a limit keeps.
+    fn times(&self, claimed: &Claimed, now: Time) {
+        for (key, leg) in &self.legs {
+            let full =
+                self.active(&leg.destination) >= TURNS.per_destination || self.claimed.len() >= TURNS.total;
+            if full || self.claimed.contains(key) {
+                continue;
+            }
+            let (said, at) = match leg.state {
+                State::Due(at) => (claimed.next, at),
+                State::Held { until: Some(until), .. } => (claimed.ends, until.min(leg.expires)),
+                State::Held { until: None, .. } => (claimed.ends, leg.expires),
+            };
+            let soon = said.is_some_and(|said| said <= at) || claimed.next == Some(now);
+            assert!(soon, "{leg:?} is not told of in {:?} and {:?}", claimed.next, claimed.ends);
+        }
+    }
+
+    pub(super) fn remember(&mut self, memos: &[Memo]) {
+        for Memo { key, value } in memos {
+            match value {
+                Some(value) => drop(self.memos.insert(key.clone(), value.clone())),
+                None => drop(self.memos.remove(key)),
+            }
         }
     }
 
@@ -70,6 +101,7 @@ impl Model {
             assert!(self.active(&leg.destination) <= TURNS.per_destination);
         }
         if claimed.legs.len() < most {
+            self.times(claimed, now);
             let left =
                 self.legs.iter().filter(|(key, leg)| !self.claimed.contains(key) && self.due(leg, now));
             for (_, leg) in left {
@@ -104,7 +136,7 @@ impl Model {
                     leg.state = State::Due(*at);
                     leg.delay_told |= delay_told;
                 }
-                Then::Hold { reason } => leg.state = State::Held { reason: reason.clone(), since: now },
+                Then::Hold(hold) => leg.state = held(hold, now),
             }
             if settlement.then != Then::Continue {
                 self.claimed.remove(&key);
@@ -122,8 +154,17 @@ impl Model {
         let keys: Vec<_> = self.legs.keys().copied().filter(|key| !self.claimed.contains(key)).collect();
         for key in keys {
             let leg = self.legs.get_mut(&key).unwrap();
-            let other = filter.tenant.as_ref().is_some_and(|tenant| **tenant != *leg.tenant);
-            if other || (!filter.ids.is_empty() && !filter.ids.contains(&leg.id)) {
+            let domain = format!("{}.example", leg.tenant);
+            let other = filter.tenant.as_ref().is_some_and(|tenant| **tenant != *leg.tenant)
+                || filter.from_domain.as_ref().is_some_and(|from| !from.eq_ignore_ascii_case(&domain));
+            let cause = match leg.state {
+                State::Held { cause, .. } => Some(cause),
+                State::Due(_) => None,
+            };
+            if other
+                || filter.cause.is_some_and(|wanted| cause != Some(wanted))
+                || (!filter.ids.is_empty() && !filter.ids.contains(&leg.id))
+            {
                 continue;
             }
             let was = leg.clone();
@@ -132,7 +173,8 @@ impl Model {
                 Action::Retry if !held => leg.state = State::Due(now),
                 Action::Release if held => leg.state = State::Due(now),
                 Action::Hold { reason } if !held => {
-                    leg.state = State::Held { reason: reason.as_str().into(), since: now };
+                    let (reason, cause) = (reason.as_str().into(), Cause::Operator);
+                    leg.state = State::Held { reason, since: now, cause, until: None };
                 }
                 Action::Bounce { .. } | Action::Drop => {
                     let leg = self.legs.remove(&key).unwrap();
@@ -162,6 +204,11 @@ impl Model {
         let owed = store.owed(10_000).await.unwrap();
         let owed: Vec<_> = owed.into_iter().map(|(owed, _)| ((owed.id, owed.rcpt), owed.last)).collect();
         assert_eq!(owed, self.owed.clone().into_iter().collect::<Vec<_>>());
+        for prefix in ["", "dns/", "dns/a", "dns/ab", "none"] {
+            let want = self.memos.iter().filter(|(key, _)| key.starts_with(prefix));
+            let want: Vec<_> = want.map(|(key, value)| (key.clone(), value.clone())).collect();
+            assert!(store.recall(prefix.to_owned()).await.unwrap() == want, "what begins with {prefix:?}");
+        }
         let stats = store.stats().await.unwrap();
         assert_eq!(stats.messages, self.messages.len() as u64);
         assert_eq!(stats.recipients, self.legs.values().map(|leg| leg.rcpts.len() as u64).sum::<u64>());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::record::{
-    Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, Note, Position, Record, Standing,
+    Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, MemoHead, Note, Position, Record, Standing,
 };
 use super::super::spool::{Done, Fed, Request, Said};
 use super::Reply;
@@ -29,6 +29,7 @@ impl Desk {
                     self.own(at, &header)?;
                     graves.iter().for_each(|grave| self.usage.bury(at.segment, header.length(), grave));
                 }
+                Said::Memo(head, moved) => self.memo_durable(at, &header, (&head, moved))?,
             }
         }
         self.end = end;
@@ -50,7 +51,7 @@ impl Desk {
         let Accept { message, legs, held, tells } = accept;
         let place = Place::new(at, header, file);
         let facts = Arc::new(message.facts.clone());
-        let row = Row::accepted(at, place, facts, legs.clone(), held.clone());
+        let row = Row::accepted(at, place, facts, legs.clone(), held.as_ref());
         self.change(header.id, &[], |old| *old = Some(row))?;
         for id in told_messages(tells) {
             self.arrived(id, |row| row.noted(at, header.length()))?;
@@ -68,7 +69,7 @@ impl Desk {
             Kind::Copy => row.moved(at, Place::new(at, header, row.place.file)),
             Kind::Stand => row.stood(at, length),
             Kind::Note => row.noted(at, length),
-            Kind::Schema | Kind::Accept | Kind::Done | Kind::Mark | Kind::Forwarded => {}
+            Kind::Schema | Kind::Accept | Kind::Done | Kind::Mark | Kind::Forwarded | Kind::Memo => {}
         })
     }
 
@@ -173,6 +174,9 @@ impl Desk {
             Kind::Done => {
                 postcard::from_bytes::<Grave>(payload).map(|grave| self.replay_done(at, header, &grave))
             }
+            Kind::Memo => {
+                postcard::from_bytes::<MemoHead>(payload).map(|head| self.memo_at(at, header, &head))
+            }
             Kind::Schema | Kind::Mark | Kind::Forwarded => Ok(Ok(())),
         };
         taken.unwrap_or_else(|_| {
@@ -189,7 +193,7 @@ impl Desk {
             return Ok(());
         }
         let place = Place::new(at, header, file);
-        let row = Row::accepted(at, place, Arc::new(facts), legs, held);
+        let row = Row::accepted(at, place, Arc::new(facts), legs, held.as_ref());
         self.renew(header.id, at, |old| *old = Some(row))?;
         for (id, rcpt) in tells {
             self.advance(id, at, |row| row.told(rcpt))?;

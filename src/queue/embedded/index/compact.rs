@@ -2,7 +2,7 @@
 //!
 //! Always the oldest. Then everything a segment says is about messages whose full records are in it or were in segments
 //! that have gone, so three steps are enough: each message that lives in it is written anew at the journal's end with all
-//! that became of it (`Kind::Copy`); once those are synced and sled is past the segment, the file is removed; the
+//! that became of it (`Kind::Copy`), and each memo whose last word it has; once those are synced and sled is past the segment, the file is removed; the
 //! directory is synced before the next. A kill between any two of these leaves a journal that says the same: a copy
 //! says all that the records before it say, and takes their place when both are read.
 //!
@@ -11,10 +11,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::record::{Copied, Kind, Position, Record};
-use super::super::scan::{Scan, Step};
+use super::super::record::{Copied, Kind, MemoHead, Position, Record};
+use super::super::scan::{Found, Scan, Step};
 use super::super::spool::{Request, Said, Segment};
 use super::desk::Desk;
+use super::memos::Fate;
 use super::row::Row;
 use crate::fsx::{DiskFile, read_exact_at};
 use crate::mail::id::Id;
@@ -75,8 +76,26 @@ impl Compaction {
     }
 }
 
-/// The full records in a piece of a segment, and where the next piece begins; `None`: there is none.
-type Piece = (Vec<(Id, u64)>, Option<u64>);
+/// Something in a segment that may have to be copied.
+enum Thing {
+    Message(Id),
+    Memo(MemoHead),
+}
+
+/// The things in a piece of a segment, and where the next piece begins; `None`: there is none.
+type Piece = (Vec<(Thing, u64)>, Option<u64>);
+
+/// What compaction makes of a thing.
+enum Copy {
+    /// It does not live here.
+    Nothing,
+    /// It cannot be told before what is under way is durable.
+    Later,
+    /// Its copy.
+    Record(Record, Said),
+    /// It cannot be read.
+    Unreadable(io::Error),
+}
 
 impl Desk {
     /// Does a piece of what there is to do.
@@ -125,28 +144,56 @@ impl Desk {
         };
         work.offset = next.unwrap_or(work.offset);
         work.seen = next.is_none();
-        let (mut records, mut octets) = (Vec::new(), 0);
-        for (id, offset) in found {
+        let (mut records, mut octets, mut failed) = (Vec::new(), 0, None);
+        for (thing, offset) in found {
             let at = Position { segment: work.segment, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
-            let Some(row) = self.rows.look(id)?.filter(|row| row.place.at == at) else { continue };
-            if octets > COPY_MAX {
-                (work.offset, work.seen) = (offset, false);
-                break;
-            }
-            match self.copy(&segment, &row) {
-                Ok(record) => {
+            let copy = if octets > COPY_MAX { Copy::Later } else { self.copy(&segment, at, thing)? };
+            match copy {
+                Copy::Nothing => continue,
+                Copy::Record(record, said) => {
                     octets += record.header.length();
-                    records.push(record);
+                    records.push((record, said));
+                    continue;
                 }
-                Err(error) => return self.stop(work.segment, &error),
+                Copy::Later => self.compaction.waits = true,
+                Copy::Unreadable(error) => failed = Some(error),
             }
+            (work.offset, work.seen) = (offset, false);
+            break;
         }
         self.compaction.work = Some(work);
-        self.submit_copies(records)
+        self.submit_copies(records);
+        failed.map_or(Ok(()), |error| self.stop(work.segment, &error))
+    }
+
+    /// Looks at one thing. Everything decided so far is before its copy in the journal, everything decided later behind it.
+    fn copy(&mut self, segment: &Segment, at: Position, thing: Thing) -> sled::Result<Copy> {
+        let copied = match thing {
+            Thing::Message(id) => {
+                let Some(row) = self.rows.look(id)?.filter(|row| row.place.at == at) else {
+                    return Ok(Copy::Nothing);
+                };
+                let copied = self.copy_message(segment, &row);
+                if copied.is_ok() {
+                    let spool = Arc::clone(&self.spool);
+                    if let Some(row) = &mut self.rows.slot(id)?.row {
+                        row.homes.retain(|home| spool.segment(*home).is_some());
+                    }
+                    self.pend(id)?;
+                }
+                copied
+            }
+            Thing::Memo(head) => match self.memo_fate(at, &head)? {
+                Fate::Dead => return Ok(Copy::Nothing),
+                Fate::Waits => return Ok(Copy::Later),
+                Fate::Lives(place) => self.copy_memo(segment, head, &place),
+            },
+        };
+        Ok(copied.map_or_else(Copy::Unreadable, |(record, said)| Copy::Record(record, said)))
     }
 
     /// A full record of a message as it stands. A damaged body stays one: its checksum goes with it.
-    fn copy(&self, segment: &Segment, row: &Row) -> io::Result<Record> {
+    fn copy_message(&self, segment: &Segment, row: &Row) -> io::Result<(Record, Said)> {
         let mut body = vec![0; row.place.body as usize];
         read_exact_at(&*segment.file, &mut body, row.place.body_at)?;
         let copied = Copied {
@@ -155,28 +202,17 @@ impl Desk {
             homes: self.grave(row).homes,
             file: row.place.file,
         };
-        Record::with_body(Kind::Copy, row.facts.id, &copied, body.into(), row.place.crc)
-            .map_err(io::Error::other)
+        let record = Record::with_body(Kind::Copy, row.facts.id, &copied, body.into(), row.place.crc);
+        Ok((record.map_err(io::Error::other)?, Said::Own(Vec::new())))
     }
 
-    /// Everything decided so far is before these in the journal, everything decided later behind them.
-    fn submit_copies(&mut self, records: Vec<Record>) -> sled::Result<()> {
+    fn submit_copies(&mut self, records: Vec<(Record, Said)>) {
         if records.is_empty() {
-            return Ok(());
-        }
-        for record in &records {
-            let id = record.header.id;
-            let spool = Arc::clone(&self.spool);
-            if let Some(row) = &mut self.rows.slot(id)?.row {
-                row.homes.retain(|home| spool.segment(*home).is_some());
-            }
-            self.pend(id)?;
+            return;
         }
         self.compaction.copies += records.len();
         self.compaction.waits = true;
-        let records = records.into_iter().map(|record| (record, Said::Own(Vec::new()))).collect();
         self.spool.submit(Request { records, essential: true, done: Box::new(drop) });
-        Ok(())
     }
 
     /// Nothing lives in the segment any more: removes it as soon as sled needs nothing of it either.
@@ -222,10 +258,10 @@ fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
     let mut found = Vec::new();
     for _ in 0..PIECE {
         match scan.next()? {
-            Step::Record(record) if matches!(record.header.kind, Kind::Accept | Kind::Copy) => {
-                found.push((record.header.id, record.offset));
+            Step::Record(record) => {
+                let offset = record.offset;
+                found.extend(thing(record)?.map(|thing| (thing, offset)));
             }
-            Step::Record(_) => {}
             Step::End { torn: false, .. } => return Ok((found, None)),
             Step::Bad { from: at } | Step::End { at, .. } => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("damaged at {at}")));
@@ -233,4 +269,12 @@ fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
         }
     }
     Ok((found, Some(scan.offset())))
+}
+
+fn thing(found: Found) -> io::Result<Option<Thing>> {
+    Ok(match found.header.kind {
+        Kind::Accept | Kind::Copy => Some(Thing::Message(found.header.id)),
+        Kind::Memo => Some(Thing::Memo(postcard::from_bytes(&found.payload).map_err(io::Error::other)?)),
+        Kind::Schema | Kind::Stand | Kind::Note | Kind::Done | Kind::Mark | Kind::Forwarded => None,
+    })
 }

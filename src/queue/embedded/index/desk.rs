@@ -13,6 +13,7 @@ use super::super::spool::{Request, Said, Spool};
 use super::compact::Compaction;
 use super::keys;
 use super::lanes::{Lanes, StreamKey};
+use super::memos::Pending;
 use super::row::Row;
 use super::rows::{Rows, doubt};
 use super::usage::Usage;
@@ -41,6 +42,7 @@ pub(in super::super) struct Desk {
     /// While the journal is replayed the lanes are left alone: they are read from sled afterwards.
     pub(super) replaying: bool,
     pub(super) compaction: Compaction,
+    pub(super) memos: Pending,
 }
 
 impl Desk {
@@ -66,6 +68,12 @@ impl Desk {
                 Ok(())
             }
             Ask::Owed(most, reply) => self.owed(most, reply),
+            Ask::Remember(memos, reply) => self.remember(memos, reply),
+            Ask::Recall(prefix, reply) => {
+                let found = self.recall(&prefix)?;
+                drop(reply.send(Ok(found)));
+                Ok(())
+            }
             Ask::Stats(reply) => {
                 drop(reply.send(Ok(self.sizes())));
                 Ok(())
@@ -166,7 +174,8 @@ impl Desk {
             }
         }
         failed.map_or(Ok(()), Err)?;
-        Ok(Claimed { legs, next: self.lanes.next(now) })
+        let (next, ends) = self.lanes.next(now);
+        Ok(Claimed { legs, next, ends })
     }
 
     /// Gives a claimed leg back; answers whether it was claimed.

@@ -17,6 +17,8 @@ use crate::queue::store::Destination;
 pub(super) const APPLIED: &[u8] = b"applied";
 /// Totals and use of segments, written when the store is closed.
 pub(super) const SIZES: &[u8] = b"sizes";
+/// First octets of due keys: of legs that are due, and of those that are held.
+const STREAMS: [u8; 2] = [b'd', b'h'];
 /// Octets of an item within a due key.
 const ITEM: usize = 8 + 16 + 2;
 
@@ -24,8 +26,9 @@ const LANES: [Lane; 4] = [Lane::Urgent, Lane::Important, Lane::Normal, Lane::Bul
 
 /// What all due keys of a stream begin with. Names hold no NUL: they are domains, hosts and tenants' names.
 pub(super) fn stream_prefix(key: &StreamKey) -> Vec<u8> {
-    let StreamKey { lane, tenant, destination } = key;
-    [&[b'd', *lane as u8], tenant.as_bytes(), &[0], destination.0.as_bytes(), &[0]].concat()
+    let StreamKey { lane, held, tenant, destination } = key;
+    let first = if *held { b'h' } else { b'd' };
+    [&[first, *lane as u8], tenant.as_bytes(), &[0], destination.0.as_bytes(), &[0]].concat()
 }
 
 /// A leg's due key.
@@ -51,20 +54,23 @@ pub(super) fn item(rest: &[u8]) -> Option<Item> {
 fn stream(key: &[u8]) -> Option<(StreamKey, Item)> {
     let (names, rest) = key.get(2..)?.split_at_checked(key.len().checked_sub(2 + ITEM)?)?;
     let lane = *LANES.get(usize::from(*key.get(1)?))?;
+    let held = key.first() == Some(&b'h');
     let (tenant, destination) = std::str::from_utf8(names.strip_suffix(&[0])?).ok()?.split_once('\0')?;
     let destination = Destination(Arc::from(destination));
-    Some((StreamKey { lane, tenant: Arc::from(tenant), destination }, item(rest)?))
+    Some((StreamKey { lane, held, tenant: Arc::from(tenant), destination }, item(rest)?))
 }
 
 /// Every stream in sled with its first leg: one look-up a stream, whatever its length.
 pub(super) fn streams(db: &sled::Db) -> sled::Result<Vec<(StreamKey, Item)>> {
     let mut found = Vec::new();
-    let mut from: Vec<u8> = vec![b'd'];
-    while let Some(entry) = db.range(from.clone()..vec![b'd' + 1]).next() {
-        let (key, first) = stream(&entry?.0).ok_or_else(|| doubt("a due key cannot be read"))?;
-        from = stream_prefix(&key);
-        from.extend_from_slice(&[0xff; ITEM + 1]);
-        found.push((key, first));
+    for octet in STREAMS {
+        let mut from: Vec<u8> = vec![octet];
+        while let Some(entry) = db.range(from.clone()..vec![octet + 1]).next() {
+            let (key, first) = stream(&entry?.0).ok_or_else(|| doubt("a due key cannot be read"))?;
+            from = stream_prefix(&key);
+            from.extend_from_slice(&[0xff; ITEM + 1]);
+            found.push((key, first));
+        }
     }
     Ok(found)
 }
@@ -109,6 +115,11 @@ pub(super) fn ids(db: &sled::Db, first: u8, from: Id, most: usize) -> sled::Resu
 /// The id behind this one.
 pub(super) fn successor(id: Id) -> Option<Id> {
     u128::from_be_bytes(id.to_bytes()).checked_add(1).map(|next| Id::from_bytes(next.to_be_bytes()))
+}
+
+/// The key of a memo.
+pub(super) fn memo_key(key: &str) -> Vec<u8> {
+    [b"k", key.as_bytes()].concat()
 }
 
 /// Writes a value.

@@ -1,6 +1,7 @@
 //! Whose turn it is. Pure: no disk, no clock.
 //!
-//! A stream is what one tenant has waiting in one lane for one destination, in order of due time. Lanes share by weight,
+//! A stream is what one tenant has waiting in one lane for one destination, in order of due time; held legs have streams of
+//! their own, in order of their ends, so that the next due time and the next end are known apart. Lanes share by weight,
 //! tenants within a lane take turns, a tenant's destinations take turns, and a destination has so many slots over all.
 //! A stream keeps its next legs in memory and knows where the rest begins (`horizon`); the rest is on disk and is loaded
 //! when the stream gets there. So memory grows with destinations and tenants and by the window, not with the backlog.
@@ -35,6 +36,8 @@ pub(in super::super) struct Item {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in super::super) struct StreamKey {
     pub(in super::super) lane: Lane,
+    /// Its legs are held, and wait for the ends of their holds.
+    pub(in super::super) held: bool,
     pub(in super::super) tenant: Arc<str>,
     pub(in super::super) destination: Destination,
 }
@@ -137,7 +140,8 @@ pub(in super::super) struct Lanes {
     serial: u64,
     names: HashMap<StreamKey, u64>,
     streams: HashMap<u64, Stream>,
-    waiting: BTreeSet<(Time, u64)>,
+    /// By whether they are held, then by time.
+    waiting: BTreeSet<(bool, Time, u64)>,
     ready: [Ring; LANES],
     credit: Credit,
     slots: HashMap<Destination, Slots>,
@@ -231,15 +235,21 @@ impl Lanes {
         self.unblock(destination);
     }
 
-    /// When the next leg that no limit holds back falls due.
-    pub(in super::super) fn next(&self, now: Time) -> Option<Time> {
+    /// When the next leg that no limit holds back falls due, and when the next hold ends.
+    pub(in super::super) fn next(&self, now: Time) -> (Option<Time>, Option<Time>) {
         if self.open().contains(&true) {
-            return Some(now);
+            return (Some(now), self.first(true));
         }
         if self.active() >= self.turns.total {
-            return None;
+            return (None, None);
         }
-        self.waiting.first().map(|(due, _)| *due)
+        (self.first(false), self.first(true))
+    }
+
+    /// When the first of the streams that wait asks for a turn.
+    fn first(&self, held: bool) -> Option<Time> {
+        let from = (held, Time(0), 0);
+        self.waiting.range(from..).next().filter(|(its, ..)| *its == held).map(|(_, due, _)| *due)
     }
 
     /// Lanes that have a ready stream and room below their ceiling.
@@ -262,16 +272,20 @@ impl Lanes {
         let number = self.serial;
         let stream =
             Stream { key: key.clone(), memory: BTreeSet::new(), horizon: None, place: Place::Waiting(due) };
+        self.waiting.insert((key.held, due, number));
         self.streams.insert(number, stream);
         self.names.insert(key, number);
-        self.waiting.insert((due, number));
         number
     }
 
     fn promote(&mut self, now: Time) {
-        while let Some((due, number)) = self.waiting.first().copied().filter(|(due, _)| *due <= now) {
-            self.waiting.remove(&(due, number));
-            self.make_ready(number, false);
+        for held in [false, true] {
+            let from = (held, Time(0), 0);
+            let ripe = |next: &&(bool, Time, u64)| next.0 == held && next.1 <= now;
+            while let Some(next) = self.waiting.range(from..).next().filter(ripe).copied() {
+                self.waiting.remove(&next);
+                self.make_ready(next.2, false);
+            }
         }
     }
 
@@ -291,11 +305,11 @@ impl Lanes {
         if due == Some(was) {
             return;
         }
-        self.waiting.remove(&(was, number));
+        self.waiting.remove(&(stream.key.held, was, number));
         match due {
             Some(due) => {
                 stream.place = Place::Waiting(due);
-                self.waiting.insert((due, number));
+                self.waiting.insert((stream.key.held, due, number));
             }
             None => self.forget(number),
         }
@@ -348,7 +362,7 @@ impl Lanes {
             Some(due) if due <= now => self.make_ready(number, false),
             Some(due) => {
                 stream.place = Place::Waiting(due);
-                self.waiting.insert((due, number));
+                self.waiting.insert((stream.key.held, due, number));
             }
             None => self.forget(number),
         }

@@ -10,6 +10,7 @@ mod compact;
 mod desk;
 mod keys;
 mod lanes;
+mod memos;
 mod replay;
 mod row;
 mod rows;
@@ -32,7 +33,7 @@ use super::spool::{Done, Fed};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::time::Time;
-use crate::queue::store::{Accept, Claimed, Owed, Settlement, Stats, StoreError};
+use crate::queue::store::{Accept, Claimed, Memo, Owed, Settlement, Stats, StoreError};
 
 /// Idle time after which what changed is written to sled, so that a restart has little to replay.
 const IDLE: Duration = Duration::from_secs(1);
@@ -63,6 +64,10 @@ pub(super) enum Ask {
     Sweep(Box<Sweep>),
     /// `Store::owed`.
     Owed(usize, Reply<Vec<(Owed, Arc<Facts>)>>),
+    /// `Store::remember`.
+    Remember(Vec<Memo>, Reply<()>),
+    /// Where the memos lie whose keys begin like this.
+    Recall(String, Reply<Vec<(String, Place)>>),
     /// `Store::stats`.
     Stats(Reply<Stats>),
     /// Write everything to sled and end.

@@ -16,6 +16,7 @@ use super::super::spool::Spool;
 use super::compact::Compaction;
 use super::desk::Desk;
 use super::lanes::Lanes;
+use super::memos::Pending;
 use super::rows::Rows;
 use super::usage::Usage;
 use super::{Ask, keys};
@@ -74,6 +75,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         sweeps: std::collections::VecDeque::new(),
         replaying: true,
         compaction: Compaction::default(),
+        memos: Pending::default(),
     };
     loop {
         if refuse(inbox) || desk.spool.is_over() {
@@ -108,6 +110,8 @@ fn refuse(inbox: &Receiver<Ask>) -> bool {
             Ask::Where(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Sweep(sweep) => sweep.refuse(StoreError::Rebuilding),
             Ask::Owed(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Remember(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Recall(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Tell(_, _, done) => done(Err(StoreError::Rebuilding)),
             Ask::Stats(reply) => drop(reply.send(Ok(Stats { rebuilding: true, ..Stats::default() }))),
             Ask::Fed(..) => {}
@@ -233,5 +237,5 @@ fn recount(desk: &mut Desk) -> sled::Result<()> {
         rows.iter().for_each(|row| desk.count(row));
         from = rows.last().and_then(|row| keys::successor(row.facts.id));
     }
-    Ok(())
+    desk.count_memos()
 }

@@ -10,7 +10,7 @@ use crate::mail::attempt::Fate;
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::time::Time;
-use crate::queue::store::{Destination, Last, Leg, Settlement, State, Stats, Then};
+use crate::queue::store::{Destination, Hold, Last, Leg, Settlement, State, Stats, Then};
 
 /// Segments a row remembers notes in; more are not counted as live, which costs compaction some precision, nothing else.
 const NOTES_MAX: usize = 8;
@@ -64,12 +64,9 @@ impl Row {
         place: Place,
         facts: Arc<Facts>,
         legs: Vec<(Destination, Vec<u16>)>,
-        held: Option<Arc<str>>,
+        held: Option<&Hold>,
     ) -> Self {
-        let state = match held {
-            Some(reason) => State::Held { reason, since: facts.received },
-            None => State::Due(facts.received),
-        };
+        let state = held.map_or(State::Due(facts.received), |hold| hold.since(facts.received));
         let open = |(leg, (destination, rcpts)): (usize, (Destination, Vec<u16>))| OpenLeg {
             leg: u16::try_from(leg).unwrap_or(u16::MAX),
             destination,
@@ -214,12 +211,16 @@ impl Row {
         }
     }
 
-    /// Where an open leg waits: a held one until its message expires.
+    /// Where an open leg waits: a held one until its hold ends.
     pub(in super::super) fn turn(&self, open: &OpenLeg) -> (StreamKey, Item) {
-        let due = due(open, &self.facts);
-        let Facts { lane, tenant, id, .. } = &*self.facts;
-        let key =
-            StreamKey { lane: *lane, tenant: Arc::clone(tenant), destination: open.destination.clone() };
+        let Facts { lane, tenant, id, expires, .. } = &*self.facts;
+        let due = open.state.turn(*expires);
+        let key = StreamKey {
+            lane: *lane,
+            held: matches!(open.state, State::Held { .. }),
+            tenant: Arc::clone(tenant),
+            destination: open.destination.clone(),
+        };
         (key, Item { due, id: *id, leg: open.leg })
     }
 
@@ -247,14 +248,6 @@ impl Row {
     }
 }
 
-/// When a leg asks for a turn.
-fn due(leg: &OpenLeg, facts: &Facts) -> Time {
-    match &leg.state {
-        State::Due(at) => *at,
-        State::Held { .. } => facts.expires,
-    }
-}
-
 /// What becomes of the rest of a leg; answers whether that changes it.
 fn then(leg: &mut OpenLeg, then: &Then, now: Time) -> bool {
     match then {
@@ -264,9 +257,7 @@ fn then(leg: &mut OpenLeg, then: &Then, now: Time) -> bool {
             leg.state = State::Due(*at);
             leg.delay_told |= *delay_told;
         }
-        Then::Hold { reason } => {
-            leg.state = State::Held { reason: Arc::clone(reason), since: now };
-        }
+        Then::Hold(hold) => leg.state = hold.since(now),
     }
     true
 }

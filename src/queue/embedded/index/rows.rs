@@ -5,8 +5,8 @@
 //! is contained in sled; a restart replays from there. Per message, keys are written in the order due keys, row, stale
 //! due keys: whatever prefix of the writes a killed process leaves behind, no open leg is without its due key.
 //!
-//! Keys: `m` id chunk → the row, cut into pieces; `d` lane tenant 0 destination 0 due id leg → nothing; `o` id → nothing,
-//! for messages with owed failures; `applied`, `sizes`, `clean`.
+//! Keys: `m` id chunk → the row, cut into pieces; `d` (held: `h`) lane tenant 0 destination 0 due id leg → nothing; `o` id → nothing,
+//! for messages with owed failures; `k` key → where a memo lies; `applied`, `sizes`, `boot`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;

@@ -17,19 +17,25 @@ pub(super) struct Usage {
 
 impl Usage {
     pub(super) fn add(&mut self, row: &Row) {
-        for (segment, octets) in row.uses() {
-            *self.live.entry(segment).or_default() += octets;
-        }
+        row.uses().for_each(|(segment, octets)| self.put(segment, octets));
     }
 
     pub(super) fn subtract(&mut self, row: &Row) {
-        for (segment, octets) in row.uses() {
-            let left = self.live.get(&segment).copied().unwrap_or_default().saturating_sub(octets);
-            if left == 0 {
-                self.live.remove(&segment);
-            } else {
-                self.live.insert(segment, left);
-            }
+        row.uses().for_each(|(segment, octets)| self.take(segment, octets));
+    }
+
+    /// So many octets more matter.
+    pub(super) fn put(&mut self, segment: u32, octets: u64) {
+        *self.live.entry(segment).or_default() += octets;
+    }
+
+    /// So many octets no longer matter.
+    pub(super) fn take(&mut self, segment: u32, octets: u64) {
+        let left = self.live.get(&segment).copied().unwrap_or_default().saturating_sub(octets);
+        if left == 0 {
+            self.live.remove(&segment);
+        } else {
+            self.live.insert(segment, left);
         }
     }
 
@@ -60,7 +66,7 @@ impl Usage {
         self.live.values().sum()
     }
 
-    /// Forgets what rows use, to count it anew.
+    /// Forgets what rows and memos use, to count it anew.
     pub(super) fn recount(&mut self) {
         self.live.clear();
     }

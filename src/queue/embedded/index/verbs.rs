@@ -16,7 +16,7 @@ use crate::mail::message::{Facts, Kind as Whose};
 use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
 use crate::queue::store::{
-    Action, Entry, Filter, Last, Owed, Settlement, State, StateName, StoreError, Then,
+    Action, Cause, Entry, Filter, Hold, Last, Owed, Settlement, State, StateName, StoreError, Then,
 };
 
 /// Messages looked at between two looks at the inbox.
@@ -141,7 +141,8 @@ impl Desk {
             Action::Retry if !held => Some(State::Due(now)),
             Action::Release if held => Some(State::Due(now)),
             Action::Hold { reason } if !held => {
-                Some(State::Held { reason: Arc::from(reason.as_str()), since: now })
+                let reason = Arc::from(reason.as_str());
+                Some(Hold { reason, cause: Cause::Operator, until: None }.since(now))
             }
             Action::Retry | Action::Release | Action::Hold { .. } => return Ok(false),
             Action::Bounce { .. } | Action::Drop => None,
@@ -205,9 +206,12 @@ fn end(row: &mut Row, open: &OpenLeg, action: &Action, now: Time) -> Option<Note
 }
 
 fn fits_message(filter: &Filter, facts: &Facts, now: Time) -> bool {
-    let Filter { tenant, from, class, older_than, .. } = filter;
+    let Filter { tenant, from, from_domain, class, older_than, .. } = filter;
     tenant.as_ref().is_none_or(|tenant| **tenant == *facts.tenant)
         && class.as_ref().is_none_or(|class| facts.class.as_deref() == Some(class.as_str()))
+        && from_domain.as_ref().is_none_or(|wanted| {
+            facts.from_domain().is_some_and(|domain| domain.as_str().eq_ignore_ascii_case(wanted))
+        })
         && older_than.is_none_or(|age| now.since(facts.received) > age)
         && from.as_ref().is_none_or(|from| {
             let sender = facts.envelope.from.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -216,9 +220,10 @@ fn fits_message(filter: &Filter, facts: &Facts, now: Time) -> bool {
 }
 
 fn fits_leg(filter: &Filter, row: &Row, open: &OpenLeg, state: StateName) -> bool {
-    let Filter { to, domain, state: wanted, reason, .. } = filter;
+    let Filter { to, domain, state: wanted, cause, reason, .. } = filter;
     let rcpts = || open.rcpts.iter().filter_map(|rcpt| row.facts.envelope.rcpts.get(usize::from(*rcpt)));
     wanted.is_none_or(|wanted| wanted == state)
+        && cause.is_none_or(|cause| open.state.cause() == Some(cause))
         && reason.as_ref().is_none_or(|reason| says(open, reason))
         && to.as_ref().is_none_or(|to| rcpts().any(|rcpt| rcpt.address.to_string().eq_ignore_ascii_case(to)))
         && domain.as_ref().is_none_or(|domain| {
