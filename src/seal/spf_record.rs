@@ -1,0 +1,199 @@
+//! The SPF record as it should be: what is there now, in one piece, without what no receiver can read, with the mechanisms
+//! that our mail needs. mail-auth evaluates SPF; here a record is only rewritten.
+
+use std::net::IpAddr;
+
+use super::facts::SpfFault;
+
+/// RFC 7208 section 5, without `all`.
+const MECHANISMS: [&str; 7] = ["include", "a", "mx", "ptr", "ip4", "ip6", "exists"];
+
+/// One record of all those that are there (RFC 7208 section 3.2 allows no second), its order kept. Terms that `faults` name
+/// are dropped, and each of `needed` is added.
+pub(super) fn mended(records: &[String], faults: &[&SpfFault], needed: &[String]) -> String {
+    let several = records.len() > 1;
+    let mut terms: Vec<String> = Vec::new();
+    let mut ends: Vec<&str> = Vec::new();
+    let mut modifiers: Vec<String> = Vec::new();
+    for term in records.iter().flat_map(|record| record.split_ascii_whitespace().skip(1)) {
+        let lower = term.to_ascii_lowercase();
+        if let Some(end) = all(&lower) {
+            ends.push(end);
+        } else if let Some(target) = lower.strip_prefix("redirect=").filter(|_| several) {
+            // In one of several a redirect decided what that record left open: now the other's mechanisms may too.
+            terms.push(format!("include:{target}"));
+        } else if is_modifier(&lower) {
+            modifiers.push(term.to_owned());
+        } else if is_mechanism(&lower) && !faults.iter().any(|fault| names(&fault.what, term)) {
+            terms.push(term.to_owned());
+        }
+    }
+    let missing = needed.iter().filter(|term| !terms.contains(term)).cloned().collect::<Vec<_>>();
+    // An address that an earlier term denies must be named before it.
+    let denied = terms.iter().any(|term| term.starts_with(['-', '~', '?']));
+    let at = if denied { 0 } else { terms.len() };
+    terms.splice(at..at, missing);
+    let redirected = modifiers.iter().any(|modifier| modifier.to_ascii_lowercase().starts_with("redirect="));
+    match mildest(&ends) {
+        Some(end) => modifiers.insert(0, format!("{end}all")),
+        None if !redirected => modifiers.insert(0, "~all".to_owned()),
+        None => {}
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for term in terms.iter().chain(&modifiers) {
+        if !seen.contains(&term.as_str()) {
+            seen.push(term);
+        }
+    }
+    std::iter::once("v=spf1").chain(seen).collect::<Vec<_>>().join(" ")
+}
+
+/// `ip4:192.0.2.1`.
+pub(super) fn mechanism(address: IpAddr) -> String {
+    let name = if address.is_ipv4() { "ip4" } else { "ip6" };
+    format!("{name}:{address}")
+}
+
+/// Whether a record lets everybody send.
+pub(super) fn allows_anybody(record: &str) -> bool {
+    record
+        .split_ascii_whitespace()
+        .skip(1)
+        .any(|term| matches!(term.to_ascii_lowercase().as_str(), "all" | "+all"))
+}
+
+/// The qualifier of a term that is `all`.
+fn all(term: &str) -> Option<&'static str> {
+    match term {
+        "all" | "+all" => Some("+"),
+        "?all" => Some("?"),
+        "~all" => Some("~"),
+        "-all" => Some("-"),
+        _ => None,
+    }
+}
+
+/// Merging must not refuse mail that one of the records let pass; but nobody is invited who was not.
+fn mildest<'e>(ends: &[&'e str]) -> Option<&'e str> {
+    ["?", "~", "-", "+"].into_iter().find_map(|end| ends.iter().copied().find(|known| *known == end))
+}
+
+/// RFC 7208 section 6; `exp=` and what nobody knows may stay.
+fn is_modifier(term: &str) -> bool {
+    term.split_once('=').is_some_and(|(name, value)| {
+        !value.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    })
+}
+
+/// Whether a term is a mechanism that every receiver reads.
+fn is_mechanism(term: &str) -> bool {
+    let bare = term.strip_prefix(['+', '-', '~', '?']).unwrap_or(term);
+    let name = bare.split([':', '/']).next().unwrap_or_default();
+    let rest = bare.get(name.len()..).unwrap_or_default();
+    MECHANISMS.contains(&name)
+        && match name {
+            "ip4" => is_network(rest, |address| address.is_ipv4()),
+            "ip6" => is_network(rest, |address| address.is_ipv6()),
+            "include" | "exists" => rest.len() > 1 && rest.starts_with(':'),
+            _ => rest != ":",
+        }
+}
+
+fn is_network(rest: &str, family: impl Fn(&IpAddr) -> bool) -> bool {
+    let Some(network) = rest.strip_prefix(':') else { return false };
+    let address = network.parse().ok().or_else(|| network.parse::<ipnet::IpNet>().ok().map(|net| net.addr()));
+    address.is_some_and(|address: IpAddr| family(&address))
+}
+
+/// Whether a sentence names a term, whole.
+fn names(sentence: &str, term: &str) -> bool {
+    sentence.split(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | ',' | ';' | '(' | ')')).any(
+        |word| {
+            let word = word.strip_suffix(':').unwrap_or(word);
+            word.eq_ignore_ascii_case(term)
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn records_and_how_they_read_when_mended() {
+        let ours = "ip4:192.0.2.1";
+        let rows: &[(&[&str], &[&str], &str, &str)] = &[
+            (
+                &["v=spf1 include:a.example ~all"],
+                &[],
+                "v=spf1 include:a.example ip4:192.0.2.1 ~all",
+                "before all",
+            ),
+            (&["v=spf1 -all"], &[], "v=spf1 ip4:192.0.2.1 -all", "the domain that sent nothing yet"),
+            (
+                &["v=spf1 mx redirect=a.example"],
+                &[],
+                "v=spf1 mx ip4:192.0.2.1 redirect=a.example",
+                "before redirect, which decides the rest",
+            ),
+            (&["v=spf1 mx"], &[], "v=spf1 mx ip4:192.0.2.1 ~all", "an end where there was none"),
+            (
+                &["v=spf1 -ip4:192.0.2.0/24 mx ~all"],
+                &[],
+                "v=spf1 ip4:192.0.2.1 -ip4:192.0.2.0/24 mx ~all",
+                "before a term that denies it",
+            ),
+            (
+                &["v=spf1 mx -all", "v=spf1 include:a.example mx ~all"],
+                &[],
+                "v=spf1 mx include:a.example ip4:192.0.2.1 ~all",
+                "two become one, nothing twice, the milder end",
+            ),
+            (
+                &["v=spf1 redirect=b.example", "v=spf1 mx -all"],
+                &[],
+                "v=spf1 include:b.example mx ip4:192.0.2.1 -all",
+                "a redirect of one of two",
+            ),
+            (
+                &["v=spf1 ip4:300.1.1.1 ip4:10.0.0.0/33 ip6:192.0.2.9 foo bar:x include: ip4 a -all"],
+                &[],
+                "v=spf1 a ip4:192.0.2.1 -all",
+                "what no receiver reads",
+            ),
+            (
+                &["v=spf1 include:gone.example mx ~all"],
+                &["`include:gone.example` leads to a name without SPF"],
+                "v=spf1 mx ip4:192.0.2.1 ~all",
+                "the term that a fault names",
+            ),
+            (&["v=spf1 ip4:192.0.2.1 mx ~all"], &[], "v=spf1 ip4:192.0.2.1 mx ~all", "nothing to add"),
+            (&["v=spf1 +all"], &[], "v=spf1 ip4:192.0.2.1 +all", "the qualifier is not ours to judge"),
+            (
+                &["v=spf1 exp=e.example mx ~all"],
+                &[],
+                "v=spf1 mx ip4:192.0.2.1 ~all exp=e.example",
+                "modifiers last",
+            ),
+        ];
+        for (records, faults, wanted, why) in rows {
+            let records: Vec<_> = records.iter().map(|text| (*text).to_owned()).collect();
+            let faults: Vec<_> =
+                faults.iter().map(|what| SpfFault { name: "x".into(), what: (*what).into() }).collect();
+            let faults: Vec<_> = faults.iter().collect();
+            assert_eq!(mended(&records, &faults, &[ours.to_owned()]), *wanted, "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mending_is_done_once(text in "v=spf1( [-~?+]?(all|mx|a:x\\.example|ip4:[0-9.]{3,9}|redirect=x|foo)){0,6}") {
+            let needed = ["ip4:192.0.2.1".to_owned()];
+            let once = mended(&[text], &[], &needed);
+            prop_assert!(once.contains("ip4:192.0.2.1"));
+            prop_assert_eq!(mended(std::slice::from_ref(&once), &[], &needed), once.clone());
+        }
+    }
+}
