@@ -4,13 +4,20 @@
 //! `Pass` means: under RFC 9989 and under the older reading by public suffixes, and with the strictest of the receivers'
 //! programs. What only some of them accept is a warning.
 
+mod dkim;
+mod domain;
+mod policy;
+mod spf;
+
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::dmarc::{self, Readings};
 use super::facts::Picture;
 use super::keys::Public;
-use super::records::Record;
+use super::records::{Kind, Record};
 
 /// What is judged: mail of this author, sealed and sent like this.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +92,8 @@ pub enum Believed {
     Unknown,
 }
 
-/// DMARC's policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// DMARC's policies, the mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Deliver.
@@ -133,6 +140,8 @@ pub enum Change {
     /// Publish this record.
     Publish(Record),
     /// Publish this record in place of all that stand at its name with its type, or with this beginning for TXT (`v=spf1`).
+    /// A CNAME suffers nothing beside it (RFC 1034 section 3.6.2): it replaces everything at its name, and goes where
+    /// another record comes.
     Replace {
         /// The record.
         record: Record,
@@ -156,3 +165,120 @@ impl Believed {
         matches!(self, Self::Both | Self::DkimOnly | Self::SpfOnly)
     }
 }
+
+impl Policy {
+    /// As `p=` has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Finding {
+    fn new(check: &str, level: Level, says: impl Into<String>) -> Self {
+        Self { check: check.to_owned(), level, says: says.into(), fix: String::new(), change: None }
+    }
+
+    fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = fix.into();
+        self
+    }
+
+    fn change(mut self, change: Option<Change>) -> Self {
+        self.change = change;
+        self
+    }
+}
+
+impl Change {
+    /// Publishes where nothing is, and replaces where something is.
+    fn to(record: Record, something: bool, instead_of: &str) -> Self {
+        if something {
+            Self::Replace { record, instead_of: instead_of.to_owned() }
+        } else {
+            Self::Publish(record)
+        }
+    }
+}
+
+/// What was found of one mechanism.
+struct Part {
+    finds: Finds,
+    /// `finds` is `Unknown`, and the answer could be a pass that carries DMARC.
+    open: bool,
+    findings: Vec<Finding>,
+}
+
+/// The case with what follows from it for every part.
+struct Bench<'a> {
+    case: &'a Case<'a>,
+    readings: Option<&'a Readings>,
+}
+
+impl Bench<'_> {
+    fn wanted(&self, name: &str, fits: impl Fn(&Record) -> bool) -> Option<&Record> {
+        self.case.wanted.iter().find(|record| record.name.eq_ignore_ascii_case(name) && fits(record))
+    }
+}
+
+/// A TXT record that we word ourselves.
+fn text(name: impl Into<String>, value: String, why: &str) -> Record {
+    Record { name: name.into(), kind: Kind::Txt, value, why: why.to_owned() }
+}
+
+/// What receivers will find of this case.
+#[must_use]
+pub fn judge(case: &Case<'_>) -> Verdict {
+    let author = &case.author.domain;
+    let readings = case.author.dmarc.as_ref().map(|known| dmarc::readings(author, &known.value));
+    let bench = Bench { case, readings: readings.as_ref() };
+    let (mut dkim, verified) = dkim::look(&bench);
+    let mut spf = spf::look(&bench);
+    let about = [policy::look(&bench), domain::look(&bench)].concat();
+    // What another mechanism makes up for is no reason to refuse mail, only one to do something about it.
+    if dkim.finds == Finds::Pass || spf.finds == Finds::Pass {
+        for finding in dkim.findings.iter_mut().chain(&mut spf.findings) {
+            finding.level = finding.level.max(Level::Warning);
+        }
+    }
+    let refused = about.iter().any(|finding| finding.level == Level::Error);
+    let dmarc = believed(&dkim, &spf, refused);
+    let mut findings = [dkim.findings, spf.findings, about].concat();
+    if dmarc == Believed::SpfOnly {
+        findings.push(Finding::new(
+            "dmarc",
+            Level::Warning,
+            "SPF alone carries this mail: it breaks where mail is forwarded, and receivers want DKIM beside it",
+        ));
+    }
+    findings.sort_by_key(|finding| finding.level);
+    let policy = readings.and_then(|readings| readings.walk.policy);
+    Verdict { dkim: dkim.finds, spf: spf.finds, dmarc, policy, findings, verified }
+}
+
+fn believed(dkim: &Part, spf: &Part, refused: bool) -> Believed {
+    if refused {
+        return Believed::Fail;
+    }
+    match (dkim.finds == Finds::Pass, spf.finds == Finds::Pass) {
+        (true, true) => Believed::Both,
+        (true, false) => Believed::DkimOnly,
+        (false, true) => Believed::SpfOnly,
+        (false, false) if dkim.open || spf.open => Believed::Unknown,
+        (false, false) => Believed::Fail,
+    }
+}
+
+#[cfg(test)]
+#[path = "tables/judge.rs"]
+mod tests;

@@ -1,11 +1,18 @@
 //! Will receivers believe it? Keys, signatures, and the records that a domain publishes.
 
+pub mod align;
+pub mod dkim_record;
+pub mod dmarc;
+pub mod dmarc_record;
 pub mod facts;
 pub mod judge;
 pub mod keyring;
 pub mod keys;
 pub mod records;
+pub mod refusal;
 mod signature;
+mod spf_record;
+mod tags;
 
 pub use keyring::{Keyring, Sealed, Signed};
 
