@@ -90,6 +90,22 @@ impl Lock {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock of a directory, and waits while another holds it: for changes that are short.
+    ///
+    /// # Errors
+    /// Whatever the file system said.
+    pub fn of_dir(path: &Path) -> io::Result<Self> {
+        // The directory itself is locked: a lock file made by root could not be opened by the daemon's user.
+        let file = File::open(path)?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// What the journal asks of a disk.

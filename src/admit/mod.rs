@@ -28,7 +28,7 @@ use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::time::Time;
 use crate::maillog::{MailLog, Rejected};
 use crate::queue::store::Store;
-use crate::seal::{Keyring, SealError, Sealed};
+use crate::seal::{Keyring, Order, SealError, Sealed};
 use crate::tenant::{Tenant, Tenants};
 use own::Author;
 use refusal::Refusal;
@@ -133,7 +133,7 @@ impl Admit {
         let envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
-        let sealed = self.sign(&author, &repaired, message, now)?;
+        let sealed = self.sign(submission, &author, &repaired, now)?;
         Ok(Admitted { author, envelope, repaired, sealed })
     }
 
@@ -141,9 +141,9 @@ impl Admit {
     /// the session's thread costs it a quarter of a millisecond.
     fn sign(
         &self,
+        submission: &Submission,
         author: &Author,
         repaired: &Repaired,
-        message: &[u8],
         now: Time,
     ) -> Result<Sealed, Refusal> {
         let keyring = self.parts.keyring.load();
@@ -151,9 +151,10 @@ impl Admit {
         let exact = author.address.domain();
         let domain = if keyring.keys(exact).is_empty() { &author.owned } else { exact };
         let head = Headers::parse(&repaired.head, repaired.head.len())?;
-        let covered = (&head, repaired.body.octets(message));
-        keyring.seal(domain, covered, now, life).map_err(|error| match error {
-            SealError::NoKey(domain) => no_key(&domain),
+        let covered = (&head, repaired.body.octets(&submission.body));
+        let order = Order { domain, only: None, signing: &submission.tenant.signing, now, life };
+        keyring.seal(&order, covered).map_err(|error| match error {
+            SealError::NoKey(domain) | SealError::NoneAllowed(domain) => no_key(&domain),
             SealError::Failed(why) => {
                 tracing::error!(%domain, why, "a message could not be sealed");
                 let text =

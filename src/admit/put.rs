@@ -14,7 +14,7 @@ use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::time::Time;
 use crate::maillog::{Arrival, Seal};
 use crate::queue::store::{Accept, Destination, StoreError};
-use crate::tenant::{Route, Tenant};
+use crate::tenant::{Route, SignWith, Tenant};
 
 impl Admit {
     /// Makes it durable, says so in the log, and answers.
@@ -59,6 +59,7 @@ impl Admit {
             tls: client.tls.as_ref(),
             message_id: repaired.message_id.as_deref(),
             seals: &seals,
+            unsigned: (tenant.signing.keys == SignWith::None).then_some("route"),
             repairs: &repaired.done,
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
             ..Arrival::default()

@@ -1,15 +1,19 @@
 //! From the file's form to the checked `Config`: defaults, paths, and what no single key can know.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::file::{self, File};
 use super::{
     Admin, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log, Queue,
-    Relay, Role, Tls,
+    Relay, Role, Seal, Tls,
 };
 use crate::mail::address::Domain;
+
+/// The queue's usual life, the week that a replaced key stays published after it, and the two days that a new one takes.
+const ROTATE_AFTER_MIN: Duration = Duration::from_secs(14 * 86_400);
 
 /// Where the file stands and what is in it, so that a finding can name its place.
 pub(super) struct Source<'a> {
@@ -42,6 +46,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
         listeners,
         tls,
         relay: relay(file.relay, &hostname),
+        seal: seal(source, &file.seal)?,
         limits: limits(&file.limits),
         dns: dns(file.dns),
         delivery: delivery(source, file.delivery)?,
@@ -112,7 +117,24 @@ fn listener(
 }
 
 fn relay(written: file::Relay, hostname: &Domain) -> Relay {
-    Relay { domain: written.domain.unwrap_or_else(|| hostname.clone()), dkim_zone: written.dkim_zone }
+    Relay {
+        domain: written.domain.unwrap_or_else(|| hostname.clone()),
+        dkim_zone: written.dkim_zone,
+        bounce_host: written.bounce_host,
+    }
+}
+
+fn seal(source: &Source<'_>, file: &file::Seal) -> Result<Seal, ConfigError> {
+    let usual = Seal::default();
+    let rotate_after = file.rotate_after.as_ref().map_or(usual.rotate_after, |age| age.get_ref().0);
+    if let Some(age) = &file.rotate_after
+        && !rotate_after.is_zero()
+        && rotate_after < ROTATE_AFTER_MIN
+    {
+        let what = "0s (never) or at least 14d: a key that was replaced stays published for longer than that";
+        return Err(source.wrong(age.span().start, what));
+    }
+    Ok(Seal { hold_max: file.hold_max.map_or(usual.hold_max, |n| n.0), rotate_after })
 }
 
 /// Octets as the length of something in memory.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Delivery, Dns, Limits, Queue};
+use super::{Delivery, Dns, Limits, Queue, Seal};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -35,6 +35,13 @@ impl Default for Limits {
             header_size: 256 * 1024, // Postfix allows 100 KiB a header
             hops: 100,               // RFC 5321 section 6.3: normally at least 100
         }
+    }
+}
+
+impl Default for Seal {
+    fn default() -> Self {
+        // M3AAWG's key rotation practices suggest 6 months; never, for a key in a TXT record is somebody's work.
+        Self { hold_max: hours(3 * 24), rotate_after: Duration::ZERO }
     }
 }
 

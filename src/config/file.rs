@@ -44,6 +44,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) relay: Relay,
     #[serde(default)]
+    pub(super) seal: Seal,
+    #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) dns: Dns,
@@ -64,6 +66,7 @@ pub(super) const TOP_KEYS: &[&str] = &["hostname", "state", "tenants", "keys"];
 pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("tls", Tls::KEYS),
     ("relay", Relay::KEYS),
+    ("seal", Seal::KEYS),
     ("limits", Limits::KEYS),
     ("dns", Dns::KEYS),
     ("delivery", Delivery::KEYS),
@@ -94,7 +97,9 @@ pub(super) struct Pair {
 
 section!(Tls { certificate: PathBuf, key: PathBuf, more: Vec<Pair>, });
 
-section!(Relay { domain: Domain, dkim_zone: Domain });
+section!(Relay { domain: Domain, dkim_zone: Domain, bounce_host: Domain });
+
+section!(Seal { hold_max: Wait, rotate_after: Spanned<Span> });
 
 section!(Limits {
     connections: Count,
@@ -152,6 +157,7 @@ impl File {
             self.tls.get_or_insert_default().overlay(tls);
         }
         self.relay.overlay(over.relay);
+        self.seal.overlay(over.seal);
         self.limits.overlay(over.limits);
         self.dns.overlay(over.dns);
         self.delivery.overlay(over.delivery);

@@ -38,6 +38,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The relay's own identity.
     pub relay: Relay,
+    /// What receivers must believe.
+    pub seal: Seal,
     /// Bounds.
     pub limits: Limits,
     /// Name servers.
@@ -117,6 +119,17 @@ pub struct Relay {
     pub domain: Domain,
     /// Zone that tenants' DKIM CNAMEs point into.
     pub dkim_zone: Option<Domain>,
+    /// Name that tenants' return paths can point at with a CNAME: the relay publishes MX and SPF there.
+    pub bounce_host: Option<Domain>,
+}
+
+/// How long what receivers would not believe is kept, and how old a key may become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Longest time that mail is parked until DNS is right.
+    pub hold_max: Duration,
+    /// Age at which a key is replaced by a new one; zero: never.
+    pub rotate_after: Duration,
 }
 
 /// Every bound of the listener; each has a default and a line in the sample configuration.
@@ -261,7 +274,8 @@ impl Config {
     pub fn new(hostname: Domain, state: &Path) -> Self {
         Self {
             file: state.join("waxseal.toml"),
-            relay: Relay { domain: hostname.clone(), dkim_zone: None },
+            relay: Relay { domain: hostname.clone(), dkim_zone: None, bounce_host: None },
+            seal: Seal::default(),
             hostname,
             state: state.to_owned(),
             tenants: state.join("tenants"),

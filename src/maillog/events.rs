@@ -28,6 +28,8 @@ pub struct Arrival<'a> {
     pub class_by: Option<&'a str>,
     /// The signatures put on it.
     pub seals: &'a [Seal],
+    /// Why there are none, where that is meant: `route` (the upstream signs).
+    pub unsigned: Option<&'a str>,
     /// What was repaired before sealing, a word each (`date`, `message-id`, `bcc`, ...).
     pub repairs: &'a [&'a str],
     /// Milliseconds from the end of the data to the decision.
@@ -149,7 +151,8 @@ impl MailLog {
         record.tls = arrival.tls;
         record.message_id = arrival.message_id;
         record.class_by = arrival.class_by;
-        record.auth = Some(Auth { dkim: arrival.seals }).filter(|auth| !auth.dkim.is_empty());
+        let auth = Auth { dkim: arrival.seals, unsigned: arrival.unsigned };
+        record.auth = Some(auth).filter(|auth| !auth.dkim.is_empty() || auth.unsigned.is_some());
         record.repairs = arrival.repairs;
         record.ms.total = arrival.took;
         self.say(&record.naming_all(facts));

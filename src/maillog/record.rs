@@ -179,6 +179,8 @@ enum To<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Auth<'a> {
     pub(super) dkim: &'a [Seal],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unsigned: Option<&'a str>,
 }
 
 /// A reply, given or heard.

@@ -86,6 +86,7 @@ fn say_everything(log: &MailLog) {
             tls: Some(&tls),
             message_id: Some("1@acme.test"),
             class_by: Some("login"),
+            unsigned: None,
             seals: &seals,
             repairs: &["date"],
             took: Some(3),

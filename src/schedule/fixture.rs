@@ -27,6 +27,7 @@ pub(super) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: vec![own],
         route: Arc::new(Route::Mx),
+        signing: crate::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
     }

@@ -12,18 +12,20 @@ use zeroize::Zeroizing;
 
 use super::keys::{self, Algorithm, Public, RSA_BITS_SOUND, Signer};
 use super::signature::{Covered, Terms};
+use super::stages::{self, Stage};
 use super::{KeyError, SealError};
 use crate::mail::address::Domain;
 use crate::mail::header::Headers;
 use crate::mail::time::Time;
+use crate::tenant::{SignWith, Signing};
 
 /// A PEM of RSA-8192 has 6 KiB; more is no key.
 const PEM_MAX: u64 = 64 * 1024;
 
 /// Every key. Immutable; a reload makes a new one.
 ///
-/// Of several RSA keys of a domain the one with the first selector signs (`wx2` comes before `wx10`): a new key laid beside
-/// an old one changes nothing until the old one is taken away. The same goes for Ed25519, whose signature is added below RSA's.
+/// The active RSA key of a domain signs, and below it the active Ed25519 key (`stages`). Where none is active yet, the first
+/// by selector that may become it stands in (`wx2` comes before `wx10`).
 #[derive(Debug, Default)]
 pub struct Keyring {
     domains: HashMap<Domain, Vec<Key>>,
@@ -36,13 +38,34 @@ pub struct Key {
     pub selector: String,
     /// What its record publishes.
     pub public: Public,
-    signer: Signer,
+    /// What it is for.
+    pub stage: Stage,
+    /// When it got there; `None`: nobody has written that down.
+    pub since: Option<Time>,
+    /// The selector of the active key whose place it takes once it can.
+    pub replaces: Option<String>,
+    pub(super) signer: Signer,
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:?})", self.selector, self.public.algorithm)
+        write!(f, "{} ({:?}, {})", self.selector, self.public.algorithm, self.stage)
     }
+}
+
+/// What is to be sealed by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// `d=`.
+    pub domain: &'a Domain,
+    /// The selectors that may sign: those that were seen in DNS. `None`: all.
+    pub only: Option<&'a [String]>,
+    /// What the way of the mail allows.
+    pub signing: &'a Signing,
+    /// `t=`.
+    pub now: Time,
+    /// How long the signature is valid.
+    pub life: Duration,
 }
 
 /// A signature that was made.
@@ -80,38 +103,19 @@ impl Keyring {
                 path: path.clone(),
                 what: "the directory's name is not a domain".to_owned(),
             })?;
-            let keys = ring.load_domain(&domain, &path)?;
-            if !keys.is_empty() {
-                ring.domains.insert(domain, keys);
+            let found = read_domain(&domain, &path)?;
+            ring.warnings.extend(found.warnings);
+            if !found.keys.is_empty() {
+                ring.domains.insert(domain, found.keys);
             }
         }
         Ok(ring)
     }
 
-    fn load_domain(&mut self, domain: &Domain, dir: &Path) -> Result<Vec<Key>, KeyError> {
-        let mut keys = Vec::new();
-        for (name, path) in listed(dir)? {
-            let Some(selector) = name.strip_suffix(".pem") else { continue };
-            let unfit = |what: String| KeyError::Unfit { path: path.clone(), what };
-            // A selector is one or more labels below _domainkey (RFC 6376 section 3.1).
-            if selector.parse::<Domain>().is_err() {
-                return Err(unfit("the file's name is not a selector".to_owned()));
-            }
-            let pem = read_secret(&path)?;
-            let (signer, public) = keys::read(&pem).map_err(unfit)?;
-            if let Algorithm::Rsa(bits) = public.algorithm
-                && bits < RSA_BITS_SOUND
-            {
-                self.warnings.push(format!(
-                    "{}: RSA key of {bits} bits: {RSA_BITS_SOUND} are recommended, some receivers want them; make a new one \
-                     with `waxseal key generate {domain}`",
-                    path.display()
-                ));
-            }
-            keys.push(Key { selector: selector.to_owned(), public, signer });
-        }
-        keys.sort_by(|a: &Key, b| natural(&a.selector).cmp(&natural(&b.selector)));
-        Ok(keys)
+    /// A ring of one domain's keys.
+    #[cfg(test)]
+    pub(super) fn of(domain: Domain, keys: Vec<Key>) -> Self {
+        Self { domains: HashMap::from([(domain, keys)]), warnings: Vec::new() }
     }
 
     /// What an administrator should know about the keys.
@@ -126,11 +130,19 @@ impl Keyring {
         self.domains.get(domain).map_or(&[], Vec::as_slice)
     }
 
-    /// The keys that sign for a domain: one RSA key, and one Ed25519 key if there is one.
-    pub fn signing(&self, domain: &Domain) -> impl Iterator<Item = &Key> {
+    /// The keys that sign for a domain: the active RSA key, and the active Ed25519 key if there is one. Where no RSA key is
+    /// active, or none at all, the first that may become it stands in: whether DNS has it is for the judge to say.
+    pub fn signing(&self, domain: &Domain) -> impl Iterator<Item = &Key> + use<'_> {
         let keys = self.keys(domain);
-        let rsa = keys.iter().find(|key| matches!(key.public.algorithm, Algorithm::Rsa(_)));
-        let ed25519 = keys.iter().find(|key| key.public.algorithm == Algorithm::Ed25519);
+        let is_rsa = |key: &Key| matches!(key.public.algorithm, Algorithm::Rsa(_));
+        let of = move |rsa: bool, stages: &[Stage]| {
+            keys.iter().find(|key| is_rsa(key) == rsa && stages.contains(&key.stage))
+        };
+        let young = [Stage::Pending, Stage::Ready];
+        let none = !keys.iter().any(|key| key.stage == Stage::Active);
+        // Ed25519 alone is believed by few receivers: an RSA key stands in beside an active Ed25519 key, not the reverse.
+        let rsa = of(true, &[Stage::Active]).or_else(|| of(true, &young));
+        let ed25519 = of(false, &[Stage::Active]).or_else(|| of(false, &young).filter(|_| none));
         rsa.into_iter().chain(ed25519)
     }
 
@@ -148,33 +160,84 @@ impl Keyring {
         let headers =
             Headers::parse(message, message.len()).map_err(|error| SealError::Failed(error.to_string()))?;
         let body = message.get(headers.body..).unwrap_or_default();
-        Ok(self.seal(domain, (&headers, body), now, life)?.fields)
+        let signing = Signing::default();
+        let order = Order { domain, only: None, signing: &signing, now, life };
+        Ok(self.seal(&order, (&headers, body))?.fields)
     }
 
-    /// The same for a message whose header section and body lie apart.
+    /// The same for a message whose header section and body lie apart. Where the way of the mail leaves signing to an
+    /// upstream, no field is made.
     ///
     /// # Errors
-    /// As `sign`.
+    /// As `sign`; and `NoneAllowed` where the domain's keys may not sign.
     pub fn seal(
         &self,
-        domain: &Domain,
+        order: &Order<'_>,
         (headers, body): (&Headers<'_>, &[u8]),
-        now: Time,
-        life: Duration,
     ) -> Result<Sealed, SealError> {
+        let Order { domain, only, signing, now, life } = *order;
+        let mut sealed = Sealed { domain: domain.clone(), fields: Vec::new(), by: Vec::new() };
+        let with_ed25519 = match signing.keys {
+            SignWith::None => return Ok(sealed),
+            SignWith::Rsa => false,
+            SignWith::Both => true,
+        };
         if self.keys(domain).is_empty() {
             return Err(SealError::NoKey(domain.clone()));
         }
-        let covered = Covered::new(headers, body);
-        let mut sealed = Sealed { domain: domain.clone(), fields: Vec::new(), by: Vec::new() };
-        for key in self.signing(domain) {
+        let allowed = |key: &&Key| {
+            (with_ed25519 || key.public.algorithm != Algorithm::Ed25519)
+                && only.is_none_or(|only| only.contains(&key.selector))
+        };
+        let covered = Covered::new(headers, body, &signing.omit);
+        for key in self.signing(domain).filter(allowed) {
             let terms = Terms { domain, selector: &key.selector, now, life };
             sealed.fields.extend_from_slice(&covered.sign(&key.signer, &terms)?);
             let algorithm = key.public.algorithm.signature_tag();
             sealed.by.push(Signed { selector: key.selector.clone(), algorithm });
         }
+        if sealed.by.is_empty() {
+            return Err(SealError::NoneAllowed(domain.clone()));
+        }
         Ok(sealed)
     }
+}
+
+/// The keys of one domain, in the order of preference, and what an administrator should know about them.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) keys: Vec<Key>,
+    warnings: Vec<String>,
+}
+
+/// Reads one domain's directory.
+pub(super) fn read_domain(domain: &Domain, dir: &Path) -> Result<Found, KeyError> {
+    let mut found = Found::default();
+    let entries = stages::read(dir)?;
+    for (name, path) in listed(dir)? {
+        let Some(selector) = name.strip_suffix(".pem") else { continue };
+        let unfit = |what: String| KeyError::Unfit { path: path.clone(), what };
+        // A selector is one or more labels below _domainkey (RFC 6376 section 3.1).
+        if selector.parse::<Domain>().is_err() {
+            return Err(unfit("the file's name is not a selector".to_owned()));
+        }
+        let pem = read_secret(&path)?;
+        let (signer, public) = keys::read(&pem).map_err(unfit)?;
+        if let Algorithm::Rsa(bits) = public.algorithm
+            && bits < RSA_BITS_SOUND
+        {
+            found.warnings.push(format!(
+                "{}: RSA key of {bits} bits: {RSA_BITS_SOUND} are recommended, some receivers want them; make a new one \
+                 with `waxseal key rotate {domain}`",
+                path.display()
+            ));
+        }
+        let entry = entries.get(selector).filter(|entry| entry.is_of(&public)).cloned().unwrap_or_default();
+        let (stage, since, replaces) = (entry.stage, entry.since, entry.replaces);
+        found.keys.push(Key { selector: selector.to_owned(), public, stage, since, replaces, signer });
+    }
+    found.keys.sort_by(|a: &Key, b| natural(&a.selector).cmp(&natural(&b.selector)));
+    Ok(found)
 }
 
 /// Names and paths in a directory, hidden ones left out, in a settled order.

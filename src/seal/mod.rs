@@ -8,17 +8,20 @@ pub mod facts;
 pub mod judge;
 pub mod keyring;
 pub mod keys;
+pub mod lifecycle;
 pub mod records;
 pub mod refusal;
 mod signature;
 mod spf_record;
+pub mod stages;
 mod tags;
 
-pub use keyring::{Keyring, Sealed, Signed};
+pub use keyring::{Keyring, Order, Sealed, Signed};
 
 use std::io;
 use std::path::PathBuf;
 
+use crate::config::ConfigError;
 use crate::mail::address::Domain;
 
 /// Why a message could not be sealed. It must then not leave.
@@ -27,6 +30,9 @@ pub enum SealError {
     /// There is no key for this domain.
     #[error("there is no DKIM key for {0}")]
     NoKey(Domain),
+    /// There are keys, but none that may sign: not seen in DNS, or not of a kind that the route takes.
+    #[error("none of the DKIM keys of {0} may sign")]
+    NoneAllowed(Domain),
     /// The key would not sign, or the header section cannot be read.
     #[error("signing failed: {0}")]
     Failed(String),
@@ -50,6 +56,19 @@ pub enum KeyError {
         path: PathBuf,
         /// What is wrong with it, and what to do.
         what: String,
+    },
+    /// `state.toml` is wrong.
+    #[error(transparent)]
+    State(#[from] ConfigError),
+    /// Somebody else was faster: the key is not there, or not at the stage that was expected.
+    #[error(
+        "the key {selector} of {domain} is not what it was a moment ago; look with `waxseal key list {domain}`"
+    )]
+    Changed {
+        /// Whose.
+        domain: Domain,
+        /// Which.
+        selector: String,
     },
     /// A key could not be made.
     #[error("no key could be made: {0}")]

@@ -63,11 +63,16 @@ pub(super) struct Covered<'a> {
 
 impl<'a> Covered<'a> {
     /// Chooses the fields, bottom up for each name (RFC 6376 section 5.4.2), and hashes the body.
-    pub(super) fn new(headers: &Headers<'a>, body: &[u8]) -> Self {
+    /// Fields named in `omit` are left out: somebody on the way writes them anew.
+    pub(super) fn new(headers: &Headers<'a>, body: &[u8], omit: &[String]) -> Self {
         let mut names = Vec::with_capacity(32);
         let mut fields = Vec::with_capacity(16);
         let oversigned = OVERSIGNED.iter().map(|name| (*name, true));
         for (name, over) in oversigned.chain(SIGNED.iter().map(|name| (*name, false))) {
+            // RFC 6376 section 5.4: From must be signed, whatever the list says.
+            if name != "From" && omit.iter().any(|omitted| omitted.eq_ignore_ascii_case(name)) {
+                continue;
+            }
             for field in headers.all(name).rev() {
                 names.push(name);
                 fields.push((field.name(), field.value()));

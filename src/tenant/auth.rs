@@ -248,6 +248,7 @@ mod tests {
             logins: vec![Login { username: name.into(), password }],
             domains: Vec::new(),
             route: Arc::new(Route::Mx),
+            signing: crate::tenant::Signing::default(),
             limits: TenantLimits::default(),
             bare_newlines: BareNewlines::Refuse,
         }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{BareNewlines, OnFail, UpstreamTls};
+use super::{BareNewlines, OnFail, SignWith, UpstreamTls};
 use crate::config::value::{Count, Port, Size};
 use crate::mail::address::{Address, Domain};
 
@@ -66,6 +66,9 @@ pub(super) struct Limits {
 pub(super) struct Route {
     pub(super) via: Option<Spanned<Via>>,
     pub(super) upstream: Option<Spanned<Upstream>>,
+    pub(super) signatures: Option<Spanned<SignWith>>,
+    #[serde(default)]
+    pub(super) unsigned_headers: Vec<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

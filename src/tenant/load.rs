@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::file::{self, File};
-use super::{Directory, Login, OwnedDomain, Route, Tenant, TenantLimits, clash, upstream};
+use super::{Directory, Login, OwnedDomain, Route, SignWith, Signing, Tenant, TenantLimits, clash, upstream};
 use crate::config::{Config, ConfigError};
 
 /// Bounds of an argon2id hash in a file: one that costs more would let a login attempt take the machine down.
@@ -194,6 +194,7 @@ fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
         notify: file.notify.clone(),
         logins: logins.collect(),
         domains: file.domain.iter().map(domain).collect(),
+        signing: signing(draft, route.is_some())?,
         route: Arc::new(route.map_or(Route::Mx, Route::Upstream)),
         limits: limits(&file.limits),
         bare_newlines: file.bare_newlines,
@@ -207,6 +208,31 @@ fn domain(written: &file::OwnedDomain) -> OwnedDomain {
         return_path: written.return_path.as_ref().map(|path| path.get_ref().clone()),
         subdomains: written.subdomains,
     }
+}
+
+fn signing(draft: &Draft, upstream: bool) -> Result<Signing, ConfigError> {
+    let route = &draft.file.route;
+    let keys = route.signatures.as_ref().map_or(SignWith::default(), |keys| *keys.get_ref());
+    if let Some(place) = &route.signatures
+        && keys == SignWith::None
+        && !upstream
+    {
+        let what = "\"none\" leaves signing to an upstream: it needs via = \"upstream\"";
+        return Err(draft.wrong(place, what));
+    }
+    for place in &route.unsigned_headers {
+        let name = place.get_ref();
+        // RFC 5322 section 3.6.8.
+        if name.is_empty() || name.bytes().any(|octet| !(33..=126).contains(&octet) || octet == b':') {
+            return Err(draft.wrong(place, format!("`{name}` is no header field's name")));
+        }
+        if name.eq_ignore_ascii_case("From") {
+            let what = "From must be signed (RFC 6376 section 5.4): without it a signature says nothing of the author";
+            return Err(draft.wrong(place, what));
+        }
+    }
+    let omit = route.unsigned_headers.iter().map(|name| name.get_ref().clone()).collect();
+    Ok(Signing { keys, omit })
 }
 
 fn limits(written: &file::Limits) -> TenantLimits {

@@ -55,6 +55,8 @@ pub struct Tenant {
     pub domains: Vec<OwnedDomain>,
     /// How its mail leaves.
     pub route: Arc<Route>,
+    /// How its mail is signed on that way.
+    pub signing: Signing,
     /// Bounds of this tenant.
     pub limits: TenantLimits,
     /// What happens to bare LF and CR in its mail.
@@ -105,6 +107,28 @@ pub enum Route {
     Mx,
     /// Through the tenant's own server.
     Upstream(Upstream),
+}
+
+/// How mail is signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// With which keys.
+    pub keys: SignWith,
+    /// Header fields that a server on the way writes anew, so that a signature over them would break. Never From.
+    pub omit: Vec<String>,
+}
+
+/// Which keys sign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignWith {
+    /// RSA and, if there is one, Ed25519.
+    #[default]
+    Both,
+    /// RSA alone: some upstreams refuse two signatures.
+    Rsa,
+    /// None: the upstream signs.
+    None,
 }
 
 /// A tenant's own SMTP server.

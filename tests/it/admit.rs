@@ -1,6 +1,9 @@
 //! What admission takes, repairs and refuses: section 7 of the fault catalogue, and CM2, CM3, CM6, QU1, RE9.
 
+use std::sync::Arc;
+
 use waxseal::queue::store::StoreError;
+use waxseal::tenant::{SignWith, Signing};
 
 use crate::intake::{Intake, envelope};
 
@@ -194,4 +197,29 @@ async fn only_the_store_makes_a_client_come_again() {
         *intake.shelf.fault.lock().unwrap() = Some(fault);
         assert_eq!(intake.reply(b"From: a@t.example\r\n\r\n").await.code, code);
     }
+}
+
+#[tokio::test]
+async fn where_the_upstream_signs_nothing_is_signed_here_and_the_log_says_so() {
+    let mut intake = Intake::new();
+    let signing = Signing { keys: SignWith::None, omit: Vec::new() };
+    intake.tenant = Arc::new(intake.lent(signing));
+    let accept = intake.accepted(b"From: a@keyless.example\r\n\r\nhi\r\n").await;
+    assert!(!leaves(&accept).contains("DKIM-Signature:"), "{}", leaves(&accept));
+    assert!(intake.logged().contains("\"auth\":{\"dkim\":[],\"unsigned\":\"route\"}"), "{}", intake.logged());
+}
+
+#[tokio::test]
+async fn what_the_upstream_writes_anew_is_not_covered() {
+    let mut intake = Intake::new();
+    let signing = Signing { keys: SignWith::Both, omit: vec!["Date".to_owned(), "Message-ID".to_owned()] };
+    intake.tenant = Arc::new(intake.lent(signing));
+    let accept = intake.accepted(b"From: a@t.example\r\n\r\nhi\r\n").await;
+    let text = leaves(&accept).replace("\r\n\t", "");
+    let names = text.split(" h=").nth(1).unwrap().split(';').next().unwrap();
+    assert!(
+        names.contains("From:From") && !names.contains("Date") && !names.contains("Message-ID"),
+        "{names}"
+    );
+    assert!(!intake.logged().contains("unsigned"), "{}", intake.logged());
 }

@@ -66,6 +66,7 @@ fn the_sample_names_every_option() {
         "[[listener]]",
         "[tls]",
         "[relay]",
+        "[seal]",
         "[limits]",
         "[dns]",
         "[delivery]",
@@ -130,6 +131,12 @@ fn each_mistake_is_named_with_its_place() {
             "6:12:",
             "socket address",
             "no port",
+        ),
+        (
+            format!("{START}{LISTENER}[seal]\nrotate_after = \"1h\"\n"),
+            "6:16:",
+            "at least 14d",
+            "keys faster than DNS",
         ),
         (format!("{START}{LISTENER}[delivery]\nretry = []\n"), "6:1:", "at least one", "never again"),
         (
@@ -206,6 +213,7 @@ fn tenants(files: &[(&str, &str)]) -> (tempfile::TempDir, Config) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_two_tenants_cannot_both_have() {
     let upstream = "name = \"b\"\n[route]\nvia = \"upstream\"\n[route.upstream]\n";
     let cases: &[(&str, String, &str, &str)] = &[
@@ -240,6 +248,24 @@ fn what_two_tenants_cannot_both_have() {
         ("", format!("{upstream}host = \"127.0.0.1\"\nport = 25\n"), "b.toml:5:8:", "private, loopback"),
         ("", format!("{upstream}host = \"169.254.169.254\"\n"), "b.toml:5:8:", "private, loopback"),
         ("", format!("{upstream}host = \"up.test\"\nport = 22\n"), "b.toml:6:8:", "no port for mail"),
+        (
+            "",
+            "name = \"b\"\n[route]\nsignatures = \"none\"\n".into(),
+            "b.toml:3:14:",
+            "needs via = \"upstream\"",
+        ),
+        (
+            "",
+            "name = \"b\"\n[route]\nunsigned_headers = [\"Date\", \"from\"]\n".into(),
+            "b.toml:3:29:",
+            "From must be signed",
+        ),
+        (
+            "",
+            "name = \"b\"\n[route]\nunsigned_headers = [\"Date:\"]\n".into(),
+            "b.toml:3:21:",
+            "no header field's name",
+        ),
         (
             "",
             format!("{upstream}host = \"up.test\"\nusername = \"u\"\n"),

@@ -209,6 +209,7 @@ fn tenant(options: &Options) -> Arc<Tenant> {
         logins: Vec::new(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
+        signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
     })

@@ -57,6 +57,7 @@ fn tenant(options: &Options) -> Tenant {
         logins: vec![Login { username: "t".into(), password: hash() }],
         domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path: None, subdomains: false }],
         route: Arc::new(Route::Mx),
+        signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
     }

@@ -22,7 +22,9 @@ use waxseal::queue::store::{
 };
 use waxseal::seal::Keyring;
 use waxseal::seal::keys::{Generated, Kind, generate};
-use waxseal::tenant::{BareNewlines, Directory, OnFail, OwnedDomain, Route, Tenant, TenantLimits, Tenants};
+use waxseal::tenant::{
+    BareNewlines, Directory, OnFail, OwnedDomain, Route, Signing, Tenant, TenantLimits, Tenants,
+};
 
 /// The tenant's domain in every test.
 pub const DOMAIN: &str = "t.example";
@@ -113,6 +115,7 @@ fn tenant(name: &str, domains: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: domains.iter().map(owned).collect(),
         route: Arc::new(Route::Mx),
+        signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::Refuse,
     }
@@ -191,6 +194,12 @@ impl Intake {
     /// What is on the shelf, taken off it.
     pub fn taken(&self) -> Vec<Accept> {
         std::mem::take(&mut self.shelf.taken.lock().unwrap())
+    }
+
+    /// The tenant, with its mail signed like this.
+    pub fn lent(&self, signing: Signing) -> Tenant {
+        let domains: Vec<_> = self.tenant.domains.iter().map(|own| own.name.as_str()).collect();
+        Tenant { signing, ..tenant(&self.tenant.name, &domains) }
     }
 
     /// Every line of the mail log.

@@ -144,3 +144,98 @@ fn rsa_below_2048_bits_warns_and_below_1024_is_refused() {
     keys.put("acme.example/a.pem", &openssl(&curve).unwrap(), 0o600);
     assert!(keys.load().unwrap_err().to_string().contains("neither an RSA nor an Ed25519 key"));
 }
+
+/// `s=` of each signature, from the top, and `h=` of the first.
+fn sealed(
+    ring: &Keyring,
+    only: Option<&[&str]>,
+    signing: &Signing,
+) -> Result<(Vec<String>, String), SealError> {
+    let message = b"From: a@acme.example\r\nDate: now\r\nMessage-ID: <1@acme.example>\r\n\r\nhi\r\n";
+    let headers = Headers::parse(message, message.len()).unwrap();
+    let only: Option<Vec<String>> = only.map(|only| only.iter().map(|name| (*name).to_owned()).collect());
+    let (domain, life) = (domain("acme.example"), Duration::from_secs(60));
+    let order = Order { domain: &domain, only: only.as_deref(), signing, now: Time(1_000_000), life };
+    let sealed = ring.seal(&order, (&headers, &message[headers.body..]))?;
+    let text = String::from_utf8(sealed.fields).unwrap().replace("\r\n\t", "");
+    let names = text.split("h=").nth(1).unwrap_or_default().split(';').next().unwrap().to_lowercase();
+    Ok((sealed.by.into_iter().map(|by| by.selector).collect(), names))
+}
+
+#[test]
+fn the_way_of_the_mail_and_what_was_seen_say_which_keys_sign() {
+    let keys = Keys::new();
+    keys.make("acme.example/wx1.pem", Kind::Rsa2048);
+    keys.make("acme.example/wxe1.pem", Kind::Ed25519);
+    let ring = keys.load().unwrap();
+    let with = |keys| Signing { keys, omit: Vec::new() };
+    #[allow(clippy::type_complexity, reason = "a table")]
+    let rows: &[(SignWith, Option<&[&str]>, Option<&[&str]>, &str)] = &[
+        (SignWith::Both, None, Some(&["wx1", "wxe1"]), "RSA above Ed25519"),
+        (SignWith::Rsa, None, Some(&["wx1"]), "an upstream that refuses two signatures"),
+        (SignWith::None, None, Some(&[]), "the upstream signs"),
+        (SignWith::None, Some(&[]), Some(&[]), "whatever was seen"),
+        (SignWith::Both, Some(&["wxe1"]), Some(&["wxe1"]), "RSA is not published yet"),
+        (SignWith::Both, Some(&["wx9"]), None, "nothing that may sign: never unsigned"),
+        (SignWith::Rsa, Some(&["wxe1"]), None, "what was seen may not sign on this way"),
+    ];
+    for (policy, only, expected, why) in rows {
+        match (sealed(&ring, *only, &with(*policy)), expected) {
+            (Ok((selectors, _)), Some(expected)) => assert_eq!(selectors, *expected, "{why}"),
+            (Err(SealError::NoneAllowed(_)), None) => {}
+            (other, expected) => panic!("{why}: {other:?}, not {expected:?}"),
+        }
+    }
+    let no_keys = Keys::new().load().unwrap();
+    assert!(matches!(sealed(&no_keys, None, &with(SignWith::Both)), Err(SealError::NoKey(_))));
+    assert!(sealed(&no_keys, None, &with(SignWith::None)).is_ok(), "who does not sign needs no key");
+}
+
+#[test]
+fn what_an_upstream_writes_anew_is_not_signed_and_from_always_is() {
+    let keys = Keys::new();
+    keys.make("acme.example/wx1.pem", Kind::Ed25519);
+    let ring = keys.load().unwrap();
+    let omit = |names: &[&str]| Signing {
+        keys: SignWith::Both,
+        omit: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let (_, all) = sealed(&ring, None, &omit(&[])).unwrap();
+    assert_eq!((all.matches("date").count(), all.matches("message-id").count()), (2, 1), "{all}");
+    let (_, some) = sealed(&ring, None, &omit(&["date", "Message-ID", "from"])).unwrap();
+    let names: Vec<_> = some.split(':').collect();
+    assert!(!names.contains(&"date") && !names.contains(&"message-id"), "{some}");
+    assert_eq!(names.iter().filter(|name| **name == "from").count(), 2, "{some}");
+}
+
+#[test]
+fn while_nothing_is_active_the_first_keys_stand_in_and_rsa_does_so_alone() {
+    use Stage::{Active, Pending, Ready, Retired, Retiring};
+    let made = |selector: &str, rsa: bool, stage| {
+        let pem = generate(Kind::Ed25519).unwrap().pem;
+        let (signer, public) = keys::read(pem.expose_secret().as_bytes()).unwrap();
+        let algorithm = if rsa { Algorithm::Rsa(2048) } else { Algorithm::Ed25519 };
+        let public = Public { algorithm, octets: public.octets };
+        Key { selector: selector.to_owned(), public, stage, since: None, replaces: None, signer }
+    };
+    #[allow(clippy::type_complexity, reason = "a table")]
+    let rows: &[(&[(&str, bool, Stage)], &[&str], &str)] = &[
+        (&[("a", true, Pending), ("b", true, Ready)], &["a"], "the first that may become active"),
+        (&[("a", true, Pending), ("b", true, Active)], &["b"], "the active one"),
+        (&[("a", true, Retired), ("b", true, Retiring)], &[], "those never sign again"),
+        (&[("a", true, Pending), ("e", false, Pending)], &["a", "e"], "one of each kind"),
+        (&[("a", true, Active), ("e", false, Ready)], &["a"], "Ed25519 waits to be seen"),
+        (&[("a", true, Pending), ("e", false, Active)], &["a", "e"], "few believe Ed25519 alone"),
+        (
+            &[("a", true, Retired), ("b", true, Pending), ("e", false, Ready)],
+            &["b", "e"],
+            "past a retired one",
+        ),
+    ];
+    for (keys, expected, why) in rows {
+        let keys = keys.iter().map(|(selector, rsa, stage)| made(selector, *rsa, *stage)).collect();
+        let ring = Keyring::of(domain("acme.example"), keys);
+        let signs: Vec<_> = ring.signing(&domain("acme.example")).map(|key| key.selector.clone()).collect();
+        assert_eq!(signs, *expected, "{why}");
+    }
+}
