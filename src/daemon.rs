@@ -4,18 +4,23 @@
 //! the state directory), sockets, scheduler, admin API, and last the listeners accept. End: the listeners stop, what is in flight finishes or stays queued, the store
 //! closes. When the store fails everything ends at once, because nothing it says is certain any more; the next start recovers.
 
+mod keys;
 mod reload;
 mod steer;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::watch::Watch;
 use crate::admit::{self, Admit};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -31,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::queue::embedded::{Embedded, OpenError, Options};
 use crate::queue::store::{Store, StoreError, Turns};
 use crate::schedule::{self, Scheduler};
+use crate::seal::outlook::Outlook;
 use crate::seal::{KeyError, Keyring};
 use crate::session::{self, Waits};
 use crate::tenant::auth::Gate;
@@ -83,6 +89,7 @@ pub struct Daemon {
     house: Arc<House>,
     accepting: JoinHandle<()>,
     answering: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 /// The parts that are alive together; a reload changes what the swaps hold.
@@ -95,6 +102,7 @@ struct House {
     resolver: Resolver,
     deliverer: Arc<Deliverer>,
     scheduler: Scheduler,
+    watch: Arc<Watch>,
     store: Arc<dyn Store>,
     log: Arc<MailLog>,
     metrics: Arc<Metrics>,
@@ -160,7 +168,7 @@ impl Daemon {
         let listeners = Listeners::bind(&config.listeners).map_err(StartError::io("listener"))?;
         let opened = Opened::open(&config, clock).await?;
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
-        Ok(join(config, files, opened, (listeners, doors)))
+        Ok(join(config, files, opened, (listeners, doors)).await)
     }
 
     /// Where it listens for mail, in the order of the configuration.
@@ -226,7 +234,7 @@ impl Daemon {
     /// # Errors
     /// The store failed, now or before.
     pub async fn drain(self) -> Result<(), StoreError> {
-        let Self { house, accepting, answering } = self;
+        let Self { house, accepting, answering, watching } = self;
         house.phase.asked.cancel();
         house.phase.accept.cancel();
         let (sessions, scheduled) = tokio::join!(accepting, house.scheduler.drain());
@@ -234,6 +242,7 @@ impl Daemon {
             tracing::error!(%error, "the listeners ended badly");
         }
         house.deliverer.close_idle().await;
+        watching.abort();
         let closed = house.store.close().await;
         house.phase.answer.cancel();
         if tokio::time::timeout(CONTROL_END, answering).await.is_err() {
@@ -291,8 +300,8 @@ fn options(config: &Config, clock: Clock) -> Options {
     }
 }
 
-/// Joins the parts and lets them run.
-fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
+/// Joins the parts and lets them run: the scheduler at once, the listeners when DNS has been asked about every From domain.
+async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
     let (listeners, doors) = sockets;
     let Opened { log, store, metrics, clock } = opened;
     let bound = Bound {
@@ -301,15 +310,30 @@ fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors
         started: clock.now(),
         from_file: config.file.is_file(),
     };
-    let deliverer = Deliverer::new(&config, files.resolver.clone(), bound.listeners.clone());
-    let deliverer = Arc::new(deliverer);
+    let own = bound.listeners.clone();
+    let deliverer = Arc::new(Deliverer::new(&config, files.resolver.clone(), own, Arc::clone(&metrics)));
     let config = Arc::new(ArcSwap::from_pointee(config));
+    let outlook = Arc::new(Outlook::new(files.resolver.clone(), clock.clone()));
+    let watch = Arc::new(Watch {
+        outlook: Arc::clone(&outlook),
+        config: Arc::clone(&config),
+        tenants: Arc::clone(&files.tenants),
+        keyring: Arc::clone(&files.keyring),
+        store: Arc::clone(&store),
+        log: Arc::clone(&log),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        changed: Notify::new(),
+        released: AtomicU64::new(0),
+    });
+    watch.first().await;
     let scheduler = Scheduler::start(schedule::Parts {
         store: Arc::clone(&store),
         courier: Arc::clone(&deliverer) as Arc<dyn schedule::Courier>,
         config: Arc::clone(&config),
         tenants: Arc::clone(&files.tenants),
         keyring: Arc::clone(&files.keyring),
+        outlook,
         log: Arc::clone(&log),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
@@ -324,6 +348,7 @@ fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors
         resolver: files.resolver,
         deliverer,
         scheduler,
+        watch,
         store,
         log,
         metrics,
@@ -336,7 +361,8 @@ fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors
     let accepting =
         tokio::spawn(listen::serve(listeners, house.session(files.tls), house.phase.accept.clone()));
     let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));
-    Daemon { house, accepting, answering }
+    let watching = tokio::spawn(Arc::clone(&house.watch).run(house.phase.accept.clone()));
+    Daemon { house, accepting, answering, watching }
 }
 
 impl House {
@@ -347,7 +373,9 @@ impl House {
             tenants: Arc::clone(&self.tenants),
             store: Arc::clone(&self.store),
             keyring: Arc::clone(&self.keyring),
+            outlook: Arc::clone(&self.watch.outlook),
             log: Arc::clone(&self.log),
+            metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),
         });
         Arc::new(session::Shared {

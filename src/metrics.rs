@@ -55,6 +55,12 @@ label!(
     reason
 );
 
+label!(
+    /// `health`: both, dkim_only, spf_only, fail, unknown, unjudged.
+    HealthLabel,
+    health
+);
+
 /// The numbers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -83,6 +89,8 @@ pub struct Metrics {
     pub delivery_seconds: Histogram,
     /// DNS lookups, by `result`: found, none, failed.
     pub lookups: Family<ResultLabel, Counter>,
+    /// From domains, by `health`: both, dkim_only, spf_only, fail, unknown, unjudged.
+    pub domains: Family<HealthLabel, Gauge>,
     /// Messages not yet ended.
     pub queue_messages: Gauge,
     /// Recipients still open.
@@ -138,6 +146,7 @@ impl Metrics {
             hops: Family::default(),
             delivery_seconds: seconds(),
             lookups: Family::default(),
+            domains: Family::default(),
             queue_messages: Gauge::default(),
             queue_recipients: Gauge::default(),
             queue_active: Gauge::default(),
@@ -191,6 +200,7 @@ impl Metrics {
         let delivery = "From accept to the reply that delivered";
         to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
         to.register("dns_lookups", "DNS lookups", self.lookups.clone());
+        to.register("domains", "From domains by how they stand with receivers", self.domains.clone());
     }
 
     fn register_queue(&self, to: &mut Registry) {
@@ -232,6 +242,7 @@ mod tests {
         {
             family.get_or_create(&ResultLabel { result: "ok" }).inc();
         }
+        metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
         let text = metrics.render();
         let numbers = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));

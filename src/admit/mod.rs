@@ -1,8 +1,9 @@
-//! May this message be sent? One short story: own the From, repair, sign, put. Each refusal is a `Reply` made where it is
+//! May this message be sent? One short story: own the From, repair, judge, sign, put. Each refusal is a `Reply` made where it is
 //! found; what is accepted is on stable storage before its 250.
 
 mod body;
 mod encode;
+mod judge;
 mod own;
 mod put;
 mod refusal;
@@ -13,7 +14,7 @@ mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -27,16 +28,16 @@ use crate::mail::id::Id;
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::time::Time;
 use crate::maillog::{MailLog, Rejected};
+use crate::metrics::Metrics;
 use crate::queue::store::Store;
-use crate::seal::{Keyring, Order, SealError, Sealed};
+use crate::seal::outlook::{Force, Outlook};
+use crate::seal::{self, Keyring, Order, SealError, Sealed};
 use crate::tenant::{Tenant, Tenants};
+use judge::Judged;
 use own::Author;
 use refusal::Refusal;
 use repair::Repaired;
 use trace::Stamp;
-
-/// A signature outlives the queue's give-up age by this, for mail that was long on its way.
-const SEAL_MARGIN: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// What admission is made of.
 pub struct Parts {
@@ -48,8 +49,12 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The keys that seal it; a reload swaps it.
     pub keyring: Arc<ArcSwap<Keyring>>,
+    /// What receivers would make of it.
+    pub outlook: Arc<Outlook>,
     /// Told of every message, accepted or not.
     pub log: Arc<MailLog>,
+    /// Counts octets and times.
+    pub metrics: Arc<Metrics>,
     /// Wall time.
     pub clock: Clock,
 }
@@ -94,7 +99,9 @@ struct Admitted {
     author: Author,
     envelope: Envelope,
     repaired: Repaired,
-    sealed: Sealed,
+    judged: Judged,
+    /// `None`: it is held, and sealed when it is released.
+    sealed: Option<Sealed>,
 }
 
 impl Admit {
@@ -114,18 +121,26 @@ impl Admit {
 
     /// Accepts a message (250, durable) or says why not.
     pub async fn submit(&self, mut submission: Submission) -> Reply {
+        let began = Instant::now();
         tail::trim(&mut submission.body);
+        let size = submission.body.len() as u64;
         let now = self.parts.clock.now();
         let id = Id::new(now, rand::random());
-        match self.admit(&submission, id, now) {
+        let reply = match self.admit(&submission, id, now) {
             Ok(admitted) => self.put(submission, admitted, id, now).await,
             Err(refusal) => self.refuse(&submission, id, refusal),
+        };
+        if reply.code == 250 {
+            self.parts.metrics.received_bytes.inc_by(size);
+            self.parts.metrics.accept_seconds.observe(began.elapsed().as_secs_f64());
         }
+        reply
     }
 
     /// The story up to the queue; nothing in it waits.
     fn admit(&self, submission: &Submission, id: Id, now: Time) -> Result<Admitted, Refusal> {
-        let config = self.parts.config.load();
+        let (config, keyring) = (self.parts.config.load_full(), self.parts.keyring.load_full());
+        let force = Force { config: &config, keyring: &keyring };
         let message = submission.body.as_slice();
         let headers = Headers::parse(message, config.limits.header_size)?;
         trace::count_hops(&headers, &config)?;
@@ -133,35 +148,17 @@ impl Admit {
         let envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
-        let sealed = self.sign(submission, &author, &repaired, now)?;
-        Ok(Admitted { author, envelope, repaired, sealed })
-    }
-
-    /// Seals with the key of the From domain itself or, for a name below the tenant's domain, with that domain's. Signing on
-    /// the session's thread costs it a quarter of a millisecond.
-    fn sign(
-        &self,
-        submission: &Submission,
-        author: &Author,
-        repaired: &Repaired,
-        now: Time,
-    ) -> Result<Sealed, Refusal> {
-        let keyring = self.parts.keyring.load();
-        let life = self.parts.config.load().delivery.give_up + SEAL_MARGIN;
-        let exact = author.address.domain();
-        let domain = if keyring.keys(exact).is_empty() { &author.owned } else { exact };
-        let head = Headers::parse(&repaired.head, repaired.head.len())?;
-        let covered = (&head, repaired.body.octets(&submission.body));
-        let order = Order { domain, only: None, signing: &submission.tenant.signing, now, life };
-        keyring.seal(&order, covered).map_err(|error| match error {
-            SealError::NoKey(domain) | SealError::NoneAllowed(domain) => no_key(&domain),
-            SealError::Failed(why) => {
-                tracing::error!(%domain, why, "a message could not be sealed");
-                let text =
-                    "the relay cannot sign mail now, and does not send it unsigned; send it again later";
-                Refusal::new("key", 451, Enhanced(4, 7, 0), text)
+        let judged = self.judge(submission, &author, envelope.from.as_ref(), (id, now), force)?;
+        let sealed = match &judged.held {
+            Some(_) => None,
+            None => {
+                let began = Instant::now();
+                let sealed = sign(&judged, &submission.tenant, &repaired, message, (force, now))?;
+                self.parts.metrics.seal_seconds.observe(began.elapsed().as_secs_f64());
+                Some(sealed)
             }
-        })
+        };
+        Ok(Admitted { author, envelope, repaired, judged, sealed })
     }
 
     /// Says no, to the client and to the log.
@@ -186,6 +183,35 @@ impl Admit {
         });
         refusal.reply
     }
+}
+
+/// Seals on the session's thread: that costs it a quarter of a millisecond.
+fn sign(
+    judged: &Judged,
+    tenant: &Tenant,
+    repaired: &Repaired,
+    message: &[u8],
+    (force, now): (Force<'_>, Time),
+) -> Result<Sealed, Refusal> {
+    if judged.ruled.only().is_some_and(<[String]>::is_empty) {
+        return Ok(Sealed::none(judged.signer.clone()));
+    }
+    let head = Headers::parse(&repaired.head, repaired.head.len())?;
+    let order = Order {
+        domain: &judged.signer,
+        only: judged.ruled.only(),
+        signing: &tenant.signing,
+        now,
+        life: seal::life(force.config),
+    };
+    force.keyring.seal(&order, (&head, repaired.body.octets(message))).map_err(|error| match error {
+        SealError::NoKey(domain) | SealError::NoneAllowed(domain) => no_key(&domain),
+        SealError::Failed(why) => {
+            tracing::error!(domain = %judged.signer, why, "a message could not be sealed");
+            let text = "the relay cannot sign mail now, and does not send it unsigned; send it again later";
+            Refusal::new("key", 451, Enhanced(4, 7, 0), text)
+        }
+    })
 }
 
 /// RFC 7372 section 3.1: no passing DKIM signature, which is what receivers would find.

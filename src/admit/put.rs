@@ -12,26 +12,23 @@ use crate::mail::id::Id;
 use crate::mail::message::{Facts, Kind, Lane, Message};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::time::Time;
-use crate::maillog::{Arrival, Seal};
+use crate::maillog::{Arrival, Expected, Seal};
 use crate::queue::store::{Accept, Destination, StoreError};
+use crate::seal::enforce::{Ruled, Ruling};
+use crate::seal::judge::{Believed, Finds};
+use crate::seal::{Sealed, Signed};
 use crate::tenant::{Route, SignWith, Tenant};
 
 impl Admit {
     /// Makes it durable, says so in the log, and answers.
     pub(super) async fn put(&self, submission: Submission, admitted: Admitted, id: Id, now: Time) -> Reply {
         let Submission { client, tenant, body, .. } = submission;
-        let Admitted { author, envelope, repaired, sealed } = admitted;
+        let Admitted { author, envelope, repaired, judged, sealed } = admitted;
         let legs = legs(&envelope, &tenant);
-        let seals: Vec<_> = sealed
-            .by
-            .iter()
-            .map(|by| Seal {
-                domain: sealed.domain.clone(),
-                selector: by.selector.clone(),
-                algorithm: by.algorithm,
-            })
-            .collect();
-        let octets = assemble(sealed.fields, &repaired.head, repaired.body, body);
+        let unsealed = sealed.is_none().then_some(judged.signer);
+        let seals = sealed.as_ref().map(seals).unwrap_or_default();
+        let fields = sealed.map(|sealed| sealed.fields).unwrap_or_default();
+        let octets = assemble(fields, &repaired.head, repaired.body, body);
         let facts = Facts {
             id,
             tenant: Arc::clone(&tenant.name),
@@ -44,12 +41,13 @@ impl Admit {
             received: now,
             expires: now.after(self.parts.config.load().delivery.give_up),
             return_path: None,
-            unsealed: None,
+            unsealed,
             needs: repaired.needs,
             size: octets.len() as u64,
         };
         let message = Arc::new(Message { facts, body: octets });
-        let accept = Accept { message: Arc::clone(&message), legs, held: None, tells: Vec::new() };
+        let held = judged.held.clone();
+        let accept = Accept { message: Arc::clone(&message), legs, held: judged.held, tells: Vec::new() };
         if let Err(error) = self.parts.store.accept(accept).await {
             return unable(&error);
         }
@@ -59,14 +57,56 @@ impl Admit {
             tls: client.tls.as_ref(),
             message_id: repaired.message_id.as_deref(),
             seals: &seals,
-            unsigned: (tenant.signing.keys == SignWith::None).then_some("route"),
+            unsigned: unsigned(&message.facts, &tenant, &seals),
+            expected: expected(&judged.ruled),
             repairs: &repaired.done,
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
             ..Arrival::default()
         };
         self.parts.log.received(&message.facts, &arrival);
+        if let Some(hold) = held {
+            let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
+            self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
+        }
         Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}"))
     }
+}
+
+fn seals(sealed: &Sealed) -> Vec<Seal> {
+    let seal = |by: &Signed| Seal {
+        domain: sealed.domain.clone(),
+        selector: by.selector.clone(),
+        algorithm: by.algorithm,
+    };
+    sealed.by.iter().map(seal).collect()
+}
+
+/// Why a message bears no signature of ours.
+fn unsigned(facts: &Facts, tenant: &Tenant, seals: &[Seal]) -> Option<&'static str> {
+    match (facts.unsealed.is_some(), tenant.signing.keys) {
+        _ if !seals.is_empty() => None,
+        (_, SignWith::None) => Some("route"),
+        (true, SignWith::Rsa | SignWith::Both) => Some("held"),
+        (false, SignWith::Rsa | SignWith::Both) => Some("unseen"),
+    }
+}
+
+/// What receivers will find, for the log; nothing where nobody judged.
+fn expected(ruled: &Ruled) -> Option<Expected> {
+    let finds = |finds| match finds {
+        Finds::Pass => "pass",
+        Finds::Fail => "fail",
+        Finds::Unknown => "unknown",
+    };
+    let (dmarc, aligned_by) = match ruled.verdict.dmarc {
+        Believed::Both => ("pass", Some("both")),
+        Believed::DkimOnly => ("pass", Some("dkim")),
+        Believed::SpfOnly => ("pass", Some("spf")),
+        Believed::Fail => ("fail", None),
+        Believed::Unknown => ("unknown", None),
+    };
+    let judged = ruled.ruling != Ruling::SendUnjudged;
+    judged.then(|| Expected { spf: finds(ruled.verdict.spf), dmarc, aligned_by })
 }
 
 /// Signatures and the new header section in front of the body. A body that needed nothing stays in the buffer it came in and

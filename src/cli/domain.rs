@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::check;
 use super::output::{Context, Failure, Outcome};
 use super::tenant::edited;
 use crate::config::Config;
@@ -29,6 +30,28 @@ pub enum Verb {
     },
     /// List the From domains, their tenants and selectors.
     List,
+    /// Ask DNS now whether receivers would believe a domain's mail; a running daemon takes over what it says.
+    #[command(
+        after_help = "Exits 0 when mail would pass, 1 when it would not.\n\nExamples:\n  waxseal domain check acme.com\n  waxseal domain check acme.com --wait 30m   (after publishing: ends as soon as DNS says so)\n  waxseal domain check acme.com --json"
+    )]
+    Check {
+        /// The From domain.
+        domain: String,
+        /// Look again until it is good, at most so long: 90s, 30m, 2h.
+        #[arg(long, value_name = "TIME", value_parser = super::filter::age)]
+        wait: Option<std::time::Duration>,
+    },
+    /// Show how From domains stand with receivers, and then every change.
+    #[command(
+        after_help = "Examples:\n  waxseal domain watch\n  waxseal domain watch acme.com\n  waxseal domain watch --no-follow --json"
+    )]
+    Watch {
+        /// Only this From domain.
+        domain: Option<String>,
+        /// End after the list.
+        #[arg(long)]
+        no_follow: bool,
+    },
     /// Print the records to publish, as a zone file.
     Dns {
         /// The From domain.
@@ -46,6 +69,11 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
     match verb {
         Verb::Add { domain, tenant } => add(context, &config, &parse(&domain)?, &tenant),
         Verb::List => list(context, &config),
+        Verb::Check { domain, wait } => check::check(context, &parse(&domain)?, wait),
+        Verb::Watch { domain, no_follow } => {
+            let only = domain.as_deref().map(parse).transpose()?;
+            check::watch(context, only.as_ref(), !no_follow)
+        }
         Verb::Dns { domain: Some(domain), .. } => print(context, &of_tenant(&config, &parse(&domain)?)?),
         Verb::Dns { domain: None, .. } => print(context, &of_relay(&config)?),
     }

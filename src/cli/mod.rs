@@ -2,9 +2,11 @@
 //! its file. Standard output is data, standard error is progress; `--json` prints one object, or JSON Lines for lists.
 
 mod ask;
+mod check;
 mod config;
 mod domain;
 mod filter;
+mod findings;
 mod init;
 mod key;
 mod log;

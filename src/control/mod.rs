@@ -2,6 +2,7 @@
 //! An optional TCP address serves metrics and health, and no verb.
 
 pub mod client;
+mod domain;
 mod door;
 mod health;
 mod queue;
@@ -22,9 +23,11 @@ pub use client::Client;
 pub use door::{Doors, Peer};
 
 use crate::clock::Clock;
+use crate::mail::address::Domain;
 use crate::maillog::{Audit, MailLog};
 use crate::metrics::Metrics;
 use crate::queue::store::{Store, StoreError};
+use crate::seal::check::Report;
 
 /// What an order answers, later.
 pub type Ordered<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -37,6 +40,10 @@ pub trait Steer: Send + Sync {
     fn nudge(&self);
     /// Begins to end: nothing new is taken, what is in flight finishes.
     fn drain(&self);
+    /// Asks DNS about a From domain now, takes over what it says, and reports; `None`: it is nobody's.
+    fn check(&self, domain: Domain) -> Ordered<'_, Option<Report>>;
+    /// What is known of every From domain.
+    fn reports(&self) -> Vec<Report>;
     /// What it says of itself.
     fn about(&self) -> wire::About;
     /// Whether everything that must run still runs; otherwise what does not.
@@ -75,6 +82,8 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
         .route("/v1/drain", post(steer::drain))
         .route("/v1/queue/list", post(queue::list))
         .route("/v1/queue/act", post(queue::act))
+        .route("/v1/domains", get(domain::all))
+        .route("/v1/domain/{name}/check", post(domain::check))
         .route("/v1/message/{id}", get(queue::show))
         .route("/v1/message/{id}/raw", get(queue::raw))
         .with_state(state)

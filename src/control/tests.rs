@@ -142,6 +142,12 @@ impl Steer for Stubborn {
     fn drain(&self) {
         self.0.cancel();
     }
+    fn check(&self, _: Domain) -> Ordered<'_, Option<Report>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+    fn reports(&self) -> Vec<Report> {
+        Vec::new()
+    }
     fn about(&self) -> About {
         About {
             version: "0".into(),

@@ -63,6 +63,7 @@ impl House {
         self.deliverer.reconfigure(&config, self.bound.listeners.clone());
         self.config.store(Arc::new(config));
         self.scheduler.nudge();
+        self.watch.changed.notify_one();
         fixed
     }
 }

@@ -6,7 +6,9 @@ use super::House;
 use crate::control::wire::About;
 use crate::control::{Ordered, Steer};
 use crate::dns::Failure;
+use crate::mail::address::Domain;
 use crate::queue::store::StoreError;
+use crate::seal::check::Report;
 
 /// The scheduler looks at the queue at least this often, or it hangs: twice its own heartbeat, and room for a busy machine.
 const HEARTBEAT: Duration = Duration::from_secs(90);
@@ -24,6 +26,22 @@ impl Steer for House {
 
     fn drain(&self) {
         self.phase.asked.cancel();
+    }
+
+    fn check(&self, domain: Domain) -> Ordered<'_, Option<Report>> {
+        Box::pin(async move {
+            let tenants = self.tenants.load_full();
+            let own = tenants.tenants().find_map(|tenant| {
+                let own = tenant.domains.iter().find(|own| own.name == domain)?;
+                Some((tenant, own))
+            });
+            let Some((tenant, own)) = own else { return Ok(None) };
+            Ok(Some(self.watch.check(tenant, own).await))
+        })
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.watch.reports()
     }
 
     fn about(&self) -> About {

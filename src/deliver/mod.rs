@@ -41,6 +41,7 @@ use crate::mail::address::Address;
 use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
 use crate::mail::time::Time;
+use crate::metrics::{Metrics, ResultLabel};
 use crate::queue::store::Leg;
 use crate::tenant::Route;
 
@@ -68,6 +69,7 @@ pub struct Deliverer {
     tls: Tls,
     pool: Arc<Pool>,
     settings: ArcSwap<Settings>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the configuration says about attempts.
@@ -106,9 +108,9 @@ impl Settings {
 impl Deliverer {
     /// Makes the deliverer; reads the system's root certificates. `own` are the addresses that we listen on ourselves.
     #[must_use]
-    pub fn new(config: &Config, resolver: Resolver, own: Vec<SocketAddr>) -> Self {
+    pub fn new(config: &Config, resolver: Resolver, own: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Self {
         let settings = ArcSwap::from_pointee(Settings::new(config, own));
-        Self { resolver, tls: Tls::new(), pool: Arc::default(), settings }
+        Self { resolver, tls: Tls::new(), pool: Arc::default(), settings, metrics }
     }
 
     /// Takes over a reloaded configuration; attempts under way keep the old one.
@@ -196,17 +198,29 @@ impl Attempt<'_> {
         while let Some(connection) = self.deliverer.pool.take(&key) {
             match self.transact(connection, &key, ledger).await {
                 Ended::Stale => {}
-                Ended::Done => return Ok(()),
-                Ended::Trouble(trouble) => return Err(trouble),
+                Ended::Done => {
+                    self.count("reused");
+                    return Ok(());
+                }
+                Ended::Trouble(trouble) => {
+                    self.count("reused");
+                    return Err(trouble);
+                }
             }
         }
         let dialer = Dialer { settings: self.settings, tls: &self.deliverer.tls, access: &self.access };
-        let connection = dialer.open(host, ledger).await?;
+        let opened = dialer.open(host, ledger).await;
+        self.count(if opened.is_ok() { "opened" } else { "failed" });
+        let connection = opened?;
         match self.transact(connection, &key, ledger).await {
             Ended::Done => Ok(()),
             Ended::Trouble(trouble) => Err(trouble),
             Ended::Stale => Err(Trouble::hung_up()),
         }
+    }
+
+    fn count(&self, result: &'static str) {
+        self.deliverer.metrics.hops.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Keeps the connection for the next message.

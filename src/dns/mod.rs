@@ -1,6 +1,8 @@
 //! The one resolver, and the lookups named for what we ask of it. What DNS did not say (timeouts, SERVFAIL) and what it
 //! denied are different types of answer: the first defers, only the second may fail a message.
 
+mod ask;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+pub use ask::{Said, Texts, Zone};
 
 use crate::config;
 use crate::mail::address::Domain;
@@ -34,6 +38,7 @@ const CACHE_SIZE: u64 = 16_384;
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
+    fresh: TokioResolver,
     timeout: Duration,
 }
 
@@ -82,17 +87,7 @@ impl Resolver {
     /// # Errors
     /// The system's configuration is needed and cannot be read.
     pub fn new(config: &config::Dns) -> Result<Self, SetupError> {
-        let fault = |error: NetError| SetupError(error.to_string());
-        let mut builder = if config.servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(fault)?
-        } else {
-            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
-            let servers = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
-        };
-        tune(builder.options_mut(), config);
-        let inner = builder.build().map_err(fault)?;
-        Ok(Self { inner, timeout: config.timeout })
+        Ok(Self { inner: make(config, CACHE_SIZE)?, fresh: make(config, 0)?, timeout: config.timeout })
     }
 
     /// Where the domain takes mail.
@@ -127,6 +122,12 @@ impl Resolver {
         }))
     }
 
+    /// hickory's own resolver without a cache, for what must be asked now.
+    #[must_use]
+    pub fn hickory_fresh(&self) -> &TokioResolver {
+        &self.fresh
+    }
+
     /// hickory's own resolver, for `mail-auth`, so that there is one cache.
     #[must_use]
     pub fn hickory(&self) -> &TokioResolver {
@@ -144,6 +145,21 @@ impl Resolver {
             Err(_) => Err(Failure::Transient("the lookup timed out".into())),
         }
     }
+}
+
+/// A resolver that keeps so many answers.
+fn make(config: &config::Dns, cache: u64) -> Result<TokioResolver, SetupError> {
+    let fault = |error: NetError| SetupError(error.to_string());
+    let mut builder = if config.servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(fault)?
+    } else {
+        let servers = config.servers.iter().map(|server| name_server(*server)).collect();
+        let servers = ResolverConfig::from_name_servers(servers);
+        TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
+    };
+    tune(builder.options_mut(), config);
+    builder.options_mut().cache_size = cache;
+    builder.build().map_err(fault)
 }
 
 /// A configured server, with its port, over UDP and, where an answer is cut short, TCP.

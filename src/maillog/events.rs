@@ -28,12 +28,25 @@ pub struct Arrival<'a> {
     pub class_by: Option<&'a str>,
     /// The signatures put on it.
     pub seals: &'a [Seal],
-    /// Why there are none, where that is meant: `route` (the upstream signs).
+    /// Why there are none: `route` (the upstream signs), `held` (sealed at release), `unseen` (no key of ours was seen in DNS).
     pub unsigned: Option<&'a str>,
+    /// What receivers will find; `None`: nobody judged it.
+    pub expected: Option<Expected>,
     /// What was repaired before sealing, a word each (`date`, `message-id`, `bcc`, ...).
     pub repairs: &'a [&'a str],
     /// Milliseconds from the end of the data to the decision.
     pub took: Option<u64>,
+}
+
+/// What receivers will find, as far as DNS tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// SPF, aligned: `pass`, `fail`, `unknown`.
+    pub spf: &'static str,
+    /// `pass`, `fail`, `unknown`.
+    pub dmarc: &'static str,
+    /// By what it aligns: `both`, `dkim`, `spf`.
+    pub aligned_by: Option<&'static str>,
 }
 
 /// One DKIM signature.
@@ -129,6 +142,21 @@ pub enum DsnKind {
     Success,
 }
 
+/// A From domain came to stand otherwise with receivers.
+#[derive(Clone, Debug)]
+pub struct HealthChange<'a> {
+    /// Whose domain.
+    pub tenant: &'a str,
+    /// The From domain.
+    pub domain: &'a str,
+    /// How it stands now: `both`, `dkim_only`, `spf_only`, `fail`, `unknown`.
+    pub now: &'static str,
+    /// How it stood; `None`: nobody had looked.
+    pub before: Option<&'static str>,
+    /// Why, in one line.
+    pub reason: &'a str,
+}
+
 /// Something an administrator did.
 #[derive(Clone, Debug)]
 pub struct Audit<'a> {
@@ -146,13 +174,14 @@ impl MailLog {
     /// A message was accepted: said once it is durable.
     pub fn received(&self, facts: &Facts, arrival: &Arrival<'_>) {
         let mut record = self.about(Type::Received, facts);
+        // Not when it is said: by then its first attempt may have begun.
+        record.ts = facts.received;
         record.ip = arrival.ip;
         record.helo = Some(arrival.helo).filter(|name| !name.is_empty());
         record.tls = arrival.tls;
         record.message_id = arrival.message_id;
         record.class_by = arrival.class_by;
-        let auth = Auth { dkim: arrival.seals, unsigned: arrival.unsigned };
-        record.auth = Some(auth).filter(|auth| !auth.dkim.is_empty() || auth.unsigned.is_some());
+        record.auth = Some(Auth::new(arrival));
         record.repairs = arrival.repairs;
         record.ms.total = arrival.took;
         self.say(&record.naming_all(facts));
@@ -271,6 +300,17 @@ impl MailLog {
         record.dsn = Some(kind);
         record.reason = Some(why);
         self.say(&record.naming_one(facts, rcpt));
+    }
+
+    /// A From domain came to stand otherwise with receivers.
+    pub fn health(&self, what: &HealthChange<'_>) {
+        let mut record = self.record(Type::Health);
+        record.tenant = Some(what.tenant);
+        record.domain = Some(what.domain);
+        record.health = Some(what.now);
+        record.before = what.before;
+        record.reason = Some(what.reason).filter(|reason| !reason.is_empty());
+        self.say(&record);
     }
 
     /// An administrator did something.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Probe, Rejected, Seal};
+pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Expected, HealthChange, Probe, Rejected, Seal};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use super::escape::Plain;
-use super::events::{DsnKind, Seal};
+use super::events::{Arrival, DsnKind, Seal};
 use crate::mail::address::Address;
 use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
 use crate::mail::id::Id;
@@ -42,12 +42,13 @@ pub enum Type {
     Dropped,
     Dsn,
     Probe,
+    Health,
     Audit,
 }
 
 impl Type {
     /// Every type, in the order of a message's life.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Received,
         Self::Rejected,
         Self::Held,
@@ -61,6 +62,7 @@ impl Type {
         Self::Dropped,
         Self::Dsn,
         Self::Probe,
+        Self::Health,
         Self::Audit,
     ];
 
@@ -81,6 +83,7 @@ impl Type {
             Self::Dropped => "dropped",
             Self::Dsn => "dsn",
             Self::Probe => "probe",
+            Self::Health => "health",
             Self::Audit => "audit",
         }
     }
@@ -97,7 +100,7 @@ impl From<Type> for EventLabel {
 pub(crate) struct Record<'a> {
     v: u8,
     #[serde(serialize_with = "stamp")]
-    ts: Time,
+    pub(super) ts: Time,
     #[serde(rename = "type")]
     pub(super) kind: Type,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +164,12 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "<[Id]>::is_empty")]
     pub(super) about: &'a [Id],
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) actor: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) action: Option<&'a str>,
@@ -178,9 +187,29 @@ enum To<'a> {
 /// What receivers will find.
 #[derive(Debug, Serialize)]
 pub(super) struct Auth<'a> {
-    pub(super) dkim: &'a [Seal],
+    #[serde(skip_serializing_if = "<[Seal]>::is_empty")]
+    dkim: &'a [Seal],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) unsigned: Option<&'a str>,
+    unsigned: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spf: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dmarc: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aligned_by: Option<&'static str>,
+}
+
+impl<'a> Auth<'a> {
+    pub(super) fn new(arrival: &Arrival<'a>) -> Self {
+        let expected = arrival.expected;
+        Self {
+            dkim: arrival.seals,
+            unsigned: arrival.unsigned,
+            spf: expected.map(|expected| expected.spf),
+            dmarc: expected.map(|expected| expected.dmarc),
+            aligned_by: expected.and_then(|expected| expected.aligned_by),
+        }
+    }
 }
 
 /// A reply, given or heard.
@@ -246,6 +275,9 @@ impl<'a> Record<'a> {
             ms: Timings::default(),
             dsn: None,
             about: &[],
+            domain: None,
+            health: None,
+            before: None,
             actor: None,
             action: None,
         }

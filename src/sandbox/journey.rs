@@ -144,11 +144,17 @@ fn step(record: &Value) -> Option<Step> {
             text(record, "/login")
                 .map_or_else(|| "without AUTH".to_owned(), |login| format!("AUTH as {login}")),
         ),
+        "audit" => word(record, "/reason"),
+        "health" => {
+            format!("receivers would find for {}: {}", word(record, "/domain"), word(record, "/health"))
+        }
         _ => record.to_string(),
     };
+    // What the relay does by itself bears the name of what it does.
+    let step = if kind == "audit" { text(record, "/action").unwrap_or(kind) } else { kind };
     Some(Step {
         ts: Time(u64::try_from(at.as_millisecond()).unwrap_or_default()),
-        step: kind.to_owned(),
+        step: step.to_owned(),
         id: text(record, "/id").map(str::to_owned),
         text: story,
     })

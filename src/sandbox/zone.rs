@@ -82,7 +82,8 @@ impl Zone {
     /// # Errors
     /// A name that is none.
     pub async fn withdraw(&self, name: &str, kind: RecordType) -> Result<(), BadZone> {
-        let name = Name::from_ascii(name).map_err(|error| BadZone(error.to_string()))?;
+        let mut name = Name::from_ascii(name).map_err(|error| BadZone(error.to_string()))?;
+        name.set_fqdn(true);
         self.records.records_mut().await.remove(&RrKey::new(name.into(), kind));
         Ok(())
     }

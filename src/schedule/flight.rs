@@ -13,7 +13,7 @@ use super::audience::{Audience, audience};
 use super::retry::Life;
 use super::settle::Work;
 use super::verdict::{Ruling, Verdict, When};
-use super::{RELAY, Room};
+use super::{RELAY, Room, sealing};
 use crate::config::Config;
 use crate::deliver::Job;
 use crate::mail::attempt::Decided;
@@ -24,10 +24,10 @@ use crate::tenant::{Route, Tenant};
 /// Attempts the leg and hands on what was decided. Ends when every open recipient has been ruled on, or the rest was left.
 pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work>) {
     match room.parts.store.message(leg.id).await {
-        Ok(Some(message)) => {
-            let flight = Flight::new(&room, leg, message, rulings);
-            flight.fly().await;
-        }
+        Ok(Some(message)) => match sealed(&room, &leg, &message) {
+            Ok(message) => Flight::new(&room, leg, message, rulings).fly().await,
+            Err(hold) => Flight::new(&room, leg, message, rulings).wait_on(hold),
+        },
         Ok(None) => unloaded(&room, &leg, &rulings, hold("the spool has no message for this leg")),
         Err(StoreError::Damaged(_)) => unloaded(&room, &leg, &rulings, hold("the spool's copy is damaged")),
         Err(StoreError::Full(_) | StoreError::Rebuilding | StoreError::TooLarge(_)) => {
@@ -39,6 +39,14 @@ pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work
 
 fn hold(reason: &str) -> Then {
     Then::Hold(Hold { reason: reason.into(), cause: Cause::Route, until: None })
+}
+
+/// A leg whose hold has ended is not sealed any more.
+fn sealed(room: &Room, leg: &Leg, message: &Arc<Message>) -> Result<Arc<Message>, Hold> {
+    match &leg.state {
+        State::Held { .. } => Ok(Arc::clone(message)),
+        State::Due(_) => sealing::seal(&room.parts, Arc::clone(message)),
+    }
 }
 
 /// A leg whose message cannot be had is left without a word in the mail log: there are no facts to speak of.
@@ -88,6 +96,13 @@ impl<'a> Flight<'a> {
             Some(tenant) => Some(Arc::clone(&tenant.route)),
             None => (&*self.verdict.leg().tenant == RELAY).then(|| Arc::new(Route::Mx)),
         }
+    }
+
+    /// Receivers would still not believe it.
+    fn wait_on(self, hold: Hold) {
+        let rcpts = &self.verdict.leg().rcpts;
+        self.room.parts.log.held(&self.verdict.message().facts, rcpts, "seal", &hold.reason);
+        self.leave(Then::Hold(hold));
     }
 
     /// Its tenant was removed while mail was queued: a person decides (FA14).

@@ -16,6 +16,7 @@ mod audience;
 mod flight;
 mod gather;
 pub mod retry;
+mod sealing;
 mod settle;
 mod steady;
 mod tell;
@@ -46,6 +47,7 @@ use crate::maillog::MailLog;
 use crate::metrics::Metrics;
 use crate::queue::store::{Leg, Store, StoreError};
 use crate::seal::Keyring;
+use crate::seal::outlook::Outlook;
 use crate::tenant::Tenants;
 
 /// The tenant name of what the relay writes itself.
@@ -85,6 +87,8 @@ pub struct Parts {
     pub tenants: Arc<Tenants>,
     /// The keys, as of the last reload.
     pub keyring: Arc<ArcSwap<Keyring>>,
+    /// What receivers would make of mail: asked again before held mail leaves.
+    pub outlook: Arc<Outlook>,
     /// The mail log.
     pub log: Arc<MailLog>,
     /// The numbers.

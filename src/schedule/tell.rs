@@ -22,7 +22,7 @@ use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
 use crate::mail::time::Time;
 use crate::maillog::{Dsn, DsnKind};
 use crate::queue::store::{Accept, Destination, StoreError};
-use crate::seal::SealError;
+use crate::seal::{self, SealError};
 
 /// Failures looked at in one go; so many at once are told without waiting for more.
 const OWED: usize = 2000;
@@ -32,8 +32,6 @@ const RETURNED: usize = 20;
 const AGAIN: Duration = Duration::from_secs(30);
 /// The longest sleep, as in `turn`: a clock that was set shows within a minute.
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// Signatures outlive the queue by this much (RFC 6376 section 3.5, `x=`).
-const SEAL_MARGIN: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// A delay or a relaying that the sender is told of.
 pub(super) struct Courtesy {
@@ -218,7 +216,7 @@ impl Teller<'_> {
         let config = self.room.parts.config.load();
         let identity = Identity { domain: config.relay.domain.clone(), hostname: config.hostname.clone() };
         let plain = bounce::compose(&identity, notice)?;
-        let life = config.delivery.give_up.saturating_add(SEAL_MARGIN);
+        let life = seal::life(&config);
         let mut body = self.room.parts.keyring.load().sign(&identity.domain, &plain, notice.at, life)?;
         body.extend_from_slice(&plain);
         let facts = facts(&identity, notice, notice.at.after(config.delivery.give_up), body.len());

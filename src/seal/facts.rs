@@ -167,3 +167,33 @@ impl Picture {
         rest.into_iter().chain(keys).try_fold(Time(u64::MAX), |least, until| Some(least.min(until?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_survives_a_restart() {
+        let known = |value| Some(Known { value, seen: Time(1), until: Time(2) });
+        let mut picture = Picture::blank("acme.test".parse().unwrap());
+        picture.presence = known(Presence::Exists { zone: Some("acme.test".to_owned()) });
+        picture.exchange = Some(Known {
+            value: Exchange::Hosts(vec![(10, "mx.test".to_owned())]),
+            seen: Time(1),
+            until: Time(2),
+        });
+        let answer = KeyAnswer { alias: None, records: vec!["v=DKIM1; p=".to_owned()] };
+        picture.keys.insert("wx1".to_owned(), Some(Known { value: answer, seen: Time(1), until: Time(2) }));
+        picture.keys.insert("wx2".to_owned(), None);
+        let spf = SpfAnswer {
+            results: vec![("192.0.2.1".parse().unwrap(), SpfResult::Pass)],
+            ..SpfAnswer::default()
+        };
+        picture.spf = Some(Known { value: spf, seen: Time(1), until: Time(2) });
+        let walk =
+            Walk { steps: vec![("acme.test".to_owned(), Vec::new())], exists: true, reports: Vec::new() };
+        picture.dmarc = Some(Known { value: walk, seen: Time(1), until: Time(2) });
+        let json = serde_json::to_vec(&picture).unwrap();
+        assert_eq!(serde_json::from_slice::<Picture>(&json).unwrap(), picture);
+    }
+}

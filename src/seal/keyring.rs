@@ -88,6 +88,14 @@ pub struct Sealed {
     pub by: Vec<Signed>,
 }
 
+impl Sealed {
+    /// Nothing: the message leaves unsealed, and the log says so.
+    #[must_use]
+    pub fn none(domain: Domain) -> Self {
+        Self { domain, fields: Vec::new(), by: Vec::new() }
+    }
+}
+
 impl Keyring {
     /// Reads every `<dir>/<domain>/<selector>.pem`. A directory that is not there holds no keys.
     ///
@@ -122,6 +130,11 @@ impl Keyring {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Every domain with keys.
+    pub fn domains(&self) -> impl Iterator<Item = (&Domain, &[Key])> {
+        self.domains.iter().map(|(domain, keys)| (domain, keys.as_slice()))
     }
 
     /// The keys of a domain, in the order of preference.
@@ -176,7 +189,7 @@ impl Keyring {
         (headers, body): (&Headers<'_>, &[u8]),
     ) -> Result<Sealed, SealError> {
         let Order { domain, only, signing, now, life } = *order;
-        let mut sealed = Sealed { domain: domain.clone(), fields: Vec::new(), by: Vec::new() };
+        let mut sealed = Sealed::none(domain.clone());
         let with_ed25519 = match signing.keys {
             SignWith::None => return Ok(sealed),
             SignWith::Rsa => false,

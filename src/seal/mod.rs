@@ -1,28 +1,45 @@
 //! Will receivers believe it? Keys, signatures, and the records that a domain publishes.
 
 pub mod align;
+pub mod check;
 pub mod dkim_record;
 pub mod dmarc;
 pub mod dmarc_record;
+pub mod enforce;
 pub mod facts;
 pub mod judge;
 pub mod keyring;
 pub mod keys;
 pub mod lifecycle;
+mod moves;
+pub mod outlook;
 pub mod records;
 pub mod refusal;
 mod signature;
+pub mod spf;
 mod spf_record;
 pub mod stages;
+pub mod survey;
 mod tags;
 
 pub use keyring::{Keyring, Order, Sealed, Signed};
+pub use moves::Moved;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 use crate::mail::address::Domain;
+
+/// A signature outlives the queue's give-up age by this, for mail that was long on its way.
+const MARGIN: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// How long a signature made now is valid (RFC 6376 section 3.5, `x=`).
+#[must_use]
+pub fn life(config: &Config) -> Duration {
+    config.delivery.give_up.saturating_add(MARGIN)
+}
 
 /// Why a message could not be sealed. It must then not leave.
 #[derive(Debug, thiserror::Error)]

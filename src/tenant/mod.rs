@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError};
 use crate::mail::address::{Address, Domain};
@@ -86,7 +86,7 @@ pub struct OwnedDomain {
 }
 
 /// What happens to mail that receivers would not believe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFail {
     /// 550 with the record to publish.

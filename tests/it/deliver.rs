@@ -52,7 +52,7 @@ pub async fn world_with(
     config.delivery.allow_private_destinations = true;
     config.delivery.command_timeout = Duration::from_secs(20);
     let own = change(&mut config, port);
-    let deliverer = Deliverer::new(&config, Resolver::new(&config.dns).unwrap(), own);
+    let deliverer = Deliverer::new(&config, Resolver::new(&config.dns).unwrap(), own, Arc::default());
     World { exchangers, port, deliverer, config, _zone: zone, _dir: dir }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::intake::unasked;
 use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -113,12 +114,17 @@ impl Front {
         let listeners = config.listeners.clone();
         let keyring = Arc::new(ArcSwap::from_pointee(Keyring::load(&config.keys).unwrap()));
         let config = Arc::new(ArcSwap::from_pointee(config));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let outlook = runtime.block_on(async { unasked(&Clock::System) });
         let admit = Admit::new(Parts {
             config: Arc::clone(&config),
             tenants: Arc::clone(&tenants),
             store: Arc::clone(&store) as _,
             keyring,
+            outlook,
             log: Arc::clone(&log),
+            metrics: Arc::default(),
             clock: Clock::System,
         });
         let shared = Arc::new(Shared {
@@ -134,8 +140,6 @@ impl Front {
             tls: Some(tls),
             waits: Waits { auth: Duration::ZERO, ..Waits::default() },
         });
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let bound = runtime.block_on(async { Listeners::bind(&listeners).unwrap() });
         let (addresses, stop) = (bound.addresses(), CancellationToken::new());
         let served = Some(runtime.spawn(listen::serve(bound, Arc::clone(&shared), stop.clone())));

@@ -40,6 +40,7 @@ mod rig;
 mod sandbox;
 mod schedule;
 mod schedule_wire;
+mod seal;
 mod session_limits;
 mod session_machine;
 mod session_wire;

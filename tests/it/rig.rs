@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::intake::unasked;
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
 use waxseal::clock::Clock;
@@ -206,6 +207,7 @@ impl Rig {
             config: Arc::clone(&self.config),
             tenants: Arc::clone(&self.tenants),
             keyring: Arc::clone(&self.keyring),
+            outlook: unasked(&Clock::Set(Arc::clone(&self.hand))),
             log: Arc::clone(&self.log),
             metrics: Arc::new(Metrics::new()),
             clock: Clock::Set(Arc::clone(&self.hand)),

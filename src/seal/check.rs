@@ -1,0 +1,99 @@
+//! A domain's health: DNS asked now, judged as its mail would be, for `domain check` and for the daemon's own watch.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Picture, Silence};
+use super::judge::{Believed, Finding, Finds, Policy, Verdict};
+use super::outlook::{Force, Outlook, Subject, wanted};
+use crate::mail::address::Domain;
+use crate::tenant::{OnFail, OwnedDomain, Tenant};
+
+/// What was found of a From domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this form: 1.
+    pub v: u8,
+    /// The From domain.
+    pub domain: Domain,
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// What happens to mail that is not believed.
+    pub on_fail: OnFail,
+    /// Whether receivers believe its mail, and by what.
+    pub believed: Believed,
+    /// Our signature, aligned.
+    pub dkim: Finds,
+    /// SPF, aligned.
+    pub spf: Finds,
+    /// Its DMARC policy as it applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Since when it has stood like this, as far as the daemon has seen; RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Everything noticed, the worst first.
+    pub findings: Vec<Finding>,
+    /// What DNS did not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silence: Vec<Silence>,
+    /// SPF's lookups, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spf_tree: Vec<String>,
+}
+
+/// A From domain and what its mail normally looks like: the author in it, the reverse-path there or at its return path.
+#[must_use]
+pub fn usual<'a>(tenant: &'a Arc<Tenant>, own: &'a OwnedDomain) -> Subject<'a> {
+    let sender = own.return_path.as_ref().unwrap_or(&own.name);
+    Subject { tenant, own, author: &own.name, sender: Some(sender) }
+}
+
+/// The names that the verdict on a domain's usual mail rests on.
+#[must_use]
+pub fn rests_on(own: &OwnedDomain) -> Vec<&Domain> {
+    std::iter::once(&own.name).chain(&own.return_path).collect()
+}
+
+/// Asks DNS now about all that the verdict rests on.
+pub async fn look(outlook: &Arc<Outlook>, own: &OwnedDomain, force: Force<'_>) -> Vec<Arc<Picture>> {
+    let mut looks = tokio::task::JoinSet::new();
+    for name in rests_on(own) {
+        let (outlook, wanted) = (Arc::clone(outlook), wanted(name, force));
+        looks.spawn(async move { outlook.look(&wanted).await.picture });
+    }
+    looks.join_all().await
+}
+
+/// What is known of a domain's usual mail, from memory.
+#[must_use]
+pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force: Force<'_>) -> Report {
+    let verdict = outlook.verdict(&usual(tenant, own), force);
+    let Verdict { dkim, spf, dmarc, policy, findings, verified: _ } = &*verdict;
+    let pictures: Vec<_> = rests_on(own).into_iter().filter_map(|name| outlook.picture(name)).collect();
+    let tree = pictures.last().and_then(|picture| picture.spf.as_ref()).map(|spf| spf.value.tree.clone());
+    let health = outlook.health(&own.name).filter(|health| health.believed == *dmarc);
+    Report {
+        v: 1,
+        domain: own.name.clone(),
+        tenant: Arc::clone(&tenant.name),
+        on_fail: own.on_fail,
+        believed: *dmarc,
+        dkim: *dkim,
+        spf: *spf,
+        policy: *policy,
+        since: health.map(|health| health.since.utc().to_string()),
+        findings: findings.clone(),
+        silence: pictures.iter().flat_map(|picture| picture.silence.clone()).collect(),
+        spf_tree: tree.unwrap_or_default(),
+    }
+}
+
+impl Report {
+    /// Whether mail of the domain may leave: it is believed, or nobody wants to know.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.believed.passes()
+    }
+}
