@@ -58,7 +58,7 @@ fn look(config: &Config, domain: &Domain) -> Result<Report, Failure> {
     let (tenant, own) =
         owned.ok_or_else(|| Failure::NotFound(format!("{domain} is no tenant's From domain")))?;
     let config = Arc::new(config.clone());
-    let keyring = Arc::new(super::domain::keyring(&config)?);
+    let keyring = Arc::new(super::key::keyring(&config)?);
     wait(async {
         let resolver = Resolver::new(&config.dns).map_err(|error| bad(&error))?;
         let outlook = Arc::new(Outlook::new(resolver, Clock::System));

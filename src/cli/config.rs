@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::domain::keyring;
+use super::key::keyring;
 use super::output::{Context, Failure, Outcome};
 use crate::tenant;
 

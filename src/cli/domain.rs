@@ -3,30 +3,29 @@
 use serde_json::json;
 
 use super::check;
+use super::key::{first_key, keyring};
 use super::output::{Context, Failure, Outcome};
+use super::publish::{self, Look, setting};
 use super::tenant::edited;
 use crate::config::Config;
-use crate::fsx;
 use crate::mail::address::Domain;
-use crate::mail::secret::ExposeSecret;
-use crate::seal::Keyring;
-use crate::seal::keys::{self, Kind};
-use crate::seal::records::{self, Record, Setting};
-use crate::tenant::{self, Route, edit};
-
-/// The first selector; rotation uses a second one.
-const SELECTOR: &str = "wx1";
+use crate::seal::records::{self, Record};
+use crate::tenant::{self, Route, SignWith, edit};
 
 /// The verbs of `domain`.
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
     /// Let a tenant send from a domain: make its key, print the records to publish.
+    #[command(after_help = "Example:\n  waxseal domain add acme.example --tenant acme")]
     Add {
         /// The From domain.
         domain: String,
         /// Whose it is.
         #[arg(long, value_name = "NAME")]
         tenant: String,
+        /// Do not look at what DNS has now.
+        #[arg(long)]
+        offline: bool,
     },
     /// List the From domains, their tenants and selectors.
     List,
@@ -52,7 +51,10 @@ pub enum Verb {
         #[arg(long)]
         no_follow: bool,
     },
-    /// Print the records to publish, as a zone file.
+    /// Print the records to publish, as a zone file, merged with those that are there.
+    #[command(
+        after_help = "Examples:\n  waxseal domain dns acme.example\n  waxseal domain dns acme.example --json --offline\n  waxseal domain dns --relay"
+    )]
     Dns {
         /// The From domain.
         #[arg(required_unless_present = "relay", conflicts_with = "relay")]
@@ -60,6 +62,9 @@ pub enum Verb {
         /// The relay's own records.
         #[arg(long)]
         relay: bool,
+        /// Do not look at what DNS has now.
+        #[arg(long)]
+        offline: bool,
     },
 }
 
@@ -67,15 +72,24 @@ pub enum Verb {
 pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
     let config = context.load_config()?;
     match verb {
-        Verb::Add { domain, tenant } => add(context, &config, &parse(&domain)?, &tenant),
+        Verb::Add { domain, tenant, offline } => {
+            let look = if offline { Look::Nowhere } else { Look::ButKeys };
+            add(context, &config, (&parse(&domain)?, &tenant), look)
+        }
         Verb::List => list(context, &config),
         Verb::Check { domain, wait } => check::check(context, &parse(&domain)?, wait),
         Verb::Watch { domain, no_follow } => {
             let only = domain.as_deref().map(parse).transpose()?;
             check::watch(context, only.as_ref(), !no_follow)
         }
-        Verb::Dns { domain: Some(domain), .. } => print(context, &of_tenant(&config, &parse(&domain)?)?),
-        Verb::Dns { domain: None, .. } => print(context, &of_relay(&config)?),
+        Verb::Dns { domain, offline, .. } => {
+            let look = if offline { Look::Nowhere } else { Look::Everywhere };
+            let wanted = match domain {
+                Some(domain) => of_tenant(context, &config, &parse(&domain)?)?,
+                None => of_relay(&config)?,
+            };
+            publish::print(context, &config, &wanted, look)
+        }
     }
 }
 
@@ -83,86 +97,64 @@ pub(super) fn parse(text: &str) -> Result<Domain, Failure> {
     text.parse().map_err(|error| Failure::Usage(format!("{text}: {error}")))
 }
 
-fn directory(config: &Config) -> Result<tenant::Directory, Failure> {
+pub(super) fn directory(config: &Config) -> Result<tenant::Directory, Failure> {
     tenant::load(config).map_err(|error| Failure::Config(error.to_string()))
 }
 
-pub(super) fn keyring(config: &Config) -> Result<Keyring, Failure> {
-    fsx::create_dir(&config.keys)?;
-    Keyring::load(&config.keys).map_err(|error| Failure::Config(error.to_string()))
-}
-
-/// Makes a domain's first key. One that is there, made or placed by hand, is kept.
-pub(super) fn make_key(config: &Config, domain: &Domain) -> Outcome {
-    if !keyring(config)?.keys(domain).is_empty() {
-        return Ok(());
-    }
-    let made = keys::generate(Kind::Rsa2048).map_err(|error| Failure::Bad(error.to_string()))?;
-    let dir = config.keys.join(domain.as_str());
-    fsx::create_dir(&dir)?;
-    let path = dir.join(format!("{SELECTOR}.pem"));
-    fsx::write_atomically(&path, made.pem.expose_secret().as_bytes(), 0o600)?;
-    Ok(())
-}
-
-fn add(context: &Context, config: &Config, domain: &Domain, tenant: &str) -> Outcome {
+fn add(context: &Context, config: &Config, (domain, tenant): (&Domain, &str), look: Look) -> Outcome {
     edited(edit::add_domain(config, tenant, domain))?;
-    make_key(config, domain)?;
+    let made = first_key(config, domain)?;
     context.note(format_args!("{domain} is tenant {tenant}'s; publish these records:"));
-    print(context, &of_tenant(config, domain)?)?;
+    // A key that was there may have been published: only a fresh one is not looked for.
+    let look = if look == Look::ButKeys && !made { Look::Everywhere } else { look };
+    publish::print(context, config, &of_tenant(context, config, domain)?, look)?;
     context.tell_daemon(config)
 }
 
-fn of_tenant(config: &Config, domain: &Domain) -> Result<Vec<Record>, Failure> {
+fn of_tenant(context: &Context, config: &Config, domain: &Domain) -> Result<Vec<Record>, Failure> {
     let directory = directory(config)?;
     let found = directory.tenants().find_map(|tenant| {
         let own = tenant.domains.iter().find(|own| own.name == *domain)?;
-        Some((own, matches!(*tenant.route, Route::Upstream(_))))
+        Some((tenant, own))
     });
-    let (own, upstream) =
+    let (tenant, own) =
         found.ok_or_else(|| Failure::NotFound(format!("{domain} is no tenant's From domain")))?;
-    records_of(config, domain, own.return_path.as_ref(), upstream)
+    let upstream = matches!(*tenant.route, Route::Upstream(_));
+    let keyring = keyring(config)?;
+    let setting = setting(config, domain, own.return_path.as_ref(), upstream);
+    let mut all = records::spare(domain, &keyring, &setting);
+    all.splice(0..0, records::for_domain(domain, &keyring, &setting));
+    // Keys together, the next one's name behind those in use.
+    all.sort_by_key(|record| !record.name.contains("._domainkey."));
+    if tenant.signing.keys == SignWith::None {
+        context.note(format_args!(
+            "mail of tenant {} is signed by its upstream: the upstream's provider says which DKIM record to publish",
+            tenant.name
+        ));
+        all.retain(|record| !record.name.contains("._domainkey."));
+    }
+    Ok(all)
 }
 
 fn of_relay(config: &Config) -> Result<Vec<Record>, Failure> {
-    let mut all = records_of(config, &config.relay.domain, None, false)?;
+    let (keyring, domain) = (keyring(config)?, &config.relay.domain);
+    let setting = setting(config, domain, None, false);
+    let mut all = records::for_domain(domain, &keyring, &setting);
+    if config.hostname != *domain {
+        all.push(records::for_hostname(&setting));
+    }
+    if let Some(host) = &config.relay.bounce_host {
+        all.extend(records::for_bounces(host, &setting));
+    }
     if let Some(zone) = &config.relay.dkim_zone {
         let directory = directory(config)?;
         let domains: Vec<Domain> = directory
             .tenants()
             .flat_map(|tenant| tenant.domains.iter().map(|own| own.name.clone()))
             .collect();
-        all.extend(records::delegated(&domains, &keyring(config)?, zone));
+        all.extend(records::delegated(&domains, &keyring, zone));
     }
     Ok(all)
-}
-
-fn records_of(
-    config: &Config,
-    domain: &Domain,
-    return_path: Option<&Domain>,
-    upstream: bool,
-) -> Result<Vec<Record>, Failure> {
-    let delivery = &config.delivery;
-    let seen =
-        if delivery.public_addresses.is_empty() { &delivery.sources } else { &delivery.public_addresses };
-    // The relay's own keys stand in its own zone, where a CNAME would point at itself.
-    let zone = config.relay.dkim_zone.as_ref().filter(|_| *domain != config.relay.domain);
-    let setting = Setting {
-        hostname: &config.hostname,
-        dkim_zone: zone,
-        public_addresses: seen,
-        return_path,
-        upstream,
-    };
-    Ok(records::for_domain(domain, &keyring(config)?, &setting))
-}
-
-fn print(context: &Context, records: &[Record]) -> Outcome {
-    if context.json {
-        return context.print_json(&json!({"v": 1, "records": records}));
-    }
-    context.print(records::zone_text(records).trim_end())
 }
 
 fn list(context: &Context, config: &Config) -> Outcome {

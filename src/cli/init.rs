@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 
-use super::domain::make_key;
+use super::key::first_key;
 use super::output::{Context, Failure, Outcome};
 use crate::config::Config;
 use crate::fsx;
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     )?;
     fsx::write_atomically(&file, filled_in(&hostname).as_bytes(), 0o644)?;
     let config = Config::load(Some(&file)).map_err(|error| Failure::Config(error.to_string()))?;
-    make_key(&config, &config.relay.domain)?;
+    first_key(&config, &config.relay.domain)?;
     report(context, &config)
 }
 

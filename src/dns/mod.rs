@@ -134,7 +134,8 @@ impl Resolver {
         &self.inner
     }
 
-    async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, Failure> {
+    /// The records of this type at a name, CNAMEs followed.
+    pub(crate) async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, Failure> {
         // Absolute, so that the system's search list is never appended to a recipient's domain.
         let mut name = Name::from_ascii(name).map_err(|_| Failure::NoSuchName)?;
         name.set_fqdn(true);

@@ -275,6 +275,7 @@ async fn publish(zone: &Zone, config: &Config) -> Result<(), Trouble> {
         let domain: Domain = name.parse().map_err(io::Error::other)?;
         let setting = Setting {
             hostname: &config.hostname,
+            bounce_host: None,
             dkim_zone: None,
             public_addresses: &config.delivery.public_addresses,
             return_path: None,

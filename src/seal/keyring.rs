@@ -132,9 +132,9 @@ impl Keyring {
         &self.warnings
     }
 
-    /// Every domain with keys.
-    pub fn domains(&self) -> impl Iterator<Item = (&Domain, &[Key])> {
-        self.domains.iter().map(|(domain, keys)| (domain, keys.as_slice()))
+    /// The domains that have keys, in no order.
+    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.domains.keys()
     }
 
     /// The keys of a domain, in the order of preference.
@@ -147,9 +147,8 @@ impl Keyring {
     /// active, or none at all, the first that may become it stands in: whether DNS has it is for the judge to say.
     pub fn signing(&self, domain: &Domain) -> impl Iterator<Item = &Key> + use<'_> {
         let keys = self.keys(domain);
-        let is_rsa = |key: &Key| matches!(key.public.algorithm, Algorithm::Rsa(_));
         let of = move |rsa: bool, stages: &[Stage]| {
-            keys.iter().find(|key| is_rsa(key) == rsa && stages.contains(&key.stage))
+            keys.iter().find(|key| key.public.algorithm.is_rsa() == rsa && stages.contains(&key.stage))
         };
         let young = [Stage::Pending, Stage::Ready];
         let none = !keys.iter().any(|key| key.stage == Stage::Active);
@@ -283,8 +282,16 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let shown = path.display();
         return Err(unfit(format!("mode {mode:04o} lets others read the key; run: chmod 600 {shown}")));
     }
-    if meta.len() > PEM_MAX {
-        return Err(unfit(format!("{} octets: no private key is that large", meta.len())));
+    read_pem(path)
+}
+
+/// Reads what may be a private key, and is no larger than one.
+pub(super) fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let failed = |source| KeyError::Io { path: path.to_owned(), source };
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > PEM_MAX {
+        let what = format!("{length} octets: no private key is that large");
+        return Err(KeyError::Unfit { path: path.to_owned(), what });
     }
     fs::read(path).map(Zeroizing::new).map_err(failed)
 }

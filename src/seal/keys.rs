@@ -42,7 +42,26 @@ pub enum Algorithm {
     Ed25519,
 }
 
+impl Kind {
+    /// What it is, once made.
+    #[must_use]
+    pub fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Rsa2048 => Algorithm::Rsa(2048),
+            Self::Rsa3072 => Algorithm::Rsa(3072),
+            Self::Rsa4096 => Algorithm::Rsa(4096),
+            Self::Ed25519 => Algorithm::Ed25519,
+        }
+    }
+}
+
 impl Algorithm {
+    /// Whether it is RSA, of whatever size.
+    #[must_use]
+    pub fn is_rsa(self) -> bool {
+        matches!(self, Self::Rsa(_))
+    }
+
     /// `a=` of a signature (RFC 6376 section 3.3, RFC 8463 section 3).
     #[must_use]
     pub fn signature_tag(self) -> &'static str {
@@ -74,6 +93,16 @@ impl Public {
     }
 }
 
+/// The octets of `p=` in a key record's text; `None`: there are none, or the key was revoked.
+#[must_use]
+pub fn published_octets(record: &str) -> Option<Vec<u8>> {
+    let tags = record.split(';').filter_map(|tag| tag.split_once('='));
+    let (_, value) = tags.into_iter().find(|(name, _)| name.trim() == "p")?;
+    // RFC 6376 section 3.6.1: white space within is ignored.
+    let packed: String = value.split_whitespace().collect();
+    STANDARD.decode(packed).ok().filter(|octets| !octets.is_empty())
+}
+
 /// A private key ready to sign.
 pub(super) enum Signer {
     Rsa(Box<RsaKey<Sha256>>),
@@ -103,13 +132,11 @@ pub fn generate(kind: Kind) -> Result<Generated, KeyError> {
         Kind::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
     };
     let pair = made.map_err(|error| KeyError::Generate(error.to_string()))?;
-    let (algorithm, octets) = match kind {
-        Kind::Rsa2048 => (Algorithm::Rsa(2048), pair.subject_public_key_info()),
-        Kind::Rsa3072 => (Algorithm::Rsa(3072), pair.subject_public_key_info()),
-        Kind::Rsa4096 => (Algorithm::Rsa(4096), pair.subject_public_key_info()),
-        Kind::Ed25519 => (Algorithm::Ed25519, pair.public_key_raw().to_vec()),
+    let octets = match kind {
+        Kind::Rsa2048 | Kind::Rsa3072 | Kind::Rsa4096 => pair.subject_public_key_info(),
+        Kind::Ed25519 => pair.public_key_raw().to_vec(),
     };
-    let public = Public { algorithm, octets };
+    let public = Public { algorithm: kind.algorithm(), octets };
     Ok(Generated { pem: pair.serialize_pem().into(), public })
 }
 

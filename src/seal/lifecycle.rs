@@ -58,7 +58,7 @@ pub fn advance(
 }
 
 fn is_rsa(key: &Key) -> bool {
-    matches!(key.public.algorithm, Algorithm::Rsa(_))
+    key.public.algorithm.is_rsa()
 }
 
 /// One kind's keys of a domain.

@@ -32,8 +32,9 @@ impl Outlook {
     ) -> Result<Option<Moved>, KeyError> {
         let policy = Lifecycle { give_up: config.delivery.give_up, rotate_after: config.seal.rotate_after };
         let mut said = Vec::new();
-        for (domain, keys) in keyring.domains() {
+        for domain in keyring.domains() {
             let Some(picture) = self.picture(domain) else { continue };
+            let keys = keyring.keys(domain);
             let next = advance(domain, keys, &|selector| seen(&picture, keys, selector), &policy, now);
             said.extend(carry_out(config, domain, &next, now)?);
         }

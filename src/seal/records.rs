@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::keyring::{Key, Keyring};
+use super::lifecycle;
+use super::stages::Stage;
 use crate::mail::address::Domain;
 
 /// RFC 1035 section 3.3: octets of one character-string of a TXT record.
@@ -28,7 +30,7 @@ pub struct Record {
 }
 
 /// A record's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Kind {
     /// Text.
@@ -46,6 +48,8 @@ pub struct Setting<'a> {
     pub hostname: &'a Domain,
     /// Zone that the CNAMEs of tenants' keys point into; `None`: the domain publishes the keys itself.
     pub dkim_zone: Option<&'a Domain>,
+    /// Name that return paths point at with a CNAME; `None`: each has its own MX and SPF.
+    pub bounce_host: Option<&'a Domain>,
     /// The addresses receivers see; empty: those of `hostname`.
     pub public_addresses: &'a [IpAddr],
     /// The domain of the reverse-path, where it is not the From domain.
@@ -54,20 +58,24 @@ pub struct Setting<'a> {
     pub upstream: bool,
 }
 
-/// The records of a From domain.
+/// The records of a From domain: each key that signs, will sign or signed a while ago, the return path, SPF, DMARC.
 #[must_use]
 pub fn for_domain(domain: &Domain, keyring: &Keyring, setting: &Setting<'_>) -> Vec<Record> {
-    let mut records: Vec<_> = keyring.keys(domain).iter().map(|key| dkim(domain, key, setting)).collect();
-    if let Some(path) = setting.return_path {
-        records.push(Record {
+    let mut records: Vec<_> = live(keyring.keys(domain)).map(|key| dkim(domain, key, setting)).collect();
+    // The From domain's own MX is where its people get their mail.
+    let below = setting.return_path.filter(|path| *path != domain);
+    match (below, setting.bounce_host) {
+        (Some(path), Some(host)) => records.push(Record {
             name: path.to_string(),
-            kind: Kind::Mx,
-            value: format!("10 {}", setting.hostname),
-            why: "bounces come back to the relay".to_owned(),
-        });
-    }
-    if !setting.upstream {
-        records.push(spf(setting.return_path.unwrap_or(domain), setting));
+            kind: Kind::Cname,
+            value: host.to_string(),
+            why: "bounces come back to the relay, and SPF finds the relay's record".to_owned(),
+        }),
+        (Some(path), None) => {
+            records.push(mx(path, setting));
+            records.extend((!setting.upstream).then(|| spf(path, setting)));
+        }
+        (None, _) => records.extend((!setting.upstream).then(|| spf(domain, setting))),
     }
     records.push(Record {
         name: format!("_dmarc.{domain}"),
@@ -79,6 +87,41 @@ pub fn for_domain(domain: &Domain, keyring: &Keyring, setting: &Setting<'_>) -> 
     records
 }
 
+/// The CNAMEs of selectors that the next keys will have: published together with the first, they make every renewal the
+/// relay's affair alone. Nothing where keys are published as TXT.
+#[must_use]
+pub fn spare(domain: &Domain, keyring: &Keyring, setting: &Setting<'_>) -> Vec<Record> {
+    let keys = keyring.keys(domain);
+    let next = |rsa: bool| {
+        let mut family = live(keys).filter(|key| key.public.algorithm.is_rsa() == rsa);
+        let (only, None) = (family.next()?, family.next()) else { return None };
+        let selector = lifecycle::free_selector(keys, only.public.algorithm);
+        Some(Record {
+            name: dkim_name(&selector, domain),
+            kind: Kind::Cname,
+            value: target(&selector, domain, setting.dkim_zone?)?,
+            why: "for the next renewal of the key: nothing needs to be published then".to_owned(),
+        })
+    };
+    [true, false].into_iter().filter_map(next).collect()
+}
+
+/// What the relay publishes at the name that tenants' return paths point at.
+#[must_use]
+pub fn for_bounces(host: &Domain, setting: &Setting<'_>) -> Vec<Record> {
+    vec![mx(host, setting), spf(host, setting)]
+}
+
+/// SPF at the EHLO name, which receivers look at where the reverse-path is empty (RFC 7208 section 2.4).
+#[must_use]
+pub fn for_hostname(setting: &Setting<'_>) -> Record {
+    spf(setting.hostname, setting)
+}
+
+fn live(keys: &[Key]) -> impl Iterator<Item = &Key> {
+    keys.iter().filter(|key| key.stage != Stage::Retired)
+}
+
 /// What the relay publishes in its own zone for the keys of these domains: the targets of their CNAMEs.
 #[must_use]
 pub fn delegated<'d>(
@@ -86,7 +129,7 @@ pub fn delegated<'d>(
     keyring: &Keyring,
     zone: &Domain,
 ) -> Vec<Record> {
-    let of = |domain: &'d Domain| keyring.keys(domain).iter().map(move |key| (domain, key));
+    let of = |domain: &'d Domain| live(keyring.keys(domain)).map(move |key| (domain, key));
     let keys = domains.into_iter().flat_map(of);
     keys.filter_map(|(domain, key)| {
         let name = target(&key.selector, domain, zone)?;
@@ -95,9 +138,8 @@ pub fn delegated<'d>(
     .collect()
 }
 
-/// RFC 6376 section 3.6.2.1.
 fn dkim(domain: &Domain, key: &Key, setting: &Setting<'_>) -> Record {
-    let name = format!("{}._domainkey.{domain}", key.selector);
+    let name = dkim_name(&key.selector, domain);
     match setting.dkim_zone.and_then(|zone| target(&key.selector, domain, zone)) {
         Some(value) => {
             let why =
@@ -105,6 +147,21 @@ fn dkim(domain: &Domain, key: &Key, setting: &Setting<'_>) -> Record {
             Record { name, kind: Kind::Cname, value, why }
         }
         None => key_record(name, key, "receivers check the DKIM signature with it".to_owned()),
+    }
+}
+
+/// RFC 6376 section 3.6.2.1.
+#[must_use]
+pub fn dkim_name(selector: &str, domain: &Domain) -> String {
+    format!("{selector}._domainkey.{domain}")
+}
+
+fn mx(path: &Domain, setting: &Setting<'_>) -> Record {
+    Record {
+        name: path.to_string(),
+        kind: Kind::Mx,
+        value: format!("10 {}", setting.hostname),
+        why: "bounces come back to the relay".to_owned(),
     }
 }
 
@@ -137,6 +194,17 @@ fn spf(domain: &Domain, setting: &Setting<'_>) -> Record {
 }
 
 impl Record {
+    /// The record as a line of a zone file.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let kind = match self.kind {
+            Kind::Txt => "TXT",
+            Kind::Cname => "CNAME",
+            Kind::Mx => "MX",
+        };
+        format!("{}. IN {kind} {}", self.name, self.data())
+    }
+
     /// The record's data as a zone file has it: TXT split into strings of 255 octets, names with their dot.
     #[must_use]
     pub fn data(&self) -> String {
@@ -168,12 +236,7 @@ fn quoted(text: &str) -> String {
 pub fn zone_text(records: &[Record]) -> String {
     let mut text = String::new();
     for record in records {
-        let kind = match record.kind {
-            Kind::Txt => "TXT",
-            Kind::Cname => "CNAME",
-            Kind::Mx => "MX",
-        };
-        let _ = writeln!(text, "; {}\n{}. IN {kind} {}", record.why, record.name, record.data());
+        let _ = writeln!(text, "; {}\n{}", record.why, record.line());
     }
     text
 }
@@ -207,6 +270,7 @@ mod tests {
         let setting = Setting {
             hostname: &hostname,
             dkim_zone: None,
+            bounce_host: None,
             public_addresses: &addresses,
             return_path: None,
             upstream: false,
@@ -228,6 +292,7 @@ mod tests {
         let setting = Setting {
             hostname: &hostname,
             dkim_zone: Some(&zone),
+            bounce_host: None,
             public_addresses: &[],
             return_path: Some(&bounce),
             upstream: false,

@@ -20,6 +20,7 @@ use std::str::FromStr;
 use rsa::sha2::{Digest, Sha256};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use super::KeyError;
 use super::keyring::{self, Key};
@@ -189,6 +190,43 @@ pub fn make(keys_dir: &Path, order: &Make, now: Time) -> Result<Public, KeyError
     let made = keys::generate(order.kind)?;
     place(keys_dir, order, made.pem.expose_secret().as_bytes(), now)?;
     Ok(made.public)
+}
+
+/// Copies a private key from elsewhere to a free selector, pending.
+///
+/// # Errors
+/// What is there is no key, or the selector is taken; the file system's.
+pub fn import(
+    keys_dir: &Path,
+    (domain, selector): (&Domain, &str),
+    file: &Path,
+    now: Time,
+) -> Result<Public, KeyError> {
+    let (pem, public) = read_foreign(file)?;
+    if keys_dir.join(domain.as_str()).join(format!("{selector}.pem")).exists() {
+        return Err(KeyError::Changed { domain: domain.clone(), selector: selector.to_owned() });
+    }
+    // What kind it is stands in the PEM.
+    let (domain, selector) = (domain.clone(), selector.to_owned());
+    let order = Make { domain, selector, kind: Kind::default(), replaces: None, why: String::new() };
+    place(keys_dir, &order, &pem, now)?;
+    Ok(public)
+}
+
+/// The public half of a private key that stands elsewhere.
+///
+/// # Errors
+/// What is there is no key, or cannot be read.
+pub fn look_at(file: &Path) -> Result<Public, KeyError> {
+    Ok(read_foreign(file)?.1)
+}
+
+/// Its mode is not ours to judge: the copy gets 0600.
+fn read_foreign(file: &Path) -> Result<(Zeroizing<Vec<u8>>, Public), KeyError> {
+    let pem = keyring::read_pem(file)?;
+    let unfit = |what| KeyError::Unfit { path: file.to_owned(), what };
+    let (_, public) = keys::read(&pem).map_err(unfit)?;
+    Ok((pem, public))
 }
 
 /// Lays a key's PEM at the order's selector, pending.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// A directory that `init` has filled.
-struct Place {
+pub struct Place {
     _dir: tempfile::TempDir,
     config: PathBuf,
 }
 
 impl Place {
     /// Runs `init`, and moves its listeners to ports that are free.
-    fn init() -> Self {
+    pub fn init() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let output = program(None)
             .args(["init", "--hostname", "relay.test", "--dir"])
@@ -26,15 +26,30 @@ impl Place {
         let moved = text.replace("0.0.0.0:587", "127.0.0.1:0").replace("0.0.0.0:465", "127.0.0.1:0");
         assert_eq!(moved.matches("\"127.0.0.1:0\"").count(), 2, "{moved}");
         std::fs::write(&config, moved).unwrap();
-        Self { _dir: dir, config }
+        let place = Self { _dir: dir, config };
+        // Nothing answers there: no test asks the machine's name servers.
+        place.change("# servers = []", "servers = [\"127.0.0.1:9\"]");
+        place
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    /// Changes the configuration file.
+    pub fn change(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "{from}: {text}");
+        std::fs::write(&self.config, text.replace(from, to)).unwrap();
+    }
+
+    /// The directory of the tenants' files.
+    pub fn tenants(&self) -> PathBuf {
+        self.config.with_file_name("tenants")
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
         program(Some(&self.config)).args(args).stdin(Stdio::null()).output().unwrap()
     }
 
     /// What a command that succeeds prints.
-    fn text(&self, args: &[&str]) -> String {
+    pub fn text(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -84,7 +99,7 @@ fn program(config: Option<&Path>) -> Command {
     command
 }
 
-fn json(text: &str) -> serde_json::Value {
+pub fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
@@ -128,7 +143,7 @@ fn a_check_finds_mistakes_in_either_kind_of_file() {
     place.text(&["tenant", "add", "acme"]);
     let sound = json(&place.text(&["config", "check", "--json"]));
     assert_eq!((&sound["ok"], &sound["tenants"]), (&true.into(), &1.into()));
-    let tenant = place.config.with_file_name("tenants").join("acme.toml");
+    let tenant = place.tenants().join("acme.toml");
     for file in [&tenant, &place.config] {
         let good = std::fs::read_to_string(file).unwrap();
         std::fs::write(file, format!("qqqqqqqq = 1\n{good}")).unwrap();

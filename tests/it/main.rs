@@ -15,6 +15,7 @@ mod admit;
 mod bounce;
 mod cli;
 mod cli_files;
+mod cli_keys;
 mod config;
 mod configuration_page;
 mod crash;

@@ -158,8 +158,8 @@ fn sealed(
     let order = Order { domain: &domain, only: only.as_deref(), signing, now: Time(1_000_000), life };
     let sealed = ring.seal(&order, (&headers, &message[headers.body..]))?;
     let text = String::from_utf8(sealed.fields).unwrap().replace("\r\n\t", "");
-    let names = text.split("h=").nth(1).unwrap_or_default().split(';').next().unwrap().to_lowercase();
-    Ok((sealed.by.into_iter().map(|by| by.selector).collect(), names))
+    let names = text.split(';').find_map(|tag| tag.trim().strip_prefix("h=")).unwrap_or_default();
+    Ok((sealed.by.into_iter().map(|by| by.selector).collect(), names.to_lowercase()))
 }
 
 #[test]

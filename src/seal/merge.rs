@@ -1,0 +1,221 @@
+//! What is to be published, merged with what stands there now: an SPF record gets the mechanisms that it lacks and never a
+//! second one beside it, a DMARC record that is there stays, and what is right already is said to be.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::keys;
+use super::records::{Kind, Record};
+
+/// Every SPF record begins with this term (RFC 7208 section 4.5).
+const SPF: &str = "v=spf1";
+/// Every DMARC record begins with this tag (RFC 9989 section 4.7).
+const DMARC: &str = "v=DMARC1";
+/// Where DMARC records stand.
+const DMARC_LABEL: &str = "_dmarc.";
+
+/// What DNS holds, by name and type, without trailing dots: TXT strings joined, MX as `10 host`. A name and type that is not
+/// in it: DNS did not say.
+pub type Zone = BTreeMap<(String, Kind), Vec<String>>;
+
+/// A record to publish, and how it stands with it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What to publish, or what is published already.
+    #[serde(flatten)]
+    pub record: Record,
+    /// Whether it stands there like this; `None`: DNS did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<bool>,
+    /// What must go when it is published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<String>,
+}
+
+/// Merges each record with what stands there now.
+#[must_use]
+pub fn merge(wanted: &[Record], zone: &Zone) -> Vec<Entry> {
+    wanted.iter().map(|record| entry(record, zone)).collect()
+}
+
+fn entry(record: &Record, zone: &Zone) -> Entry {
+    let stands = zone.get(&(record.name.clone(), record.kind));
+    let plain = |published| Entry { record: record.clone(), published, instead_of: Vec::new() };
+    let Some(stands) = stands else { return plain(None) };
+    match record.kind {
+        Kind::Txt if record.value.starts_with(SPF) => spf(record, stands),
+        Kind::Txt if record.name.starts_with(DMARC_LABEL) => dmarc(record, zone),
+        Kind::Txt => {
+            let right =
+                matches!(stands.as_slice(), [one] if one == &record.value || same_key(one, &record.value));
+            Entry { instead_of: others(stands, right), ..plain(Some(right)) }
+        }
+        Kind::Mx => {
+            let target = |value: &str| value.rsplit(' ').next().unwrap_or_default().to_ascii_lowercase();
+            let right = matches!(stands.as_slice(), [one] if target(one) == target(&record.value));
+            Entry { instead_of: others(stands, right), ..plain(Some(right)) }
+        }
+        Kind::Cname => {
+            let right = stands.iter().any(|alias| alias.eq_ignore_ascii_case(&record.value));
+            Entry { instead_of: beside_alias(record, zone, right), ..plain(Some(right)) }
+        }
+    }
+}
+
+fn others(stands: &[String], right: bool) -> Vec<String> {
+    if right { Vec::new() } else { stands.to_vec() }
+}
+
+/// Nothing may stand beside a CNAME (RFC 1034 section 3.6.2); through one that is there, other types show what it leads to.
+fn beside_alias(record: &Record, zone: &Zone, right: bool) -> Vec<String> {
+    let at = |kind| zone.get(&(record.name.clone(), kind)).cloned().unwrap_or_default();
+    let aliases = at(Kind::Cname);
+    match (right, aliases.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, false) => aliases,
+        (false, true) => [at(Kind::Txt), at(Kind::Mx)].concat(),
+    }
+}
+
+/// Two texts that publish the same key.
+fn same_key(one: &str, other: &str) -> bool {
+    let octets = keys::published_octets(one);
+    octets.is_some() && octets == keys::published_octets(other)
+}
+
+fn spf(record: &Record, stands: &[String]) -> Entry {
+    let is_spf = |text: &&String| first_term(text).is_some_and(|term| term.eq_ignore_ascii_case(SPF));
+    let present: Vec<&String> = stands.iter().filter(is_spf).collect();
+    let Some((first, more)) = present.split_first() else {
+        return Entry { record: record.clone(), published: Some(false), instead_of: Vec::new() };
+    };
+    // Receivers answer permerror to two records (RFC 7208 section 4.5): all that the others allow goes into one.
+    let mut mechanisms: Vec<String> = more.iter().flat_map(|text| allowing(text)).collect();
+    mechanisms.extend(allowing(&record.value));
+    let value = merge_spf(first, &mechanisms);
+    let right = more.is_empty() && value.split_whitespace().eq(first.split_whitespace());
+    let instead_of = if right { Vec::new() } else { present.into_iter().cloned().collect() };
+    Entry { record: Record { value, ..record.clone() }, published: Some(right), instead_of }
+}
+
+fn first_term(text: &str) -> Option<&str> {
+    text.split_whitespace().next()
+}
+
+/// The mechanisms of a record that let somebody send.
+fn allowing(text: &str) -> Vec<String> {
+    let terms = text.split_whitespace().skip(1).filter(|term| !is_all(term) && !is_modifier(term));
+    terms.filter(|term| !term.starts_with(['-', '~', '?'])).map(str::to_owned).collect()
+}
+
+fn is_all(term: &str) -> bool {
+    term.trim_start_matches(['+', '-', '~', '?']).eq_ignore_ascii_case("all")
+}
+
+/// RFC 7208 section 4.6.1: `name=value`, where a mechanism has its colon or slash first.
+fn is_modifier(term: &str) -> bool {
+    term.find(['=', ':', '/']).is_some_and(|at| term.as_bytes().get(at) == Some(&b'='))
+}
+
+/// An SPF record that allows these mechanisms too. What is there stays as it is; what is lacking stands before the first term
+/// that allows nobody (`~all`, or what is refused by name), since the first match decides (RFC 7208 section 4.6.2).
+#[must_use]
+pub fn merge_spf(existing: &str, mechanisms: &[String]) -> String {
+    let mut terms: Vec<&str> = existing.split_whitespace().collect();
+    if terms.is_empty() {
+        terms.extend([SPF, "~all"]);
+    }
+    let ends = |term: &&str| {
+        is_all(term)
+            || term.starts_with(['-', '~', '?'])
+            || term.to_ascii_lowercase().starts_with("redirect=")
+    };
+    let end = terms.iter().position(ends).unwrap_or(terms.len());
+    let (before, after) = terms.split_at_checked(end).unwrap_or((&terms, &[]));
+    let mut merged: Vec<&str> = before.to_vec();
+    for mechanism in mechanisms {
+        if !merged.iter().any(|term| covers(term, mechanism)) {
+            merged.push(mechanism);
+        }
+    }
+    merged.extend(after);
+    merged.join(" ")
+}
+
+/// Whether a term of a record already lets in what the mechanism would: itself, or a network with the address in it.
+fn covers(term: &str, mechanism: &str) -> bool {
+    let (term, mechanism) = (term.trim_start_matches('+'), mechanism.trim_start_matches('+'));
+    if term.eq_ignore_ascii_case(mechanism) {
+        return true;
+    }
+    match (network(term), network(mechanism)) {
+        (Some(wide), Some(narrow)) => wide.contains(&narrow),
+        (Some(_) | None, Some(_) | None) => false,
+    }
+}
+
+fn network(mechanism: &str) -> Option<IpNet> {
+    let (name, value) = mechanism.split_once(':')?;
+    if !name.eq_ignore_ascii_case("ip4") && !name.eq_ignore_ascii_case("ip6") {
+        return None;
+    }
+    value.parse().ok().or_else(|| value.parse().ok().map(|address: std::net::IpAddr| address.into()))
+}
+
+/// A record at the name itself, or at one above it (RFC 9989 section 4.10 walks up), is the owner's choice and stays: a value to
+/// start with below a stricter one would weaken it.
+fn dmarc(record: &Record, zone: &Zone) -> Entry {
+    let is_dmarc = |text: &&String| text.trim_start().starts_with(DMARC);
+    let mut name = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
+    while name.contains('.') {
+        let place = format!("{DMARC_LABEL}{name}");
+        let found = zone.get(&(place.clone(), Kind::Txt)).and_then(|texts| texts.iter().find(is_dmarc));
+        if let Some(value) = found {
+            let why = "the DMARC record that applies: it stays".to_owned();
+            let kept = Record { name: place, kind: Kind::Txt, value: value.clone(), why };
+            return Entry { record: kept, published: Some(true), instead_of: Vec::new() };
+        }
+        name = name.split_once('.').map_or("", |(_, above)| above);
+    }
+    Entry { record: record.clone(), published: Some(false), instead_of: Vec::new() }
+}
+
+/// The names and types to look at before `merge`.
+#[must_use]
+pub fn questions(wanted: &[Record]) -> Vec<(String, Kind)> {
+    let mut all = Vec::new();
+    for record in wanted {
+        all.push((record.name.clone(), record.kind));
+        if record.kind == Kind::Cname {
+            all.extend([(record.name.clone(), Kind::Txt), (record.name.clone(), Kind::Mx)]);
+        }
+        let mut name = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
+        while let Some((_, above)) = name.split_once('.').filter(|(_, above)| above.contains('.')) {
+            all.push((format!("{DMARC_LABEL}{above}"), Kind::Txt));
+            name = above;
+        }
+    }
+    all
+}
+
+/// The records as zone-file text: each below what it is for and what it takes the place of, with `; published` behind those
+/// that stand there already.
+#[must_use]
+pub fn zone_text(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let _ = writeln!(text, "; {}", entry.record.why);
+        for old in &entry.instead_of {
+            let _ = writeln!(text, "; in place of: {}", old.escape_debug());
+        }
+        let mark = if entry.published == Some(true) { " ; published" } else { "" };
+        let _ = writeln!(text, "{}{mark}", entry.record.line());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
