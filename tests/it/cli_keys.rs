@@ -41,7 +41,10 @@ fn stages(place: &Place) -> Vec<String> {
 fn record(place: &Place, selector: &str) -> String {
     let text = place.text(&["domain", "dns", "acme.example", "--offline"]);
     let name = format!("{selector}._domainkey.");
-    format!("{}\n", text.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{text}")))
+    format!(
+        "$TTL 60\n{}\n",
+        text.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{text}"))
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +75,7 @@ async fn a_key_signs_only_once_its_record_is_seen_and_the_last_one_stays() {
     let said = refused(&place, &["key", "activate", "acme.example", "wx2"]);
     assert!(said.contains("not published with this key"), "{said}");
     zone.withdraw("wx2._domainkey.acme.example.", RecordType::TXT).await.unwrap();
-    zone.publish(&printed).await.unwrap();
+    zone.publish(&format!("$TTL 60\n{printed}")).await.unwrap();
     place.text(&["key", "activate", "acme.example", "wx2"]);
     assert_eq!(stages(&place), ["wx1 retiring", "wx2 active"]);
     // Back again, while the old record still stands.
@@ -132,7 +135,8 @@ fn a_pem_is_taken_over_where_its_selector_is_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_merged_with_the_zone_and_once_published_are_said_to_be() {
     let zone = Zone::start(
-        "acme.example. IN TXT \"google-site-verification=x\"\n\
+        "$TTL 60\n\
+         acme.example. IN TXT \"google-site-verification=x\"\n\
          acme.example. IN TXT \"v=spf1 mx include:_spf.acme.example -all\"\n\
          _dmarc.acme.example. IN TXT \"v=DMARC1; p=reject\"\n",
     )
@@ -147,7 +151,7 @@ async fn records_are_merged_with_the_zone_and_once_published_are_said_to_be() {
     assert!(!text.contains("p=none"), "a stricter one stays: {text}");
 
     zone.withdraw("acme.example.", RecordType::TXT).await.unwrap();
-    zone.publish(&text).await.unwrap();
+    zone.publish(&format!("$TTL 60\n{text}")).await.unwrap();
     let after = json(&place.text(&["domain", "dns", "acme.example", "--json"]));
     let records = after["records"].as_array().unwrap();
     assert_eq!(records.len(), 3, "{records:?}");
