@@ -139,11 +139,14 @@ fn read_one(text: &str, ours: &Public, seen: &mut Seen) {
     };
     let tag = |name: &str| tags::get(&tags, name);
     // v= is optional, but where it is, it comes first and says DKIM1.
-    if let Some(at) = tags.iter().position(|(name, _)| *name == "v")
-        && (at != 0 || tag("v") != Some("DKIM1"))
-    {
-        let what = format!("v={} instead of v=DKIM1 at the beginning", short(tag("v").unwrap_or_default()));
-        seen.faults.push(Fault::Malformed(what));
+    match (tag("v"), tags.first()) {
+        (None, _) | (Some("DKIM1"), Some(("v", _))) => {}
+        (Some("DKIM1"), _) => {
+            seen.faults.push(Fault::Malformed("v=DKIM1 is not at the beginning".to_owned()))
+        }
+        (Some(other), _) => {
+            seen.faults.push(Fault::Malformed(format!("v={} is not v=DKIM1", short(other))));
+        }
     }
     match tag("p").map(decoded) {
         None => seen.faults.push(Fault::Malformed("it has no p=".to_owned())),
@@ -224,153 +227,5 @@ fn der(octets: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::seal::keys::{Kind, generate};
-
-    fn key(kind: Kind) -> Public {
-        generate(kind).unwrap().public
-    }
-
-    fn at(records: &[String]) -> KeyAnswer {
-        KeyAnswer { alias: None, records: records.to_vec() }
-    }
-
-    #[test]
-    fn what_receivers_read() {
-        let (rsa, other, ed) = (key(Kind::Rsa2048), key(Kind::Rsa2048), key(Kind::Ed25519));
-        let p = STANDARD.encode(&rsa.octets);
-        let bare = STANDARD.encode(rsa_within(&rsa.octets).unwrap());
-        let (head, tail) = p.split_at(100);
-        let one = |text: String| vec![text];
-        type Row<'a> = (Vec<String>, &'a Public, bool, &'a [Fault], &'a [Note], &'a str);
-        let rows: &[Row<'_>] = &[
-            (one(rsa.record()), &rsa, true, &[], &[], "our own record"),
-            (one(ed.record()), &ed, true, &[], &[], "our own Ed25519 record"),
-            (one(format!("p={p}")), &rsa, true, &[], &[], "only p= is required"),
-            (one(format!("k=rsa;p={p};")), &rsa, true, &[], &[], "v= may be absent"),
-            (one(format!("v=DKIM1; p={head} \t{tail}")), &rsa, true, &[], &[], "white space in base64"),
-            (one(format!("v=DKIM1; x=1; n=note; p={p}")), &rsa, true, &[], &[], "unknown tags are ignored"),
-            (one(format!("v=DKIM1; t=s; p={p}")), &rsa, true, &[], &[], "t=s: our i= is our d="),
-            (one(format!("v=DKIM1; t=s : y; p={p}")), &rsa, true, &[], &[Note::Testing], "t=y in a list"),
-            (one(format!("v=DKIM1; h=sha1:sha256; p={p}")), &rsa, true, &[], &[], "h= allows it"),
-            (
-                one(format!("v=DKIM1; h=sha1; p={p}")),
-                &rsa,
-                true,
-                &[Fault::NoSha256("sha1".into())],
-                &[],
-                "h= does not",
-            ),
-            (one(format!("v=DKIM1; s=*; p={p}")), &rsa, true, &[], &[], "every service"),
-            (one(format!("v=DKIM1; s=email; p={p}")), &rsa, true, &[], &[], "mail"),
-            (
-                one(format!("v=DKIM1; s=tlsrpt; p={p}")),
-                &rsa,
-                true,
-                &[Fault::NotForEmail("tlsrpt".into())],
-                &[],
-                "RFC 8460's service only",
-            ),
-            (one(format!("v=DKIM1; p={bare}")), &rsa, true, &[Fault::BareRsa], &[], "the same key as PKCS#1"),
-            (one(other.record()), &rsa, false, &[Fault::OtherKey], &[], "somebody else's"),
-            (one("v=DKIM1; k=rsa; p=".into()), &rsa, false, &[Fault::Revoked], &[], "revoked"),
-            (vec![], &rsa, false, &[Fault::Missing], &[], "nothing"),
-            (
-                one(format!("v=DKIM1; k=ed25519; p={p}")),
-                &rsa,
-                true,
-                &[Fault::OtherType("ed25519".into())],
-                &[],
-                "k= of the other kind",
-            ),
-            (
-                one(format!("v=DKIM1; p={}", STANDARD.encode(&ed.octets))),
-                &ed,
-                true,
-                &[Fault::OtherType("rsa".into())],
-                &[],
-                "Ed25519 without k=: taken for RSA",
-            ),
-            (
-                one(format!("k=rsa; v=DKIM1; p={p}")),
-                &rsa,
-                true,
-                &[Fault::Malformed("v=DKIM1 instead of v=DKIM1 at the beginning".into())],
-                &[],
-                "v= is not first",
-            ),
-            (
-                one(format!("v=DKIM1\\; k=rsa\\; p={p}")),
-                &rsa,
-                true,
-                &[
-                    Fault::Malformed("v=DKIM1\\ instead of v=DKIM1 at the beginning".into()),
-                    Fault::OtherType("rsa\\".into()),
-                ],
-                &[],
-                "semicolons escaped by a web form",
-            ),
-            (
-                one("v=DKIM1; k=rsa; p=A!".into()),
-                &rsa,
-                false,
-                &[Fault::Malformed("p= is not base64".into())],
-                &[],
-                "broken base64",
-            ),
-            (
-                one("v=spf1 -all".into()),
-                &rsa,
-                false,
-                &[
-                    Fault::Malformed("v=spf1 -all instead of v=DKIM1 at the beginning".into()),
-                    Fault::Malformed("it has no p=".into()),
-                ],
-                &[],
-                "a wildcard's SPF",
-            ),
-            (
-                vec![other.record(), rsa.record()],
-                &rsa,
-                true,
-                &[Fault::Several(2)],
-                &[],
-                "an old record left beside the new one",
-            ),
-        ];
-        for (records, ours, same, faults, notes, why) in rows {
-            let seen = read(&at(records), ours);
-            assert_eq!(
-                (seen.ours, seen.faults.as_slice(), seen.notes.as_slice()),
-                (*same, *faults, *notes),
-                "{why}"
-            );
-        }
-    }
-
-    #[test]
-    fn small_keys_are_named_by_their_size() {
-        let mut small = key(Kind::Rsa2048);
-        for (bits, faults, notes) in [
-            (768, vec![Fault::TooSmall(768)], vec![]),
-            (1024, vec![], vec![Note::Small(1024)]),
-            (2048, vec![], vec![]),
-        ] {
-            small.algorithm = Algorithm::Rsa(bits);
-            let seen = read(&at(&[small.record()]), &small);
-            assert_eq!((seen.faults, seen.notes), (faults, notes), "{bits}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_survived_and_is_not_our_key(text in "\\PC{0,120}", octets: Vec<u8>) {
-            let ours = Public { algorithm: Algorithm::Rsa(2048), octets: vec![0x30; 40] };
-            prop_assert!(!read(&at(&[text]), &ours).verifies());
-            let _ = rsa_within(&octets);
-        }
-    }
-}
+#[path = "tables/dkim_record.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::facts::SpfFault;
+use super::records::{Kind, Record};
 
 /// RFC 7208 section 5, without `all`.
 const MECHANISMS: [&str; 7] = ["include", "a", "mx", "ptr", "ip4", "ip6", "exists"];
@@ -46,6 +47,17 @@ pub(super) fn mended(records: &[String], faults: &[&SpfFault], needed: &[String]
         }
     }
     std::iter::once("v=spf1").chain(seen).collect::<Vec<_>>().join(" ")
+}
+
+/// A record for a name that has none.
+pub(super) fn fresh(name: &str, egress: &[IpAddr]) -> Record {
+    let terms = egress.iter().map(|address| format!("{} ", mechanism(*address))).collect::<String>();
+    Record {
+        name: name.to_owned(),
+        kind: Kind::Txt,
+        value: format!("v=spf1 {terms}~all"),
+        why: "the relay may send for this domain".to_owned(),
+    }
 }
 
 /// `ip4:192.0.2.1`.
@@ -121,64 +133,68 @@ mod tests {
 
     use super::*;
 
+    /// Records, what faults say of them, the record when mended, why.
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a str);
+
+    const ROWS: &[Row<'_>] = &[
+        (
+            &["v=spf1 include:a.example ~all"],
+            &[],
+            "v=spf1 include:a.example ip4:192.0.2.1 ~all",
+            "before all",
+        ),
+        (&["v=spf1 -all"], &[], "v=spf1 ip4:192.0.2.1 -all", "the domain that sent nothing yet"),
+        (
+            &["v=spf1 mx redirect=a.example"],
+            &[],
+            "v=spf1 mx ip4:192.0.2.1 redirect=a.example",
+            "before redirect, which decides the rest",
+        ),
+        (&["v=spf1 mx"], &[], "v=spf1 mx ip4:192.0.2.1 ~all", "an end where there was none"),
+        (
+            &["v=spf1 -ip4:192.0.2.0/24 mx ~all"],
+            &[],
+            "v=spf1 ip4:192.0.2.1 -ip4:192.0.2.0/24 mx ~all",
+            "before a term that denies it",
+        ),
+        (
+            &["v=spf1 mx -all", "v=spf1 include:a.example mx ~all"],
+            &[],
+            "v=spf1 mx include:a.example ip4:192.0.2.1 ~all",
+            "two become one, nothing twice, the milder end",
+        ),
+        (
+            &["v=spf1 redirect=b.example", "v=spf1 mx -all"],
+            &[],
+            "v=spf1 include:b.example mx ip4:192.0.2.1 -all",
+            "a redirect of one of two",
+        ),
+        (
+            &["v=spf1 ip4:300.1.1.1 ip4:10.0.0.0/33 ip6:192.0.2.9 foo bar:x include: ip4 a -all"],
+            &[],
+            "v=spf1 a ip4:192.0.2.1 -all",
+            "what no receiver reads",
+        ),
+        (
+            &["v=spf1 include:gone.example mx ~all"],
+            &["`include:gone.example` leads to a name without SPF"],
+            "v=spf1 mx ip4:192.0.2.1 ~all",
+            "the term that a fault names",
+        ),
+        (&["v=spf1 ip4:192.0.2.1 mx ~all"], &[], "v=spf1 ip4:192.0.2.1 mx ~all", "nothing to add"),
+        (&["v=spf1 +all"], &[], "v=spf1 ip4:192.0.2.1 +all", "the qualifier is not ours to judge"),
+        (
+            &["v=spf1 exp=e.example mx ~all"],
+            &[],
+            "v=spf1 mx ip4:192.0.2.1 ~all exp=e.example",
+            "modifiers last",
+        ),
+    ];
+
     #[test]
     fn records_and_how_they_read_when_mended() {
         let ours = "ip4:192.0.2.1";
-        let rows: &[(&[&str], &[&str], &str, &str)] = &[
-            (
-                &["v=spf1 include:a.example ~all"],
-                &[],
-                "v=spf1 include:a.example ip4:192.0.2.1 ~all",
-                "before all",
-            ),
-            (&["v=spf1 -all"], &[], "v=spf1 ip4:192.0.2.1 -all", "the domain that sent nothing yet"),
-            (
-                &["v=spf1 mx redirect=a.example"],
-                &[],
-                "v=spf1 mx ip4:192.0.2.1 redirect=a.example",
-                "before redirect, which decides the rest",
-            ),
-            (&["v=spf1 mx"], &[], "v=spf1 mx ip4:192.0.2.1 ~all", "an end where there was none"),
-            (
-                &["v=spf1 -ip4:192.0.2.0/24 mx ~all"],
-                &[],
-                "v=spf1 ip4:192.0.2.1 -ip4:192.0.2.0/24 mx ~all",
-                "before a term that denies it",
-            ),
-            (
-                &["v=spf1 mx -all", "v=spf1 include:a.example mx ~all"],
-                &[],
-                "v=spf1 mx include:a.example ip4:192.0.2.1 ~all",
-                "two become one, nothing twice, the milder end",
-            ),
-            (
-                &["v=spf1 redirect=b.example", "v=spf1 mx -all"],
-                &[],
-                "v=spf1 include:b.example mx ip4:192.0.2.1 -all",
-                "a redirect of one of two",
-            ),
-            (
-                &["v=spf1 ip4:300.1.1.1 ip4:10.0.0.0/33 ip6:192.0.2.9 foo bar:x include: ip4 a -all"],
-                &[],
-                "v=spf1 a ip4:192.0.2.1 -all",
-                "what no receiver reads",
-            ),
-            (
-                &["v=spf1 include:gone.example mx ~all"],
-                &["`include:gone.example` leads to a name without SPF"],
-                "v=spf1 mx ip4:192.0.2.1 ~all",
-                "the term that a fault names",
-            ),
-            (&["v=spf1 ip4:192.0.2.1 mx ~all"], &[], "v=spf1 ip4:192.0.2.1 mx ~all", "nothing to add"),
-            (&["v=spf1 +all"], &[], "v=spf1 ip4:192.0.2.1 +all", "the qualifier is not ours to judge"),
-            (
-                &["v=spf1 exp=e.example mx ~all"],
-                &[],
-                "v=spf1 mx ip4:192.0.2.1 ~all exp=e.example",
-                "modifiers last",
-            ),
-        ];
-        for (records, faults, wanted, why) in rows {
+        for (records, faults, wanted, why) in ROWS {
             let records: Vec<_> = records.iter().map(|text| (*text).to_owned()).collect();
             let faults: Vec<_> =
                 faults.iter().map(|what| SpfFault { name: "x".into(), what: (*what).into() }).collect();

@@ -2,7 +2,8 @@
 
 use super::{Bench, Change, Finding, Level, Picture};
 use crate::seal::facts::{Exchange, Presence};
-use crate::seal::records::Kind;
+use crate::seal::records::{Kind, Record};
+use crate::seal::spf_record;
 
 pub(super) fn look(bench: &Bench<'_>) -> Vec<Finding> {
     let (author, sender) = (bench.case.author, bench.case.sender);
@@ -20,11 +21,8 @@ fn about(bench: &Bench<'_>, picture: &Picture, role: &str) -> Vec<Finding> {
         None => return vec![silent(&format!("whether {name} exists"))],
         Some(Presence::Absent) => {
             let says = format!("{role} {name} does not exist: receivers refuse mail from it");
-            let record = bench.wanted(name.as_str(), |_| true);
-            let record =
-                record.or_else(|| bench.case.wanted.iter().find(|record| below(&record.name, name.as_str())));
-            let fix = "correct the address; or register the domain, whose first record makes the name exist";
-            let change = record.cloned().map(Change::Publish);
+            let fix = "correct the address; or register the domain, and publish a first record, which makes the name exist";
+            let change = Some(Change::Publish(first(bench, name.as_str())));
             return vec![Finding::new("exists", Level::Error, says).fix(fix).change(change)];
         }
         Some(Presence::Exists { zone }) => {
@@ -35,8 +33,9 @@ fn about(bench: &Bench<'_>, picture: &Picture, role: &str) -> Vec<Finding> {
     vec![exists, exchange(bench, picture, role)]
 }
 
-fn below(name: &str, parent: &str) -> bool {
-    name.strip_suffix(parent).is_some_and(|head| head.ends_with('.'))
+/// What a name could begin with: what it should publish anyway, else that the relay may send for it.
+fn first(bench: &Bench<'_>, name: &str) -> Record {
+    bench.wanted(name, |_| true).cloned().unwrap_or_else(|| spf_record::fresh(name, bench.case.egress))
 }
 
 fn exchange(bench: &Bench<'_>, picture: &Picture, role: &str) -> Finding {

@@ -158,12 +158,7 @@ fn change(bench: &Bench<'_>, answer: &SpfAnswer, faults: &[&SpfFault], lacking: 
         bench.wanted(sender, |record| record.kind == Kind::Txt && record.value.starts_with("v=spf1"));
     let needed: Vec<String> = lacking.iter().map(|address| spf_record::mechanism(*address)).collect();
     let record: Record = if answer.records.is_empty() {
-        wanted.cloned().unwrap_or_else(|| {
-            let all: Vec<_> =
-                bench.case.egress.iter().map(|address| spf_record::mechanism(*address)).collect();
-            let value = format!("v=spf1 {} ~all", all.join(" "));
-            text(sender, value, "the relay may send for this domain")
-        })
+        wanted.cloned().unwrap_or_else(|| spf_record::fresh(sender, bench.case.egress))
     } else {
         let value = spf_record::mended(&answer.records, faults, &needed);
         text(sender, value, "the record that is there, with what the relay needs")

@@ -595,63 +595,67 @@ fn a_refusal_says_what_fails_and_what_to_publish() {
     );
 }
 
+/// What is done to the good scene, how the reply begins, what its first line says, why.
+type Refusal = (fn(&mut Scene), &'static str, &'static str, &'static str);
+
+const REFUSALS: &[Refusal] = &[
+    (
+        |s| {
+            s.without_key().without_spf();
+        },
+        "550-5.7.26 ",
+        "(p=reject)",
+        "both",
+    ),
+    (
+        |s| {
+            s.without_key();
+            s.direct = false;
+        },
+        "550-5.7.20 ",
+        "(p=reject)",
+        "an upstream: DKIM alone",
+    ),
+    (
+        |s| {
+            s.without_spf();
+            s.signer.domain = domain("other.example");
+        },
+        "550-5.7.26 ",
+        "(p=reject)",
+        "d= that does not align",
+    ),
+    (|s| s.author.exchange = known(Exchange::Null), "550-5.7.27 ", "would refuse mail", "RFC 7505"),
+    (|s| s.author.presence = known(Presence::Absent), "550-5.1.8 ", "would refuse mail", "no such name"),
+    (
+        |s| {
+            s.strict("v=DMARC1; p=x");
+        },
+        "550-5.7.1 ",
+        "would refuse mail",
+        "an unreadable record",
+    ),
+    (
+        |s| {
+            s.without_key().without_spf().strict("v=DMARC1; p=none");
+        },
+        "550-5.7.26 ",
+        "p=none, but mailbox providers refuse such mail too",
+        "words to match",
+    ),
+    (
+        |s| {
+            s.without_key().without_spf().strict("");
+        },
+        "550-5.7.26 ",
+        "no DMARC record, but mailbox providers refuse such mail too",
+        "words to match",
+    ),
+];
+
 #[test]
 fn codes_and_words_follow_what_failed() {
-    let rows: &[(fn(&mut Scene), &str, &str, &str)] = &[
-        (
-            |s| {
-                s.without_key().without_spf();
-            },
-            "550-5.7.26 ",
-            "(p=reject)",
-            "both",
-        ),
-        (
-            |s| {
-                s.without_key();
-                s.direct = false;
-            },
-            "550-5.7.20 ",
-            "(p=reject)",
-            "an upstream: DKIM alone",
-        ),
-        (
-            |s| {
-                s.without_spf();
-                s.signer.domain = domain("other.example");
-            },
-            "550-5.7.26 ",
-            "(p=reject)",
-            "d= that does not align",
-        ),
-        (|s| s.author.exchange = known(Exchange::Null), "550-5.7.27 ", "would refuse mail", "RFC 7505"),
-        (|s| s.author.presence = known(Presence::Absent), "550-5.1.8 ", "would refuse mail", "no such name"),
-        (
-            |s| {
-                s.strict("v=DMARC1; p=x");
-            },
-            "550-5.7.1 ",
-            "would refuse mail",
-            "an unreadable record",
-        ),
-        (
-            |s| {
-                s.without_key().without_spf().strict("v=DMARC1; p=none");
-            },
-            "550-5.7.26 ",
-            "p=none, but mailbox providers refuse such mail too",
-            "words to match",
-        ),
-        (
-            |s| {
-                s.without_key().without_spf().strict("");
-            },
-            "550-5.7.26 ",
-            "no DMARC record, but mailbox providers refuse such mail too",
-            "words to match",
-        ),
-    ];
-    for (change, code, word, why) in rows {
+    for (change, code, word, why) in REFUSALS {
         let mut scene = Scene::good();
         change(&mut scene);
         let lines = refused(&scene, None);
