@@ -30,6 +30,7 @@ use crate::dns::{Resolver, SetupError};
 use crate::fsx;
 use crate::listen::certs::{BadCertificate, Certificates};
 use crate::listen::{self, Listeners};
+use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
 use crate::maillog::MailLog;
 use crate::metrics::Metrics;
@@ -105,6 +106,7 @@ struct House {
     watch: Arc<Watch>,
     store: Arc<dyn Store>,
     log: Arc<MailLog>,
+    secret: Arc<Secret>,
     metrics: Arc<Metrics>,
     clock: Clock,
     bound: Bound,
@@ -145,6 +147,7 @@ struct Files {
 /// What is opened below the state directory.
 struct Opened {
     log: Arc<MailLog>,
+    secret: Arc<Secret>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -282,7 +285,10 @@ impl Opened {
         let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
         let store =
             opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
-        Ok(Self { log, store, metrics, clock })
+        // Made after the store took the lock: no second process makes another one.
+        let path = config.bounce_secret();
+        let octets = fsx::own_secret(&path, rand::random()).map_err(StartError::io(path.display()))?;
+        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), store, metrics, clock })
     }
 }
 
@@ -303,7 +309,7 @@ fn options(config: &Config, clock: Clock) -> Options {
 /// Joins the parts and lets them run: the scheduler at once, the listeners when DNS has been asked about every From domain.
 async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
     let (listeners, doors) = sockets;
-    let Opened { log, store, metrics, clock } = opened;
+    let Opened { log, secret, store, metrics, clock } = opened;
     let bound = Bound {
         listeners: listeners.addresses(),
         http: doors.http(),
@@ -351,6 +357,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         watch,
         store,
         log,
+        secret,
         metrics,
         clock,
         bound,
@@ -376,6 +383,7 @@ impl House {
             outlook: Arc::clone(&self.watch.outlook),
             log: Arc::clone(&self.log),
             metrics: Arc::clone(&self.metrics),
+            secret: Arc::clone(&self.secret),
             clock: self.clock.clone(),
         });
         Arc::new(session::Shared {

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
+use zeroize::Zeroizing;
 
 /// Permission bits that let somebody else than the owner and the group's readers in.
 const OTHERS: u32 = 0o037;
@@ -72,6 +73,31 @@ pub fn check_secret_mode(path: &Path) -> io::Result<()> {
     }
     let text = format!("{} has mode {mode:04o}; a secret needs 0600 or 0640", path.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// The random octets of a secret of our own, made at the first call. One that is there is never replaced: what was made with
+/// it is in other people's hands.
+///
+/// # Errors
+/// Others can read it, it has another length, or whatever the file system said.
+pub fn own_secret<const N: usize>(path: &Path, fresh: [u8; N]) -> io::Result<Zeroizing<[u8; N]>> {
+    match std::fs::read(path).map(Zeroizing::new) {
+        Ok(found) => {
+            check_secret_mode(path)?;
+            let octets = <[u8; N]>::try_from(found.as_slice()).map_err(|_| {
+                let text = format!("{} holds {} octets, not {N}", path.display(), found.len());
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?;
+            Ok(Zeroizing::new(octets))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir(parent(path))?;
+            let fresh = Zeroizing::new(fresh);
+            write_atomically(path, fresh.as_slice(), 0o600)?;
+            Ok(fresh)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Held while this process owns a directory; the kernel lets go when the process ends, however it ends.
@@ -283,6 +309,19 @@ mod tests {
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(check_secret_mode(&path).is_ok(), good, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secrets/bounce");
+        assert_eq!(*own_secret(&path, [1; 32]).unwrap(), [1; 32]);
+        assert_eq!(*own_secret(&path, [2; 32]).unwrap(), [1; 32], "the first one stays");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        assert_eq!(own_secret(&path, [2; 32]).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        write_atomically(&path, b"short", 0o600).unwrap();
+        assert_eq!(own_secret(&path, [2; 32]).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

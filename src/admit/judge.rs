@@ -3,7 +3,8 @@
 use super::own::Author;
 use super::refusal::Refusal;
 use super::{Admit, Submission, no_key};
-use crate::mail::address::{Address, Domain};
+use crate::mail::address::Domain;
+use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
 use crate::mail::time::Time;
 use crate::queue::store::{Cause, Hold};
@@ -28,14 +29,14 @@ impl Admit {
         &self,
         submission: &Submission,
         author: &Author,
-        sender: Option<&Address>,
+        envelope: &Envelope,
         (id, now): (Id, Time),
         force: Force<'_>,
     ) -> Result<Judged, Refusal> {
         let tenant = &submission.tenant;
         let own = tenant.owns(author.address.domain()).ok_or_else(|| no_key(author.address.domain()))?;
-        let subject =
-            Subject { tenant, own, author: author.address.domain(), sender: sender.map(Address::domain) };
+        let sender = sender(author, envelope);
+        let subject = Subject { tenant, own, author: author.address.domain(), sender };
         let signer = outlook::signer(&subject, force.keyring).clone();
         if force.keyring.keys(&signer).is_empty() && tenant.signing.keys != SignWith::None {
             return Err(no_key(&signer));
@@ -60,4 +61,10 @@ impl Admit {
         };
         Ok(Judged { ruled, signer, held })
     }
+}
+
+/// The domain of the reverse-path as next hops see it; the null one has none.
+fn sender<'a>(author: &'a Author, envelope: &'a Envelope) -> Option<&'a Domain> {
+    let from = envelope.from.as_ref()?;
+    Some(author.return_path.as_ref().unwrap_or_else(|| from.domain()))
 }

@@ -26,6 +26,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
 use crate::mail::reply::{Enhanced, Reply};
+use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
 use crate::maillog::{MailLog, Rejected};
 use crate::metrics::Metrics;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub log: Arc<MailLog>,
     /// Counts octets and times.
     pub metrics: Arc<Metrics>,
+    /// Makes return paths.
+    pub secret: Arc<Secret>,
     /// Wall time.
     pub clock: Clock,
 }
@@ -148,7 +151,7 @@ impl Admit {
         let envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
-        let judged = self.judge(submission, &author, envelope.from.as_ref(), (id, now), force)?;
+        let judged = self.judge(submission, &author, &envelope, (id, now), force)?;
         let sealed = match &judged.held {
             Some(_) => None,
             None => {

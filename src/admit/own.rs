@@ -32,6 +32,8 @@ pub(super) struct Author {
     pub(super) address: Address,
     /// The From domain of the tenant that covers it.
     pub(super) owned: Domain,
+    /// Where bounces of that domain's mail come back to.
+    pub(super) return_path: Option<Domain>,
 }
 
 /// The one author of a message, who is the tenant's.
@@ -51,7 +53,7 @@ pub(super) fn the_from(message: &[u8], headers: &Headers<'_>, tenant: &Tenant) -
     }
     let address = one_author(addresses, headers)?;
     let owned = tenant.owns(address.domain()).ok_or_else(|| not_owned(&address, tenant))?;
-    Ok(Author { owned: owned.name.clone(), address })
+    Ok(Author { owned: owned.name.clone(), return_path: owned.return_path.clone(), address })
 }
 
 fn addresses(field: &Field<'_>) -> Result<Vec<Address>, Refusal> {

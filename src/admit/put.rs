@@ -11,6 +11,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Kind, Lane, Message};
 use crate::mail::reply::{Enhanced, Reply};
+use crate::mail::return_path;
 use crate::mail::time::Time;
 use crate::maillog::{Arrival, Expected, Seal};
 use crate::queue::store::{Accept, Destination, StoreError};
@@ -28,6 +29,9 @@ impl Admit {
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
         let fields = sealed.map(|sealed| sealed.fields).unwrap_or_default();
+        // The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
+        let domain = author.return_path.filter(|_| envelope.from.is_some());
+        let return_path = domain.map(|domain| return_path::make(&self.parts.secret, id, &domain));
         let octets = assemble(fields, &repaired.head, repaired.body, body);
         let facts = Facts {
             id,
@@ -40,7 +44,7 @@ impl Admit {
             envelope,
             received: now,
             expires: now.after(self.parts.config.load().delivery.give_up),
-            return_path: None,
+            return_path,
             unsealed,
             needs: repaired.needs,
             size: octets.len() as u64,

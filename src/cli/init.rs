@@ -10,6 +10,7 @@ use super::output::{Context, Failure, Outcome};
 use crate::config::Config;
 use crate::fsx;
 use crate::mail::address::Domain;
+use crate::mail::return_path::SECRET;
 
 /// The commented sample, which `init` fills in.
 const SAMPLE: &str = include_str!("../../config/waxseal.toml");
@@ -42,7 +43,6 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         fsx::create_dir(&args.dir.join(dir))?;
     }
     certificate(&args.dir.join("certs"), &hostname)?;
-    secret(&args.dir.join("data"))?;
     fsx::write_atomically(
         &args.dir.join("config/tenants/example.toml.sample"),
         TENANT_SAMPLE.as_bytes(),
@@ -51,6 +51,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     fsx::write_atomically(&file, filled_in(&hostname).as_bytes(), 0o644)?;
     let config = Config::load(Some(&file)).map_err(|error| Failure::Config(error.to_string()))?;
     first_key(&config, &config.relay.domain)?;
+    fsx::own_secret::<SECRET>(&config.bounce_secret(), rand::random())?;
     report(context, &config)
 }
 
@@ -73,14 +74,6 @@ fn certificate(dir: &Path, hostname: &Domain) -> Outcome {
     let made = params.self_signed(&key).map_err(bad)?;
     fsx::write_atomically(&dir.join("relay.key"), key.serialize_pem().as_bytes(), 0o600)?;
     fsx::write_atomically(&dir.join("relay.pem"), made.pem().as_bytes(), 0o644)?;
-    Ok(())
-}
-
-/// What return paths and control addresses are authenticated with.
-fn secret(state: &Path) -> Outcome {
-    let random: [u8; 32] = rand::random();
-    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    fsx::write_atomically(&state.join("secret"), text.as_bytes(), 0o600)?;
     Ok(())
 }
 
@@ -111,7 +104,7 @@ mod tests {
         let file = dir.path().join("config/waxseal.toml");
         let config = Config::load_with(Some(&file), &|_| None).unwrap();
         assert_eq!(config.hostname.as_str(), "relay.test");
-        assert!(config.state.ends_with("config/../data") && config.state.join("secret").is_file());
+        assert!(config.state.ends_with("config/../data") && config.bounce_secret().is_file());
         assert_eq!(config.listeners.len(), 2);
         assert!(
             config.log.path.ends_with("../data/mail.jsonl")

@@ -260,6 +260,12 @@ impl Config {
         load::load(path, environment)
     }
 
+    /// What return paths are made and known by: made at `init`, or at the first start.
+    #[must_use]
+    pub fn bounce_secret(&self) -> PathBuf {
+        self.state.join("secrets/bounce")
+    }
+
     /// Which file `load` would read.
     ///
     /// # Errors

@@ -300,7 +300,7 @@ fn write_command(out: &mut String, command: Await, message: &Message, offered: &
 fn write_mail(out: &mut String, message: &Message, offered: &Extensions) {
     let Envelope { from, ret, envid, .. } = &message.facts.envelope;
     // Writing to a String cannot fail.
-    let _ = match from {
+    let _ = match message.facts.return_path.as_ref().or(from.as_ref()) {
         Some(from) => write!(out, "MAIL FROM:<{from}>"),
         None => write!(out, "MAIL FROM:<>"),
     };

@@ -119,6 +119,11 @@ impl Address {
         &self.domain
     }
 
+    /// An address whose local part we wrote ourselves: a dot-string of at most 64 octets.
+    pub(super) fn ours(local: &str, domain: &Domain) -> Self {
+        Self { local: local.into(), domain: domain.clone() }
+    }
+
     /// Whether SMTPUTF8 is needed to name it on the wire (RFC 6531): the local part is not ASCII.
     #[must_use]
     pub fn needs_smtputf8(&self) -> bool {

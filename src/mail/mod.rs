@@ -8,5 +8,6 @@ pub mod id;
 pub mod mailbox;
 pub mod message;
 pub mod reply;
+pub mod return_path;
 pub mod secret;
 pub mod time;

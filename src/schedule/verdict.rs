@@ -155,8 +155,10 @@ impl Verdict {
                 }
             },
             Fate::Delivered => {
-                // RFC 3461 section 5.2.2: a next hop with DSN reports itself.
-                if !one.hop.dsn && self.told(rcpt, Action::Relayed) {
+                // RFC 3461 section 5.2.2: a next hop with DSN reports itself. But where its report comes back to our return
+                // path, it is we who tell.
+                let reports = one.hop.dsn && self.message.facts.return_path.is_none();
+                if !reports && self.told(rcpt, Action::Relayed) {
                     ruling.relayed.push((rcpt, last.clone()));
                 }
                 ruling.said.push((one, None));

@@ -13,6 +13,7 @@ use crate::mail::address::Domain;
 pub(super) fn check(drafts: &[Draft]) -> Result<(), ConfigError> {
     usernames(drafts)?;
     domains(drafts)?;
+    return_paths(drafts)?;
     networks(drafts)
 }
 
@@ -43,6 +44,21 @@ fn domains(drafts: &[Draft]) -> Result<(), ConfigError> {
     for draft in drafts {
         for domain in &draft.file.domain {
             covered(draft, &domain.name, &owners)?;
+        }
+    }
+    Ok(())
+}
+
+/// A bounce is told to the tenant whose return path it came to.
+fn return_paths(drafts: &[Draft]) -> Result<(), ConfigError> {
+    let mut owners: HashMap<&Domain, &str> = HashMap::new();
+    for draft in drafts {
+        for path in draft.file.domain.iter().filter_map(|domain| domain.return_path.as_ref()) {
+            let other = *owners.entry(path.get_ref()).or_insert(draft.name());
+            if other != draft.name() {
+                let what = format!("{} is tenant `{other}`'s return path already", path.get_ref());
+                return Err(draft.wrong(path, what));
+            }
         }
     }
     Ok(())

@@ -16,6 +16,9 @@ const HASH_MEMORY_MAX_KIB: u32 = 256 * 1024;
 const HASH_PASSES_MAX: u32 = 16;
 /// Longest name of a tenant: it is a file's name and part of a destination's.
 const NAME_MAX: usize = 64;
+/// Longest domain of a return path: with our local part and the brackets it stays below the 256 octets of RFC 5321 section
+/// 4.5.3.1.3.
+const RETURN_PATH_MAX: usize = 200;
 /// Longest user name; RFC 4616 section 2 has 255 octets as the least that must be taken.
 const USERNAME_MAX: usize = 255;
 /// The name under which the relay's own mail is logged.
@@ -168,6 +171,12 @@ fn network(draft: &Draft, net: &toml::Spanned<IpNet>) -> Result<(), ConfigError>
 /// SPF aligns only where the return path is the From domain or below it (RFC 7489 section 3.1.2).
 fn return_path(draft: &Draft, domain: &file::OwnedDomain) -> Result<(), ConfigError> {
     match &domain.return_path {
+        Some(path) if path.get_ref().as_str().len() > RETURN_PATH_MAX => {
+            let what = format!(
+                "a return path has at most {RETURN_PATH_MAX} octets: an address of ours stands before it"
+            );
+            Err(draft.wrong(path, what))
+        }
         Some(path) if !path.get_ref().is_within(domain.name.get_ref()) => {
             let name = domain.name.get_ref();
             Err(draft

@@ -33,6 +33,7 @@ pub struct Directory {
     /// The same in a row, for `somebody`.
     everybody: Vec<(Arc<Tenant>, usize)>,
     networks: HashMap<IpNet, Arc<Tenant>>,
+    return_paths: HashMap<Domain, Arc<Tenant>>,
     /// The prefix lengths there are, longest first: a lookup asks for each.
     prefixes: BTreeSet<Reverse<u8>>,
 }
@@ -209,6 +210,9 @@ impl Directory {
             self.logins.insert(Arc::clone(&login.username), (Arc::clone(tenant), at));
             self.everybody.push((Arc::clone(tenant), at));
         }
+        for path in tenant.domains.iter().filter_map(|own| own.return_path.clone()) {
+            self.return_paths.insert(path, Arc::clone(tenant));
+        }
         for net in &tenant.networks {
             self.prefixes.insert(Reverse(net.prefix_len()));
             self.networks.insert(net.trunc(), Arc::clone(tenant));
@@ -231,6 +235,12 @@ impl Directory {
     pub fn login(&self, username: &str) -> Option<(&Arc<Tenant>, &Login)> {
         let (tenant, at) = self.logins.get(username)?;
         tenant.logins.get(*at).map(|login| (tenant, login))
+    }
+
+    /// The tenant whose bounces come to this domain.
+    #[must_use]
+    pub fn return_path(&self, domain: &Domain) -> Option<&Arc<Tenant>> {
+        self.return_paths.get(domain)
     }
 
     /// Some login, always the same for the same number: what a user name that does not exist is measured against.

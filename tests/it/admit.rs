@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use waxseal::mail::return_path::{self, Token};
 use waxseal::queue::store::StoreError;
 use waxseal::tenant::{SignWith, Signing};
 
-use crate::intake::{Intake, envelope};
+use crate::intake::{self, Intake, envelope, tenant};
 
 /// The header section and body that would leave.
 fn leaves(accept: &waxseal::queue::store::Accept) -> String {
@@ -172,6 +173,30 @@ async fn a_foreign_sender_is_rewritten_and_anothers_refused() {
     let reply = intake.admit.may_send_from(&intake.tenant, Some(&theirs)).unwrap_err();
     assert_eq!(reply.enhanced.unwrap().to_string(), "5.7.1", "AU7: another tenant's domain");
     assert!(intake.admit.may_send_from(&intake.tenant, None).is_ok());
+}
+
+/// VERP: next hops see an address of ours at the tenant's bounce domain; the queue and the tenant still see the sender.
+#[tokio::test]
+async fn a_return_path_is_made_where_the_domain_has_one() {
+    let intake = Intake::new();
+    let mut tenant = tenant("t", &["t.example"]);
+    tenant.domains[0].return_path = Some("bounce.t.example".parse().unwrap());
+    let tenant = std::sync::Arc::new(tenant);
+    for (from, wanted, why) in [
+        ("a@t.example", true, "its own"),
+        ("x@elsewhere.example", true, "rewritten, and returned to us all the same"),
+        ("", false, "the null reverse-path stays null"),
+    ] {
+        let mut submission = intake.submission(b"From: a@t.example\r\n\r\n");
+        submission.tenant = std::sync::Arc::clone(&tenant);
+        submission.envelope = envelope(from, &["r@rcpt.example"]);
+        let facts = intake.take(submission).await.message.facts.clone();
+        let read = facts.return_path.as_ref().map(|path| return_path::read(&intake::secret(), path));
+        assert_eq!(read, wanted.then_some(Some(Token::Bounce(facts.id))), "{why}");
+        assert!(facts.return_path.is_none_or(|path| path.domain().as_str() == "bounce.t.example"));
+    }
+    let plain = intake.accepted(b"From: a@t.example\r\n\r\n").await;
+    assert_eq!(plain.message.facts.return_path, None, "without a return_path the sender's address stays");
 }
 
 #[tokio::test]

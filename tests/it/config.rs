@@ -245,6 +245,27 @@ fn what_two_tenants_cannot_both_have() {
             "b.toml:3:8:",
             "subdomains = true",
         ),
+        (
+            "[[domain]]\nname = \"acme.test\"\nreturn_path = \"b.x.acme.test\"\n",
+            "name = \"b\"\n[[domain]]\nname = \"x.acme.test\"\nreturn_path = \"b.x.acme.test\"\n".into(),
+            "b.toml:4:15:",
+            "tenant `a`'s return path already",
+        ),
+        (
+            "",
+            "name = \"b\"\n[[domain]]\nname = \"acme.test\"\nreturn_path = \"bounce.other.test\"\n".into(),
+            "b.toml:4:15:",
+            "lies below acme.test",
+        ),
+        (
+            "",
+            format!(
+                "name = \"b\"\n[[domain]]\nname = \"acme.test\"\nreturn_path = \"{}acme.test\"\n",
+                "longer.".repeat(28)
+            ),
+            "b.toml:4:15:",
+            "at most 200 octets",
+        ),
         ("", format!("{upstream}host = \"127.0.0.1\"\nport = 25\n"), "b.toml:5:8:", "private, loopback"),
         ("", format!("{upstream}host = \"169.254.169.254\"\n"), "b.toml:5:8:", "private, loopback"),
         ("", format!("{upstream}host = \"up.test\"\nport = 22\n"), "b.toml:6:8:", "no port for mail"),

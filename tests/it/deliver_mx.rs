@@ -247,6 +247,21 @@ fn starttls() -> Script {
 }
 
 #[tokio::test]
+async fn the_return_path_is_said_instead_of_the_sender() {
+    let said = vec![
+        group(&["MAIL FROM:<b+token@bounce.acme.test>", "RCPT TO:<b@b.test>", "DATA"]),
+        say("250 ok\n250 ok\n354 go"),
+        Act::Body,
+        say("250 2.0.0 taken"),
+        Act::Silence,
+    ];
+    let world = world(TWO, vec![vec![[hello(), said].concat()], vec![]]).await;
+    let mut message = message(&["b@b.test"], BODY);
+    message.facts.return_path = Some("b+token@bounce.acme.test".parse().unwrap());
+    assert_eq!(fates(&world.send(message, &Arc::new(Route::Mx)).await), [(Delivered, 250)]);
+}
+
+#[tokio::test]
 async fn tls_is_used_where_it_is_offered_and_its_quality_recorded() {
     let secure = script("<- 220 go\n-- tls\n-> EHLO relay.test\n<- 250-mx\n<- 250 PIPELINING");
     let world =

@@ -16,6 +16,7 @@ use waxseal::admit::{Admit, Parts};
 use waxseal::clock::Clock;
 use waxseal::config::{Config, Listener, ListenerTls, Tls};
 use waxseal::listen::{self, Listeners, certs::Certificates};
+use waxseal::mail::return_path::Secret;
 use waxseal::maillog::MailLog;
 use waxseal::queue::embedded::Embedded;
 use waxseal::queue::store::Store;
@@ -125,6 +126,7 @@ impl Front {
             outlook,
             log: Arc::clone(&log),
             metrics: Arc::default(),
+            secret: Arc::new(Secret::new(&[7; 32].into())),
             clock: Clock::System,
         });
         let shared = Arc::new(Shared {

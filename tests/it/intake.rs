@@ -15,6 +15,7 @@ use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Message};
 use waxseal::mail::reply::Reply;
+use waxseal::mail::return_path::Secret;
 use waxseal::mail::secret::ExposeSecret;
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
@@ -109,7 +110,12 @@ pub fn unasked(clock: &Clock) -> Arc<Outlook> {
     Arc::new(Outlook::new(Resolver::new(&dns).unwrap(), clock.clone()))
 }
 
-fn tenant(name: &str, domains: &[&str]) -> Tenant {
+/// What return paths are made with.
+pub fn secret() -> Secret {
+    Secret::new(&[7; 32].into())
+}
+
+pub fn tenant(name: &str, domains: &[&str]) -> Tenant {
     let owned = |name: &&str| OwnedDomain {
         name: name.parse().unwrap(),
         on_fail: OnFail::Off,
@@ -164,6 +170,7 @@ impl Intake {
             outlook,
             log: Arc::clone(&log),
             metrics: Arc::default(),
+            secret: Arc::new(secret()),
             clock,
         });
         Self { admit, shelf, log, tenant: own, dir, keys }

@@ -147,7 +147,11 @@ fn a_next_hop_with_dsn_reports_success_itself() {
     let mut verdict = Verdict::new(leg(&facts), message(facts), None);
     let mut delivered = decided(0, Fate::Delivered);
     delivered.hop.dsn = true;
-    assert!(verdict.rule(vec![delivered], &when(Duration::ZERO)).relayed.is_empty());
+    assert!(verdict.rule(vec![delivered.clone()], &when(Duration::ZERO)).relayed.is_empty());
+    facts.return_path = Some("b+token@bounce.acme.test".parse().unwrap());
+    let mut verdict = Verdict::new(leg(&facts), message(facts), None);
+    let told = verdict.rule(vec![delivered], &when(Duration::ZERO)).relayed.len();
+    assert_eq!(told, 1, "its report comes back to the return path, so the sender hears it from us");
 }
 
 #[test]
