@@ -33,8 +33,8 @@ fn message(size: usize, line: &str) -> Vec<u8> {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let intake = Intake::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let intake = runtime.block_on(async { Intake::new() });
     let keyring = Keyring::load(&intake.dir.path().join("keys")).unwrap();
     let domain = DOMAIN.parse().unwrap();
     let ascii = "<p>One line of a template, as long as lines usually are in mail.</p>\r\n";

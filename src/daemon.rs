@@ -5,6 +5,8 @@
 //! closes. When the store fails everything ends at once, because nothing it says is certain any more; the next start recovers.
 
 mod keys;
+mod open;
+mod probe;
 mod reload;
 mod steer;
 mod watch;
@@ -20,28 +22,29 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::open::{Files, Opened};
 use self::watch::Watch;
-use crate::admit::{self, Admit};
+use crate::admit::Admit;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::control::{self, Doors};
 use crate::deliver::Deliverer;
 use crate::dns::{Resolver, SetupError};
-use crate::fsx;
+use crate::inbound::Inbound;
 use crate::listen::certs::{BadCertificate, Certificates};
 use crate::listen::{self, Listeners};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
 use crate::maillog::MailLog;
 use crate::metrics::Metrics;
-use crate::queue::embedded::{Embedded, OpenError, Options};
-use crate::queue::store::{Store, StoreError, Turns};
+use crate::queue::embedded::OpenError;
+use crate::queue::store::{Store, StoreError};
 use crate::schedule::{self, Scheduler};
 use crate::seal::outlook::Outlook;
 use crate::seal::{KeyError, Keyring};
 use crate::session::{self, Waits};
+use crate::tenant::Tenants;
 use crate::tenant::auth::Gate;
-use crate::tenant::{self, Tenants};
 
 /// Longest wait for the admin API's last answers.
 const CONTROL_END: Duration = Duration::from_secs(2);
@@ -107,6 +110,8 @@ struct House {
     store: Arc<dyn Store>,
     log: Arc<MailLog>,
     secret: Arc<Secret>,
+    admit: Arc<Admit>,
+    inbound: Arc<Inbound>,
     metrics: Arc<Metrics>,
     clock: Clock,
     bound: Bound,
@@ -118,6 +123,8 @@ struct House {
 /// Where it can be reached.
 struct Bound {
     listeners: Vec<SocketAddr>,
+    /// Those that a message of ours must never be sent to.
+    own: Vec<SocketAddr>,
     http: Option<SocketAddr>,
     started: Time,
     /// Whether the configuration came from a file that a reload reads again.
@@ -133,24 +140,6 @@ struct Phase {
     accept: CancellationToken,
     /// The admin API stops.
     answer: CancellationToken,
-}
-
-/// What is read from files, before anything is touched.
-struct Files {
-    tenants: Arc<Tenants>,
-    keyring: Arc<ArcSwap<Keyring>>,
-    certificates: Option<Arc<Certificates>>,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    resolver: Resolver,
-}
-
-/// What is opened below the state directory.
-struct Opened {
-    log: Arc<MailLog>,
-    secret: Arc<Secret>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
 }
 
 impl Daemon {
@@ -258,68 +247,23 @@ impl Daemon {
     }
 }
 
-impl Files {
-    fn read(config: &Config) -> Result<Self, StartError> {
-        let directory = tenant::load(config)?;
-        let keyring = Keyring::load(&config.keys)?;
-        let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
-        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
-        Ok(Self {
-            tenants: Arc::new(Tenants::from_pointee(directory)),
-            keyring: Arc::new(ArcSwap::from_pointee(keyring)),
-            certificates,
-            tls,
-            resolver: Resolver::new(&config.dns)?,
-        })
-    }
-}
-
-impl Opened {
-    async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        fsx::create_dir(&config.state).map_err(StartError::io(config.state.display()))?;
-        let metrics = Arc::new(Metrics::new());
-        metrics.started.set(Duration::from_millis(clock.now().0).as_secs_f64());
-        let log = MailLog::open_with(&config.log.path, clock.clone(), Arc::clone(&metrics))
-            .map_err(StartError::io(config.log.path.display()))?;
-        let (dir, options) = (config.state.clone(), options(config, clock.clone()));
-        let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
-        let store =
-            opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
-        // Made after the store took the lock: no second process makes another one.
-        let path = config.bounce_secret();
-        let octets = fsx::own_secret(&path, rand::random()).map_err(StartError::io(path.display()))?;
-        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), store, metrics, clock })
-    }
-}
-
-fn options(config: &Config, clock: Clock) -> Options {
-    Options {
-        turns: Turns {
-            per_destination: config.delivery.concurrency_per_destination,
-            total: config.delivery.concurrency,
-        },
-        window: config.queue.window,
-        body_cache: config.queue.body_cache,
-        index_cache: config.queue.index_cache,
-        disk_reserve: config.queue.disk_reserve,
-        clock,
-    }
-}
-
 /// Joins the parts and lets them run: the scheduler at once, the listeners when DNS has been asked about every From domain.
 async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
     let (listeners, doors) = sockets;
-    let Opened { log, secret, store, metrics, clock } = opened;
     let bound = Bound {
         listeners: listeners.addresses(),
+        own: listeners.submission(),
         http: doors.http(),
-        started: clock.now(),
+        started: opened.clock.now(),
         from_file: config.file.is_file(),
     };
-    let own = bound.listeners.clone();
-    let deliverer = Arc::new(Deliverer::new(&config, files.resolver.clone(), own, Arc::clone(&metrics)));
+    let own = bound.own.clone();
+    let deliverer =
+        Arc::new(Deliverer::new(&config, files.resolver.clone(), own, Arc::clone(&opened.metrics)));
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let outlook = Arc::new(Outlook::new(files.resolver.clone(), clock.clone()));
+    let outlook = Arc::new(Outlook::new(files.resolver.clone(), opened.clock.clone()));
+    let (admit, inbound) = open::rooms(&config, &files, &opened, &outlook);
+    let Opened { log, secret, store, metrics, clock } = opened;
     let watch = Arc::new(Watch {
         outlook: Arc::clone(&outlook),
         config: Arc::clone(&config),
@@ -358,6 +302,8 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         store,
         log,
         secret,
+        admit,
+        inbound,
         metrics,
         clock,
         bound,
@@ -375,23 +321,13 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
 impl House {
     /// What every session uses.
     fn session(&self, tls: Option<Arc<rustls::ServerConfig>>) -> Arc<session::Shared> {
-        let admit = Admit::new(admit::Parts {
-            config: Arc::clone(&self.config),
-            tenants: Arc::clone(&self.tenants),
-            store: Arc::clone(&self.store),
-            keyring: Arc::clone(&self.keyring),
-            outlook: Arc::clone(&self.watch.outlook),
-            log: Arc::clone(&self.log),
-            metrics: Arc::clone(&self.metrics),
-            secret: Arc::clone(&self.secret),
-            clock: self.clock.clone(),
-        });
         Arc::new(session::Shared {
             config: Arc::clone(&self.config),
             tenants: Arc::clone(&self.tenants),
             gate: Arc::clone(&self.gate),
             meter: Arc::default(),
-            admit: Arc::new(admit),
+            admit: Arc::clone(&self.admit),
+            inbound: Arc::clone(&self.inbound),
             store: Arc::clone(&self.store),
             log: Arc::clone(&self.log),
             metrics: Arc::clone(&self.metrics),

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod dns;
 pub mod fsx;
+pub mod inbound;
 pub mod listen;
 pub mod mail;
 pub mod maillog;

@@ -81,7 +81,7 @@ pub struct Metrics {
     /// Time to seal a message.
     pub seal_seconds: Histogram,
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
-    /// expired, dropped, dsn, probe, audit. A recipient's fate is one record.
+    /// expired, dropped, dsn, remote_bounce, complaint, platform_seal, probe, audit. A recipient's fate is one record.
     pub events: Family<EventLabel, Counter>,
     /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
     pub hops: Family<ResultLabel, Counter>,

@@ -5,9 +5,11 @@ mod body;
 mod encode;
 mod judge;
 mod own;
+mod platform;
 mod put;
 mod refusal;
 mod repair;
+mod results;
 mod tail;
 mod trace;
 mod transfer;
@@ -20,11 +22,13 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dns::Resolver;
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
+use crate::mail::message::Message;
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
@@ -36,6 +40,7 @@ use crate::seal::{self, Keyring, Order, SealError, Sealed};
 use crate::tenant::{Tenant, Tenants};
 use judge::Judged;
 use own::Author;
+use platform::Watch;
 use refusal::Refusal;
 use repair::Repaired;
 use trace::Stamp;
@@ -52,6 +57,8 @@ pub struct Parts {
     pub keyring: Arc<ArcSwap<Keyring>>,
     /// What receivers would make of it.
     pub outlook: Arc<Outlook>,
+    /// Verifies signatures that a platform's own server put on.
+    pub resolver: Resolver,
     /// Told of every message, accepted or not.
     pub log: Arc<MailLog>,
     /// Counts octets and times.
@@ -65,6 +72,7 @@ pub struct Parts {
 /// The gate that every submitted message passes once.
 pub struct Admit {
     parts: Parts,
+    watch: Watch,
 }
 
 /// Who hands a message in, for `Received:` and the log.
@@ -105,13 +113,16 @@ struct Admitted {
     judged: Judged,
     /// `None`: it is held, and sealed when it is released.
     sealed: Option<Sealed>,
+    /// Signatures that it came with.
+    signatures: usize,
 }
 
 impl Admit {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts }
+        let watch = Watch::new(&parts.resolver, &parts.log);
+        Self { parts, watch }
     }
 
     /// Whether this tenant may use that reverse-path, asked at MAIL so that a refusal costs no body.
@@ -123,7 +134,18 @@ impl Admit {
     }
 
     /// Accepts a message (250, durable) or says why not.
-    pub async fn submit(&self, mut submission: Submission) -> Reply {
+    pub async fn submit(&self, submission: Submission) -> Reply {
+        match self.accept(submission).await {
+            Ok(message) => Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", message.facts.id)),
+            Err(reply) => reply,
+        }
+    }
+
+    /// The same, and answers the message as it will leave.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn accept(&self, mut submission: Submission) -> Result<Arc<Message>, Reply> {
         let began = Instant::now();
         tail::trim(&mut submission.body);
         let size = submission.body.len() as u64;
@@ -131,9 +153,9 @@ impl Admit {
         let id = Id::new(now, rand::random());
         let reply = match self.admit(&submission, id, now) {
             Ok(admitted) => self.put(submission, admitted, id, now).await,
-            Err(refusal) => self.refuse(&submission, id, refusal),
+            Err(refusal) => Err(self.refuse(&submission, id, refusal)),
         };
-        if reply.code == 250 {
+        if reply.is_ok() {
             self.parts.metrics.received_bytes.inc_by(size);
             self.parts.metrics.accept_seconds.observe(began.elapsed().as_secs_f64());
         }
@@ -161,7 +183,8 @@ impl Admit {
                 Some(sealed)
             }
         };
-        Ok(Admitted { author, envelope, repaired, judged, sealed })
+        let signatures = headers.all("DKIM-Signature").count();
+        Ok(Admitted { author, envelope, repaired, judged, sealed, signatures })
     }
 
     /// Says no, to the client and to the log.

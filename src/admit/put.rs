@@ -21,10 +21,16 @@ use crate::seal::{Sealed, Signed};
 use crate::tenant::{Route, SignWith, Tenant};
 
 impl Admit {
-    /// Makes it durable, says so in the log, and answers.
-    pub(super) async fn put(&self, submission: Submission, admitted: Admitted, id: Id, now: Time) -> Reply {
+    /// Makes it durable, says so in the log, and answers it.
+    pub(super) async fn put(
+        &self,
+        submission: Submission,
+        admitted: Admitted,
+        id: Id,
+        now: Time,
+    ) -> Result<Arc<Message>, Reply> {
         let Submission { client, tenant, body, .. } = submission;
-        let Admitted { author, envelope, repaired, judged, sealed } = admitted;
+        let Admitted { author, envelope, repaired, judged, sealed, signatures } = admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
@@ -32,6 +38,7 @@ impl Admit {
         // The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
         let domain = author.return_path.filter(|_| envelope.from.is_some());
         let return_path = domain.map(|domain| return_path::make(&self.parts.secret, id, &domain));
+        let look = self.watch.look(signatures, &body);
         let octets = assemble(fields, &repaired.head, repaired.body, body);
         let facts = Facts {
             id,
@@ -53,7 +60,7 @@ impl Admit {
         let held = judged.held.clone();
         let accept = Accept { message: Arc::clone(&message), legs, held: judged.held, tells: Vec::new() };
         if let Err(error) = self.parts.store.accept(accept).await {
-            return unable(&error);
+            return Err(unable(&error));
         }
         let arrival = Arrival {
             ip: Some(client.ip),
@@ -72,7 +79,10 @@ impl Admit {
             let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
             self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
         }
-        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}"))
+        if let Some(look) = look {
+            look.begin(&message, repaired.done);
+        }
+        Ok(message)
     }
 }
 

@@ -8,6 +8,7 @@ use super::body::{self, Change};
 use super::encode;
 use super::own::Author;
 use super::refusal::Refusal;
+use super::results;
 use super::trace::{self, Stamp};
 use crate::mail::header::{Field, Headers, LINE_MAX};
 use crate::mail::message::Needs;
@@ -166,7 +167,7 @@ impl Head {
             self.done.push("header-encoding");
         } else if std::str::from_utf8(raw).is_err() {
             return Err(not_ascii(field));
-        } else if looks_like_another_from(raw) {
+        } else if looks_like_another_from(raw) && !is_tag_list(field) {
             self.unfold(field)?;
         } else {
             self.out.extend_from_slice(raw);
@@ -184,7 +185,7 @@ impl Head {
         match () {
             () if field.is("Bcc") || field.is("Resent-Bcc") => Some("bcc"),
             () if field.is("Return-Path") => Some("return-path"),
-            () if field.is("Authentication-Results") && claims_us(field, stamp) => {
+            () if field.is("Authentication-Results") && results::claims(field, stamp.hostname) => {
                 Some("authentication-results")
             }
             () if field.is("Date") && empty() => Some("date"),
@@ -218,24 +219,21 @@ fn identifier(field: &Field<'_>) -> String {
     value.trim().trim_start_matches('<').trim_end_matches('>').to_owned()
 }
 
-/// Whether the field's authserv-id is ours (RFC 8601 section 2.2).
-fn claims_us(field: &Field<'_>, stamp: &Stamp<'_>) -> bool {
-    let value = String::from_utf8_lossy(field.value());
-    let mut rest = value.trim_start();
-    while let Some(comment) = rest.strip_prefix('(') {
-        rest = comment.split_once(')').map_or("", |(_, after)| after).trim_start();
-    }
-    let end = rest.find([';', ' ', '\t', '\r', '\n', '(']).unwrap_or(rest.len());
-    let id = rest.get(..end).unwrap_or_default().trim_matches('"').trim_end_matches('.');
-    id.eq_ignore_ascii_case(stamp.hostname.as_str())
-}
-
 /// A continuation line such as ` From: x`: part of another field, but some readers skip the space (espoofer's A9 and A10).
 fn looks_like_another_from(raw: &[u8]) -> bool {
-    raw.split(|octet| *octet == b'\n').skip(1).any(|line| {
-        let (name, rest) = line.trim_ascii_start().split_at_checked(4).unwrap_or_default();
-        name.eq_ignore_ascii_case(b"From") && rest.trim_ascii_start().starts_with(b":")
-    })
+    raw.split(|octet| *octet == b'\n').skip(1).any(is_from)
+}
+
+fn is_from(line: &[u8]) -> bool {
+    let (name, rest) = line.trim_ascii_start().split_at_checked(4).unwrap_or_default();
+    name.eq_ignore_ascii_case(b"From") && rest.trim_ascii_start().starts_with(b":")
+}
+
+/// A signature's list of covered names may begin a line with `From:`. It names nobody, and unfolded it would no longer be what
+/// was signed where its header canonicalisation is `simple` (RFC 6376 section 3.4.1).
+fn is_tag_list(field: &Field<'_>) -> bool {
+    let names_somebody = |line: &[u8]| is_from(line) && memchr(b'@', line).is_some();
+    field.is("DKIM-Signature") && !field.raw.split(|octet| *octet == b'\n').any(names_somebody)
 }
 
 fn not_ascii(field: &Field<'_>) -> Refusal {

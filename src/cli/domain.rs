@@ -66,6 +66,12 @@ pub enum Verb {
         #[arg(long)]
         offline: bool,
     },
+    /// Send a message by the tenant's real route back to ourselves, and print what a receiver finds in it.
+    #[command(
+        after_help = "Needs a running daemon with a listener of role \"inbound\", to which the MX of the return path leads. Exits 0 only if DMARC \
+passes.\n\nExamples:\n  waxseal domain probe acme.com\n  waxseal domain probe acme.com --timeout 5m --json"
+    )]
+    Probe(super::probe::Args),
 }
 
 /// Runs it.
@@ -90,6 +96,7 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
             };
             publish::print(context, &config, &wanted, look)
         }
+        Verb::Probe(args) => super::probe::run(context, &config, &args),
     }
 }
 

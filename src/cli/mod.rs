@@ -13,6 +13,7 @@ mod key;
 mod log;
 mod output;
 mod pages;
+mod probe;
 mod publish;
 mod queue;
 mod sandbox;

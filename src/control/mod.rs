@@ -44,6 +44,8 @@ pub trait Steer: Send + Sync {
     fn check(&self, domain: Domain) -> Ordered<'_, Option<Report>>;
     /// What is known of every From domain.
     fn reports(&self) -> Vec<Report>;
+    /// Sends a probe by the route of this domain's tenant, and answers what a receiver found, or where it is stuck.
+    fn probe(&self, order: wire::Probe) -> Ordered<'_, wire::Probed>;
     /// What it says of itself.
     fn about(&self) -> wire::About;
     /// Whether everything that must run still runs; otherwise what does not.
@@ -80,6 +82,7 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
         .route("/v1/status", get(steer::status))
         .route("/v1/reload", post(steer::reload))
         .route("/v1/drain", post(steer::drain))
+        .route("/v1/domain/probe", post(steer::probe))
         .route("/v1/queue/list", post(queue::list))
         .route("/v1/queue/act", post(queue::act))
         .route("/v1/domains", get(domain::all))

@@ -3,7 +3,7 @@
 use axum::extract::ConnectInfo;
 use axum::{Json, extract::State as In};
 
-use super::wire::{Done, Status, VERSION};
+use super::wire::{Done, Probe, Probed, Status, VERSION};
 use super::{Peer, Problem, Shared};
 
 pub(super) async fn status(In(state): Shared) -> Json<Status> {
@@ -32,6 +32,15 @@ pub(super) async fn drain(In(state): Shared, ConnectInfo(peer): ConnectInfo<Peer
     state.audit(&peer.actor, "drain", "begun", None);
     state.steer.drain();
     Json(Done { v: VERSION, done: "draining".to_owned() })
+}
+
+pub(super) async fn probe(
+    In(state): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(order): Json<Probe>,
+) -> Result<Json<Probed>, Problem> {
+    state.audit(&peer.actor, "domain.probe", order.domain.as_str(), None);
+    Ok(Json(state.steer.probe(order).await.map_err(Problem::Refused)?))
 }
 
 /// What a reload did, for a person.

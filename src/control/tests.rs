@@ -148,6 +148,9 @@ impl Steer for Stubborn {
     fn reports(&self) -> Vec<Report> {
         Vec::new()
     }
+    fn probe(&self, _: super::wire::Probe) -> Ordered<'_, super::wire::Probed> {
+        Box::pin(std::future::ready(Err("no listener for it".to_owned())))
+    }
     fn about(&self) -> About {
         About {
             version: "0".into(),
@@ -297,8 +300,11 @@ async fn status_reload_and_drain_reach_the_daemon() {
     assert!(matches!(refused, Err(AskError::Refused(why)) if why == "waxseal.toml:3:1: no"));
     let _: Done = world.client.post("/v1/drain", &()).await.unwrap();
     assert!(world.drained.is_cancelled());
+    let probe = super::wire::Probe { domain: "acme.test".parse().unwrap(), timeout: 1 };
+    let refused = world.client.post::<super::wire::Probed>("/v1/domain/probe", &probe).await;
+    assert!(matches!(refused, Err(AskError::Refused(why)) if why == "no listener for it"));
     let actions: Vec<_> = world.events().iter().map(|event| event["action"].clone()).collect();
-    assert_eq!(actions, ["reload", "drain"]);
+    assert_eq!(actions, ["reload", "drain", "domain.probe"]);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inbound::probe::Found;
+use crate::mail::address::Domain;
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Lane};
 use crate::queue::store::{Action, Cause, Entry, Filter, Last, State, StateName, Stats};
@@ -138,6 +140,39 @@ pub struct Shown {
     pub legs: Vec<Row>,
 }
 
+/// `POST /v1/domain/probe`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The From domain.
+    pub domain: Domain,
+    /// How long to wait for it, in milliseconds.
+    pub timeout: u64,
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probed {
+    /// `VERSION`.
+    pub v: u8,
+    /// The message.
+    pub id: Id,
+    /// The From domain.
+    pub domain: Domain,
+    /// Where it was sent to.
+    pub to: String,
+    /// `mx`, or the upstream's host and port.
+    pub route: String,
+    /// From the 250 to its arrival, or until nobody waited any more, in milliseconds.
+    pub ms: u64,
+    /// What a receiver found; absent where it did not arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+    /// Where it is stuck, and what was heard last, if it did not arrive; or what else there is to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// An order was carried out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {
@@ -191,7 +226,7 @@ impl From<&Entry> for Row {
 }
 
 /// What was heard last, as one line.
-fn heard(last: &Last) -> String {
+pub(crate) fn heard(last: &Last) -> String {
     let mut words = Vec::new();
     words.extend(last.host.as_ref().map(|host| format!("{host}:")));
     words.extend(Some(last.code).filter(|code| *code != 0).map(|code| code.to_string()));

@@ -60,7 +60,7 @@ impl House {
         self.tenants.store(Arc::new(read.tenants));
         self.keyring.store(Arc::new(read.keyring));
         self.gate.forget();
-        self.deliverer.reconfigure(&config, self.bound.listeners.clone());
+        self.deliverer.reconfigure(&config, self.bound.own.clone());
         self.config.store(Arc::new(config));
         self.scheduler.nudge();
         self.watch.changed.notify_one();

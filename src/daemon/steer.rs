@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::House;
-use crate::control::wire::About;
+use crate::control::wire::{About, Probe, Probed};
 use crate::control::{Ordered, Steer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
@@ -42,6 +42,10 @@ impl Steer for House {
 
     fn reports(&self) -> Vec<Report> {
         self.watch.reports()
+    }
+
+    fn probe(&self, order: Probe) -> Ordered<'_, Probed> {
+        Box::pin(self.probe(order))
     }
 
     fn about(&self) -> About {

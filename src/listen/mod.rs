@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use self::door::Door;
 use self::manners::Manners;
 use self::permits::Permits;
-use crate::config::Listener;
+use crate::config::{Listener, Role};
 use crate::metrics::ReasonLabel;
 use crate::session::Shared;
 
@@ -52,6 +52,14 @@ impl Listeners {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.bound.iter().filter_map(|(socket, _)| socket.local_addr().ok()).collect()
+    }
+
+    /// Those of them that take tenants' mail: mail that would go there goes in a circle. What comes back to an inbound listener
+    /// is read, and goes nowhere.
+    #[must_use]
+    pub fn submission(&self) -> Vec<SocketAddr> {
+        let taking = self.bound.iter().filter(|(_, listener)| listener.role == Role::Submission);
+        taking.filter_map(|(socket, _)| socket.local_addr().ok()).collect()
     }
 }
 

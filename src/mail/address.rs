@@ -124,6 +124,12 @@ impl Address {
         Self { local: local.into(), domain: domain.clone() }
     }
 
+    /// Stands for a recipient that a report does not name; the domain can never exist (RFC 6761 section 6.4).
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { local: "unknown".into(), domain: Domain("recipient.invalid".into()) }
+    }
+
     /// Whether SMTPUTF8 is needed to name it on the wire (RFC 6531): the local part is not ASCII.
     #[must_use]
     pub fn needs_smtputf8(&self) -> bool {

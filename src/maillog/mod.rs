@@ -1,9 +1,11 @@
 //! What a postmaster reads: one method an event, one JSON line each. `record` holds the format, `writer` the thread that
 //! puts lines on disk in the order in which they were said. docs/log.md catalogues every event and field.
 
+mod answered;
 mod escape;
 pub mod events;
 pub mod record;
+pub mod returns;
 pub mod tail;
 pub mod view;
 mod writer;
@@ -13,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Expected, HealthChange, Probe, Rejected, Seal};
+pub use returns::{Complained, RemoteBounce};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

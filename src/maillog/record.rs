@@ -2,18 +2,18 @@
 //! A field is absent where it does not apply; none is ever null. docs/log.md says what each one means.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use super::answered::Answered;
 use super::escape::Plain;
 use super::events::{Arrival, DsnKind, Seal};
 use crate::mail::address::Address;
 use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
-use crate::mail::reply::{PeerReply, Reply};
+use crate::mail::reply::PeerReply;
 use crate::mail::time::Time;
 use crate::metrics::EventLabel;
 
@@ -41,6 +41,9 @@ pub enum Type {
     Expired,
     Dropped,
     Dsn,
+    RemoteBounce,
+    Complaint,
+    PlatformSeal,
     Probe,
     Health,
     Audit,
@@ -48,7 +51,7 @@ pub enum Type {
 
 impl Type {
     /// Every type, in the order of a message's life.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Received,
         Self::Rejected,
         Self::Held,
@@ -61,6 +64,9 @@ impl Type {
         Self::Expired,
         Self::Dropped,
         Self::Dsn,
+        Self::RemoteBounce,
+        Self::Complaint,
+        Self::PlatformSeal,
         Self::Probe,
         Self::Health,
         Self::Audit,
@@ -82,6 +88,9 @@ impl Type {
             Self::Expired => "expired",
             Self::Dropped => "dropped",
             Self::Dsn => "dsn",
+            Self::RemoteBounce => "remote_bounce",
+            Self::Complaint => "complaint",
+            Self::PlatformSeal => "platform_seal",
             Self::Probe => "probe",
             Self::Health => "health",
             Self::Audit => "audit",
@@ -185,7 +194,7 @@ enum To<'a> {
 }
 
 /// What receivers will find.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Auth<'a> {
     #[serde(skip_serializing_if = "<[Seal]>::is_empty")]
     dkim: &'a [Seal],
@@ -200,6 +209,11 @@ pub(super) struct Auth<'a> {
 }
 
 impl<'a> Auth<'a> {
+    /// These signatures, and nothing else.
+    pub(super) fn of(dkim: &'a [Seal]) -> Self {
+        Self { dkim, ..Self::default() }
+    }
+
     pub(super) fn new(arrival: &Arrival<'a>) -> Self {
         let expected = arrival.expected;
         Self {
@@ -209,33 +223,6 @@ impl<'a> Auth<'a> {
             dmarc: expected.map(|expected| expected.dmarc),
             aligned_by: expected.and_then(|expected| expected.aligned_by),
         }
-    }
-}
-
-/// A reply, given or heard.
-#[derive(Debug, Serialize)]
-pub(super) struct Answered<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
-    enhanced: Option<crate::mail::reply::Enhanced>,
-    text: Cow<'a, str>,
-}
-
-impl<'a> From<&'a Reply> for Answered<'a> {
-    fn from(reply: &'a Reply) -> Self {
-        let text = match reply.lines.as_slice() {
-            [only] => Cow::Borrowed(only.as_str()),
-            lines => Cow::Owned(lines.join(" ")),
-        };
-        Self { code: Some(reply.code), enhanced: reply.enhanced, text }
-    }
-}
-
-impl<'a> From<&'a PeerReply> for Answered<'a> {
-    fn from(reply: &'a PeerReply) -> Self {
-        let code = Some(reply.code).filter(|code| *code != 0);
-        Self { code, enhanced: reply.enhanced, text: reply.escaped().into() }
     }
 }
 
@@ -317,6 +304,15 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Names an address that is no recipient of a message at hand.
+    pub(super) fn naming_address(mut self, address: Option<&'a Address>) -> Self {
+        if let Some(address) = address {
+            self.to = To::One(address);
+            self.to_domain = Some(address.domain().as_str());
+        }
+        self
+    }
+
     /// Names the one recipient that the line is about.
     pub(super) fn naming_one(mut self, facts: &'a Facts, rcpt: u16) -> Self {
         if let Some(recipient) = facts.envelope.rcpts.get(usize::from(rcpt)) {
@@ -334,10 +330,13 @@ impl<'a> Record<'a> {
 
     /// What kind of trouble it was, by the subject of the enhanced code (RFC 3463 section 3).
     pub(super) fn class_of(&self, decided: &Decided) -> &'static str {
-        if decided.fate == Fate::Delivered {
-            return "ok";
-        }
-        match decided.reply.enhanced.map(|code| code.1) {
+        if decided.fate == Fate::Delivered { "ok" } else { self.class_of_code(&decided.reply) }
+    }
+
+    /// The same for a reply that is known to be no success.
+    #[allow(clippy::unused_self, reason = "a record's word, like class_of")]
+    pub(super) fn class_of_code(&self, reply: &PeerReply) -> &'static str {
+        match reply.enhanced.map(|code| code.1) {
             Some(1) => "address",
             Some(2) => "mailbox",
             Some(3) => "system",
@@ -345,7 +344,7 @@ impl<'a> Record<'a> {
             Some(5) => "protocol",
             Some(6) => "content",
             Some(7) => "policy",
-            _ if decided.reply.code == 0 => "network",
+            _ if reply.code == 0 => "network",
             _ => "other",
         }
     }
@@ -384,14 +383,6 @@ fn stamp<S: Serializer>(at: &Time, to: S) -> Result<S::Ok, S::Error> {
 fn maybe_stamp<S: Serializer>(at: &Option<Time>, to: S) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => stamp(at, to),
-        None => to.serialize_none(),
-    }
-}
-
-#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn shown<S: Serializer, T: Display>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => to.collect_str(value),
         None => to.serialize_none(),
     }
 }

@@ -126,7 +126,37 @@ fn say_everything(log: &MailLog) {
     log.expired(&facts, &[0], 9, "451 later");
     log.dropped(&facts, &[0], "uid 0", "asked for");
     log.dsn(&facts, &Dsn { kind: DsnKind::Failed, about: &[facts.id] });
+    say_what_came_back(log, &facts, &seals);
     log.audit(&Audit { actor: "uid 0", action: "reload", detail: "ok", tenant: Some("acme") });
+}
+
+/// The events of what comes back.
+fn say_what_came_back(log: &MailLog, facts: &Facts, seals: &[Seal]) {
+    let tls = tls();
+    log.remote_bounce(&RemoteBounce {
+        id: facts.id,
+        tenant: Some("acme"),
+        to: Some(&"a@there.test".parse().unwrap()),
+        action: "failed",
+        reply: &decided(Fate::Failed, 550, Enhanced(5, 1, 1)).reply,
+        host: Some("mx.there.test"),
+        ip: [192, 0, 2, 9].into(),
+        helo: "mx.there.test",
+        tls: Some(&tls),
+        failed: true,
+        untold: None,
+    });
+    log.complaint(&Complained {
+        id: facts.id,
+        tenant: Some("acme"),
+        to: None,
+        ip: [192, 0, 2, 9].into(),
+        helo: "fbl.there.test",
+        tls: None,
+        kind: "abuse",
+        host: Some("fbl.there.test"),
+    });
+    log.platform_seal(facts, seals, &["date"]);
 }
 
 fn read(path: &Path) -> Vec<Value> {

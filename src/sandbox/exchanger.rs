@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
-use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfResult};
+use mail_auth::MessageAuthenticator;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
@@ -20,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::clock::Clock;
 use crate::mail::time::Time;
+use crate::seal::receive::{self, Hop, Verdict};
 
 /// Octets of a message before it is refused: more than the relay sends by default.
 const MESSAGE_MAX: usize = 64 * 1024 * 1024;
@@ -41,25 +40,6 @@ pub struct Arrival {
     pub message: Vec<u8>,
     /// What verification found.
     pub verdict: Verdict,
-}
-
-/// What a receiver computes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// `pass`, `fail`, `softfail`, `neutral`, `none`, `temperror`, `permerror` (RFC 8601 section 2.7.2).
-    pub spf: &'static str,
-    /// The best of all signatures: `pass`, `fail`, `none`, `temperror`, `permerror`.
-    pub dkim: &'static str,
-    /// Whether a passing identity is aligned with the From domain.
-    pub dmarc: &'static str,
-}
-
-impl Verdict {
-    /// Whether all three pass.
-    #[must_use]
-    pub fn passes(&self) -> bool {
-        [self.spf, self.dkim, self.dmarc].iter().all(|result| *result == "pass")
-    }
 }
 
 /// A running exchanger; it ends when this is dropped.
@@ -216,36 +196,14 @@ impl Shared {
             return Ok("552 5.3.4 Message too big\r\n".to_owned());
         };
         let at = Clock::System.now();
-        let verdict = self.verify(&message, said, peer).await;
+        let hop = Hop { peer, helo: &said.helo, from: &said.from, host: &self.host };
+        let (verdict, _) = receive::verify(&self.verifier, &message, hop).await;
         let from = std::mem::take(&mut said.from);
         let to = std::mem::take(&mut said.to);
         let arrival = Arrival { at, from, to, helo: said.helo.clone(), tls, message, verdict };
         match self.told.send(arrival) {
             Ok(()) => Ok("250 2.0.0 Ok: taken\r\n".to_owned()),
             Err(_) => Ok("421 4.3.2 Closing\r\n".to_owned()),
-        }
-    }
-
-    /// SPF of the envelope (of EHLO for `<>`), every signature, and what DMARC makes of both.
-    async fn verify(&self, message: &[u8], said: &Transaction, peer: IpAddr) -> Verdict {
-        let Some(parsed) = AuthenticatedMessage::parse(message) else {
-            return Verdict { spf: "none", dkim: "permerror", dmarc: "permerror" };
-        };
-        let dkim = self.verifier.verify_dkim(&parsed).await;
-        let (helo, host) = (said.helo.as_str(), self.host.as_str());
-        let parameters = if said.from.is_empty() {
-            SpfParameters::verify_ehlo(peer, helo, host)
-        } else {
-            SpfParameters::verify_mail_from(peer, helo, host, &said.from)
-        };
-        let spf = self.verifier.verify_spf(parameters).await;
-        let domain = said.from.rsplit_once('@').map_or(helo, |(_, domain)| domain);
-        let dmarc = self.verifier.verify_dmarc(DmarcParameters::new(&parsed, &dkim, domain, &spf)).await;
-        let aligned = [dmarc.dkim_result(), dmarc.spf_result()];
-        Verdict {
-            spf: spf_word(spf.result()),
-            dkim: dkim_word(dkim.iter().map(mail_auth::DkimOutput::result)),
-            dmarc: dmarc_word(&aligned),
         }
     }
 }
@@ -275,39 +233,6 @@ fn rest(line: &str) -> &str {
 fn path(line: &str) -> String {
     let inner = line.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>'));
     inner.map_or_else(String::new, |(path, _)| path.to_owned())
-}
-
-fn spf_word(result: SpfResult) -> &'static str {
-    match result {
-        SpfResult::Pass => "pass",
-        SpfResult::Fail => "fail",
-        SpfResult::SoftFail => "softfail",
-        SpfResult::Neutral => "neutral",
-        SpfResult::TempError => "temperror",
-        SpfResult::PermError => "permerror",
-        SpfResult::None => "none",
-    }
-}
-
-fn dkim_word<'a>(results: impl Iterator<Item = &'a DkimResult>) -> &'static str {
-    let words = results.map(|result| match result {
-        DkimResult::Pass => "pass",
-        DkimResult::Fail(_) | DkimResult::Neutral(_) => "fail",
-        DkimResult::TempError(_) => "temperror",
-        DkimResult::PermError(_) => "permerror",
-        DkimResult::None => "none",
-    });
-    words.min_by_key(|word| *word != "pass").unwrap_or("none")
-}
-
-fn dmarc_word(aligned: &[&DmarcResult]) -> &'static str {
-    let has = |wanted: fn(&DmarcResult) -> bool| aligned.iter().any(|result| wanted(result));
-    match () {
-        () if has(|result| matches!(result, DmarcResult::Pass)) => "pass",
-        () if has(|result| matches!(result, DmarcResult::TempError(_))) => "temperror",
-        () if has(|result| matches!(result, DmarcResult::Fail(_) | DmarcResult::PermError(_))) => "fail",
-        () => "none",
-    }
 }
 
 /// A certificate nobody vouches for, as most exchangers on the Internet have: STARTTLS between servers is opportunistic.

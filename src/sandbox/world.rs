@@ -2,7 +2,7 @@
 //! exchanger that every domain's MX leads to, and the real daemon between them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use argon2::Argon2;
@@ -28,6 +28,8 @@ use crate::seal::{KeyError, Keyring};
 pub const HOSTNAME: &str = "relay.sandbox.test";
 /// The tenant's From domain.
 pub const FROM_DOMAIN: &str = "acme.test";
+/// Where bounces of its mail come back to, if they do.
+pub const RETURN_PATH: &str = "bounce.acme.test";
 /// The exchanger that every domain's MX leads to.
 pub const EXCHANGER: &str = "mx.sandbox.test";
 /// The tenant, and its user name.
@@ -38,7 +40,7 @@ pub const METHODS: [Method; 3] = [Method::None, Method::Tls, Method::Ssl];
 /// The selector of the first key, as `domain add` names it.
 const SELECTOR: &str = "wx1";
 /// Any name that nobody published has this exchanger, so that mail to anybody stays on this machine.
-const EVERYWHERE: &str = "*. 1 IN MX 10 mx.sandbox.test.\nmx.sandbox.test. 1 IN A 127.0.0.1\nrelay.sandbox.test. 1 IN A 127.0.0.1\n";
+const EVERYWHERE: &str = "*. 1 IN MX 10 mx.sandbox.test.\nmx.sandbox.test. 1 IN A 127.0.0.1\n";
 /// Characters of a generated password: none that look alike.
 const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Five bits each: 80.
@@ -73,6 +75,8 @@ pub struct Extra {
     pub tables: String,
     /// Lines at the end of the tenant's file.
     pub tenant: String,
+    /// Where a fourth listener takes what comes back, at the exchangers' port; the From domain then has a return path.
+    pub inbound: Option<IpAddr>,
 }
 
 /// Everything, running.
@@ -97,7 +101,8 @@ impl World {
     /// # Errors
     /// All of `Trouble`.
     pub async fn start(dir: &Path, extra: &Extra) -> Result<Self, Trouble> {
-        let zone = Zone::start(EVERYWHERE).await?;
+        let home = extra.inbound.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let zone = Zone::start(&format!("{EVERYWHERE}{HOSTNAME}. 1 IN A {home}\n")).await?;
         let resolver =
             Resolver::new(&config::Dns { servers: vec![zone.address()], ..config::Dns::default() })
                 .map_err(io::Error::other)?;
@@ -109,7 +114,7 @@ impl World {
         let certificate = layout.write(extra, &password)?;
         // Nothing of the environment: a variable meant for a real relay must not lead the sandbox to its files.
         let config = Config::load_with(Some(&layout.file()), &|_| None)?;
-        publish(&zone, &config).await?;
+        publish(&zone, &config, extra).await?;
         let daemon = Daemon::start(config.clone()).await?;
         Ok(Self { zone, exchanger, daemon, config, password, certificate })
     }
@@ -185,6 +190,10 @@ impl Layout<'_> {
     fn settings(&self, extra: &Extra) -> String {
         let Self { zone, port, .. } = self;
         let Extra { delivery, tables, .. } = extra;
+        let inbound = extra.inbound.map_or_else(String::new, |ip| {
+            let address = SocketAddr::new(ip, *port);
+            format!("[[listener]]\naddress = \"{address}\"\nrole = \"inbound\"\n")
+        });
         format!(
             r#"hostname = "{HOSTNAME}"
 state = "../data"
@@ -222,6 +231,8 @@ path = "../data/mail.jsonl"
 
 [admin]
 socket = "../data/admin.sock"
+
+{inbound}
 {tables}
 "#
         )
@@ -245,9 +256,10 @@ password = "{hash}"
 
 [[domain]]
 name = "{FROM_DOMAIN}"
-
+{}
 {}
 "#,
+        extra.inbound.map_or_else(String::new, |_| format!("return_path = \"{RETURN_PATH}\"\n")),
         extra.tenant
     ))
 }
@@ -269,8 +281,9 @@ fn certificate() -> Result<(String, String), rcgen::Error> {
 }
 
 /// Publishes what `domain dns` prints for the tenant's domain and for the relay's own.
-async fn publish(zone: &Zone, config: &Config) -> Result<(), Trouble> {
+async fn publish(zone: &Zone, config: &Config, extra: &Extra) -> Result<(), Trouble> {
     let keyring = Keyring::load(&config.keys)?;
+    let bounces: Option<Domain> = RETURN_PATH.parse().ok();
     for name in [FROM_DOMAIN, HOSTNAME] {
         let domain: Domain = name.parse().map_err(io::Error::other)?;
         let setting = Setting {
@@ -278,7 +291,7 @@ async fn publish(zone: &Zone, config: &Config) -> Result<(), Trouble> {
             bounce_host: None,
             dkim_zone: None,
             public_addresses: &config.delivery.public_addresses,
-            return_path: None,
+            return_path: bounces.as_ref().filter(|_| extra.inbound.is_some() && name == FROM_DOMAIN),
             upstream: false,
         };
         let text = records::zone_text(&records::for_domain(&domain, &keyring, &setting));

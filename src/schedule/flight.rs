@@ -9,13 +9,13 @@ use std::task::Poll;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::audience::{Audience, audience};
 use super::retry::Life;
 use super::settle::Work;
 use super::verdict::{Ruling, Verdict, When};
-use super::{RELAY, Room, sealing};
+use super::{Room, sealing};
 use crate::config::Config;
 use crate::deliver::Job;
+use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Settlement, State, StoreError, Then};

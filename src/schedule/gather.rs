@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::audience::{Audience, audience, wanted};
 use super::verdict::asks;
-use crate::deliver::bounce::{Action, Told};
+use crate::deliver::bounce::{Action, Audience, Told, audience, wanted};
 use crate::mail::address::Address;
 use crate::mail::id::Id;
 use crate::mail::time::Time;
@@ -100,10 +99,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::deliver::bounce::fixture;
     use crate::mail::envelope::Notify;
     use crate::mail::message::Facts;
     use crate::queue::store::Last;
-    use crate::schedule::fixture;
 
     const PATIENCE: Duration = Duration::from_secs(300);
 

@@ -10,9 +10,8 @@
 //! `turn` sleeps until the earliest leg is due or the store nudges it. A flight's witness rules on each decision when its
 //! reply arrives and hands the ruling on without waiting, so the connection goes on with the next message; `settle` puts
 //! all rulings that wait into one call, so that they share a sync. A leg stays claimed in the store until its last
-//! settlement is durable: it cannot be attempted twice. `retry`, `steady`, `verdict` and `audience` are pure.
+//! settlement is durable: it cannot be attempted twice. `retry`, `steady`, `verdict` and `gather` are pure.
 
-mod audience;
 mod flight;
 mod gather;
 pub mod retry;
@@ -22,9 +21,6 @@ mod steady;
 mod tell;
 mod turn;
 mod verdict;
-
-#[cfg(test)]
-mod fixture;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -49,9 +45,6 @@ use crate::queue::store::{Leg, Store, StoreError};
 use crate::seal::Keyring;
 use crate::seal::outlook::Outlook;
 use crate::tenant::Tenants;
-
-/// The tenant name of what the relay writes itself.
-pub const RELAY: &str = "relay";
 
 /// Who carries a leg to its next hop. The deliverer does; a test may stand in for one that breaks.
 pub trait Courier: Send + Sync {

@@ -5,24 +5,20 @@
 //! A notification is sealed with the relay's own key or not written at all. Without a key failures stay owed, and are told
 //! once a reload brings one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::Room;
 use super::gather::{self, Group, Sorted};
 use super::turn::REBUILDING;
-use super::{RELAY, Room};
-use crate::deliver::bounce::{self, Action, Content, Identity, Notice, Told, Unwritten};
-use crate::mail::address::Address;
-use crate::mail::envelope::{Envelope, Notify, Recipient};
+use crate::deliver::bounce::{self, Action, Content, Notice, Told, Unsent};
 use crate::mail::id::Id;
-use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
+use crate::mail::message::Facts;
 use crate::mail::time::Time;
 use crate::maillog::{Dsn, DsnKind};
-use crate::queue::store::{Accept, Destination, StoreError};
-use crate::seal::{self, SealError};
+use crate::queue::store::StoreError;
 
 /// Failures looked at in one go; so many at once are told without waiting for more.
 const OWED: usize = 2000;
@@ -45,9 +41,7 @@ pub(super) struct Courtesy {
 #[derive(Debug, thiserror::Error)]
 enum Untold {
     #[error(transparent)]
-    Unwritten(#[from] Unwritten),
-    #[error("it cannot be sealed: {0}")]
-    Unsealed(#[from] SealError),
+    Unsent(#[from] Unsent),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -185,9 +179,11 @@ impl Teller<'_> {
         };
         let id = Id::new(now, rand::random());
         let notice = Notice { id, at: now, action, to: group.to, told: group.told, returned };
-        let message = Arc::new(self.seal(&notice)?);
-        let legs = legs(&message.facts.envelope);
-        let accept = Accept { message: Arc::clone(&message), legs, held: None, tells };
+        let accept = {
+            let (config, keyring) = (self.room.parts.config.load(), self.room.parts.keyring.load());
+            bounce::sealed(&config, &keyring, &notice, tells)?
+        };
+        let message = Arc::clone(&accept.message);
         self.room.parts.store.accept(accept).await?;
         self.room.parts.log.dsn(&message.facts, &Dsn { kind: kind(action), about: &about });
         Ok(())
@@ -209,18 +205,6 @@ impl Teller<'_> {
             });
         }
         Ok(returned)
-    }
-
-    /// The notification as it leaves: never without a signature (product: never send unsigned silently).
-    fn seal(&self, notice: &Notice) -> Result<Message, Untold> {
-        let config = self.room.parts.config.load();
-        let identity = Identity { domain: config.relay.domain.clone(), hostname: config.hostname.clone() };
-        let plain = bounce::compose(&identity, notice)?;
-        let life = seal::life(&config);
-        let mut body = self.room.parts.keyring.load().sign(&identity.domain, &plain, notice.at, life)?;
-        body.extend_from_slice(&plain);
-        let facts = facts(&identity, notice, notice.at.after(config.delivery.give_up), body.len());
-        Ok(Message { facts, body: body.into() })
     }
 }
 
@@ -244,37 +228,4 @@ fn kind(action: Action) -> DsnKind {
         Action::Delayed => DsnKind::Delayed,
         Action::Relayed => DsnKind::Success,
     }
-}
-
-/// The notification's own facts: null reverse-path (RFC 3464 section 2), and no notification about it (RFC 3461 section 4.1).
-fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Facts {
-    let never = Notify { success: false, failure: false, delay: false, stated: true };
-    let rcpt = |address: &Address| Recipient { address: address.clone(), orcpt: None, notify: never };
-    let rcpts: Vec<Recipient> = notice.to.iter().map(rcpt).collect();
-    let smtputf8 = notice.to.iter().any(Address::needs_smtputf8);
-    Facts {
-        id: notice.id,
-        tenant: RELAY.into(),
-        login: None,
-        header_from: identity.address(),
-        class: None,
-        lane: Lane::Normal,
-        kind: Kind::Notification,
-        envelope: Envelope { from: None, rcpts, ret: None, envid: None },
-        received: notice.at,
-        expires,
-        return_path: None,
-        unsealed: None,
-        needs: Needs { eight_bit: false, smtputf8 },
-        size: u64::try_from(size).unwrap_or(u64::MAX),
-    }
-}
-
-/// The relay's own mail goes to the exchangers: a leg for each domain.
-fn legs(envelope: &Envelope) -> Vec<(Destination, Vec<u16>)> {
-    let mut legs: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for (at, rcpt) in (0_u16..).zip(&envelope.rcpts) {
-        legs.entry(rcpt.address.domain().as_str()).or_default().push(at);
-    }
-    legs.into_iter().map(|(domain, rcpts)| (Destination(domain.into()), rcpts)).collect()
 }

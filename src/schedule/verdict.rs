@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audience::wanted;
 use super::retry::{self, Life, Next};
-use crate::deliver::bounce::Action;
+use crate::deliver::bounce::{Action, wanted};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
 use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};

@@ -16,6 +16,7 @@ mod moves;
 pub mod opendkim;
 pub mod outlook;
 pub mod published;
+pub mod receive;
 pub mod records;
 pub mod refusal;
 mod signature;

@@ -334,6 +334,7 @@ fn wanted_records(
         dkim_zone: config.relay.dkim_zone.as_ref().filter(|_| *signer != config.relay.domain),
         public_addresses: egress(config),
         return_path: subject.sender.filter(|sender| *sender != signer),
+        bounce_host: config.relay.bounce_host.as_ref(),
         upstream: !matches!(*subject.tenant.route, Route::Mx),
     };
     records::for_domain(signer, keyring, &setting)

@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::sasl::Credentials;
 use super::{Shared, Stream, ending};
 use crate::admit::Submission;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Role};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::maillog::Rejected;
 use crate::metrics::ResultLabel;
@@ -50,11 +50,14 @@ pub struct Visitor {
 /// Talks until the client or we have enough. The banner is the first thing written.
 pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) {
     let config = visitor.shared.config.load_full();
+    let inbound = visitor.listener.role == Role::Inbound;
+    let network = visitor.shared.tenants.load().network(visitor.ip).filter(|_| !inbound).cloned();
     let setting = Setting {
         listener: Arc::clone(&visitor.listener),
         certificate: visitor.shared.tls.is_some(),
         ip: visitor.ip,
-        network: visitor.shared.tenants.load().network(visitor.ip).cloned(),
+        network,
+        returns: inbound.then(|| Arc::new(visitor.shared.inbound.returns())),
         config: Arc::clone(&config),
     };
     let machine = Machine::new(setting, stream.facts());
@@ -125,6 +128,10 @@ impl Driver {
                     self.machine.mail_checked(verdict);
                 }
                 Step::Submit(submission) => self.submit(*submission).await,
+                Step::Return(returned) => {
+                    let reply = self.shared.inbound.take(*returned).await;
+                    self.machine.submitted(&reply);
+                }
                 Step::Close => return self.goodbye().await,
             }
         }
@@ -281,6 +288,10 @@ impl Driver {
     fn check_mail(&mut self) -> Result<Option<Arc<Tenant>>, (Reply, &'static str)> {
         if !self.shared.store.has_room() {
             return Err((replies::no_room(), "room"));
+        }
+        // Anybody may bring what comes back; only whom it is for counts.
+        if self.machine.is_inbound() {
+            return Ok(None);
         }
         let Some(tenant) = self.current_tenant()? else { return Ok(None) };
         let from = self.machine.pending_from();

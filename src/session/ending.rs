@@ -61,7 +61,8 @@ pub(super) fn tell(note: &Note, machine: &Machine, ip: IpAddr, shared: &Shared) 
 /// A session that ended without MAIL although it authenticated, shook hands, or showed a password.
 pub(super) fn probe(machine: &Machine, ip: IpAddr, log: &MailLog) {
     let tried = machine.login().is_some() || machine.tls().is_some() || machine.exposed().is_some();
-    if machine.reached_mail() || !tried {
+    // Nobody logs in where mail comes back.
+    if machine.reached_mail() || machine.is_inbound() || !tried {
         return;
     }
     let advice = match (machine.exposed(), machine.login()) {

@@ -23,6 +23,7 @@ pub use stream::Stream;
 use crate::admit::Admit;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::inbound::Inbound;
 use crate::maillog::MailLog;
 use crate::metrics::Metrics;
 use crate::queue::store::Store;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub meter: Arc<Meter>,
     /// Where messages go.
     pub admit: Arc<Admit>,
+    /// Where what comes back goes.
+    pub inbound: Arc<Inbound>,
     /// Asked at MAIL whether there is room.
     pub store: Arc<dyn Store>,
     /// Refusals and connection tests are told here.

@@ -18,11 +18,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use waxseal::config::{CleartextAuth, Config, Listener, ListenerTls, Role};
-use waxseal::mail::address::Address;
+use waxseal::inbound::Returns;
+use waxseal::mail::address::{Address, Domain};
 use waxseal::mail::attempt::TlsFacts;
+use waxseal::mail::id::Id;
 use waxseal::mail::reply::{Enhanced, Reply};
+use waxseal::mail::return_path::{self, Secret};
+use waxseal::mail::time::Time;
 use waxseal::session::machine::{Machine, Note, Setting, Step};
-use waxseal::tenant::{BareNewlines, Route, Tenant, TenantLimits};
+use waxseal::tenant::{BareNewlines, Directory, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
 
 /// One case.
 #[derive(Clone, Debug)]
@@ -117,6 +121,7 @@ fn take(cases: &mut Vec<Case>, line: &str) {
         });
         return;
     }
+    let text = &*with_tokens(text);
     let case = cases.last_mut().expect("a case begins with ==");
     match mark {
         "!" => case.options.set(text),
@@ -241,6 +246,7 @@ impl House {
             certificate: true,
             ip: IpAddr::from([127, 0, 0, 1]),
             network: options.network.then(|| Arc::clone(&tenant)),
+            returns: (options.role == Role::Inbound).then(returns),
         };
         let machine = Machine::new(setting, tls.then(facts));
         let outcome =
@@ -284,12 +290,19 @@ impl House {
                 }
                 Step::CheckMail => {
                     let own = |from: &Address| from.domain().as_str() == "t.example";
-                    let verdict = if self.machine.pending_from().is_none_or(own) {
+                    let verdict = if self.machine.is_inbound() {
+                        Ok(None)
+                    } else if self.machine.pending_from().is_none_or(own) {
                         Ok(self.machine.tenant().cloned())
                     } else {
                         Err((Reply::new(550, Enhanced(5, 7, 1), "Not yours"), "from"))
                     };
                     self.machine.mail_checked(verdict);
+                }
+                Step::Return(returned) => {
+                    self.outcome.envelopes.push(returned.to.to_string());
+                    self.outcome.bodies.push(returned.body);
+                    self.machine.submitted(&Reply::new(250, Enhanced(2, 0, 0), "Ok: taken"));
                 }
                 Step::Submit(message) => {
                     let named: Vec<String> =
@@ -302,6 +315,34 @@ impl House {
         }
         out.append(self.machine.output());
     }
+}
+
+/// The secret of every test.
+pub fn secret() -> Secret {
+    Secret::new(&[7; 32].into())
+}
+
+/// A tenant whose bounces come back to bounce.t.example.
+fn returns() -> Arc<Returns> {
+    let Ok(mut tenant) = Arc::try_unwrap(tenant(&Options::default())) else { panic!("nobody else has it") };
+    tenant.domains.push(OwnedDomain {
+        name: "t.example".parse().unwrap(),
+        on_fail: OnFail::Off,
+        return_path: Some("bounce.t.example".parse().unwrap()),
+        subdomains: false,
+    });
+    let relay = "relay.test".parse().unwrap();
+    Arc::new(Returns::new(Arc::new(secret()), Arc::new(Directory::new([tenant])), relay))
+}
+
+/// `{bounce}`, `{probe}` and `{relay-probe}` stand for addresses of our own making.
+fn with_tokens(text: &str) -> String {
+    let id = Id::new(Time(1_767_225_600_000), 7);
+    let domain = |text: &str| text.parse::<Domain>().unwrap();
+    text.replace("{bounce}", &return_path::make(&secret(), id, &domain("bounce.t.example")).to_string())
+        .replace("{probe}", &return_path::probe(&secret(), id, &domain("bounce.t.example")).to_string())
+        .replace("{relay-probe}", &return_path::probe(&secret(), id, &domain("relay.test")).to_string())
+        .replace("{relay-bounce}", &return_path::make(&secret(), id, &domain("relay.test")).to_string())
 }
 
 fn facts() -> TlsFacts {

@@ -14,9 +14,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio_util::sync::CancellationToken;
 use waxseal::admit::{Admit, Parts};
 use waxseal::clock::Clock;
-use waxseal::config::{Config, Listener, ListenerTls, Tls};
+use waxseal::config::{Config, Listener, ListenerTls, Role, Tls};
+use waxseal::dns::Resolver;
+use waxseal::inbound::{self, Inbound};
 use waxseal::listen::{self, Listeners, certs::Certificates};
-use waxseal::mail::return_path::Secret;
 use waxseal::maillog::MailLog;
 use waxseal::queue::embedded::Embedded;
 use waxseal::queue::store::Store;
@@ -25,7 +26,7 @@ use waxseal::session::{Shared, Waits};
 use waxseal::tenant::auth::Gate;
 use waxseal::tenant::{Directory, Login, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
 
-use crate::dialogue::Options;
+use crate::dialogue::{self, Options};
 use crate::store_model;
 
 /// A running front door.
@@ -52,12 +53,13 @@ fn hash() -> String {
 fn tenant(options: &Options) -> Tenant {
     let networks = if options.network { vec!["127.0.0.1/32".parse().unwrap()] } else { Vec::new() };
     let name = "t.example".parse().unwrap();
+    let return_path = (options.role == Role::Inbound).then(|| "bounce.t.example".parse().unwrap());
     Tenant {
         name: "t".into(),
         networks,
         notify: Vec::new(),
         logins: vec![Login { username: "t".into(), password: hash() }],
-        domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path: None, subdomains: false }],
+        domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path, subdomains: false }],
         route: Arc::new(Route::Mx),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
@@ -79,6 +81,8 @@ fn config(options: &Options, dir: &Path) -> Config {
     config.limits.message_size = 4096;
     config.limits.recipients = 100;
     config.limits.hello_wait = Duration::ZERO;
+    // Nobody answers there: nothing here may wait for DNS.
+    config.dns.servers = vec!["127.0.0.1:9".parse().unwrap()];
     let made = rcgen::generate_simple_self_signed(vec!["relay.test".to_owned()]).unwrap();
     let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
@@ -118,15 +122,27 @@ impl Front {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let outlook = runtime.block_on(async { unasked(&Clock::System) });
+        let resolver = runtime.block_on(async { Resolver::new(&config.load().dns).unwrap() });
+        let secret = Arc::new(dialogue::secret());
         let admit = Admit::new(Parts {
+            outlook,
+            metrics: Arc::default(),
+            config: Arc::clone(&config),
+            tenants: Arc::clone(&tenants),
+            store: Arc::clone(&store) as _,
+            keyring: Arc::clone(&keyring),
+            resolver,
+            log: Arc::clone(&log),
+            secret: Arc::clone(&secret),
+            clock: Clock::System,
+        });
+        let inbound = Inbound::new(inbound::Parts {
             config: Arc::clone(&config),
             tenants: Arc::clone(&tenants),
             store: Arc::clone(&store) as _,
             keyring,
-            outlook,
             log: Arc::clone(&log),
-            metrics: Arc::default(),
-            secret: Arc::new(Secret::new(&[7; 32].into())),
+            secret,
             clock: Clock::System,
         });
         let shared = Arc::new(Shared {
@@ -135,6 +151,7 @@ impl Front {
             tenants,
             meter: Arc::default(),
             admit: Arc::new(admit),
+            inbound: Arc::new(inbound),
             store: Arc::clone(&store) as _,
             log,
             metrics: Arc::default(),

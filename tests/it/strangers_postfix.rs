@@ -53,7 +53,7 @@ async fn collect(exchanger: &mut Exchanger, postfix: &Postfix, wanted: &BTreeSet
         let arrival =
             next.unwrap_or_else(|_| panic!("only {arrived:?} came through:\n{}", postfix.log())).unwrap();
         let text = String::from_utf8_lossy(&arrival.message);
-        assert_eq!((arrival.verdict.dkim, arrival.verdict.dmarc), ("pass", "pass"), "{text}");
+        assert_eq!((&*arrival.verdict.dkim, &*arrival.verdict.dmarc), ("pass", "pass"), "{text}");
         assert!(text.contains("(Postfix)"), "it did not come through Postfix:\n{text}");
         arrived.insert(subject(&arrival.message));
     }

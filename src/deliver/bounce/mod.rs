@@ -8,9 +8,14 @@
 //! RFC 3464 has no form: the per-recipient fields then name the message each belongs to (`X-Waxseal-Queue-ID`). That costs a
 //! reader who matches by envelope id nothing, because a message whose client gave one always gets a notification of its own.
 
+mod audience;
 mod returned;
+mod sealed;
 mod status;
 mod words;
+
+#[cfg(test)]
+pub(crate) mod fixture;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,7 +23,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
 
+pub use self::audience::{Audience, audience, wanted};
 pub use self::returned::{Content, content, headers};
+pub use self::sealed::{RELAY, Unsent, sealed};
 use crate::mail::address::{Address, Domain};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;

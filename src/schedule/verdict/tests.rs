@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::deliver::bounce::fixture::{DAY, decided, facts, leg, message};
 use crate::mail::envelope::Notify;
 use crate::queue::store::{Cause, Hold};
-use crate::schedule::fixture::{DAY, decided, facts, leg, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const WAITS: [Duration; 2] = [Duration::from_secs(300), HOUR];
@@ -144,7 +144,7 @@ fn notify_decides_what_is_told() {
 fn a_next_hop_with_dsn_reports_success_itself() {
     let mut facts = facts("acme", Some("noreply@acme.test"), &["a@example.test"]);
     facts.envelope.rcpts[0].notify = Notify { success: true, failure: true, delay: false, stated: true };
-    let mut verdict = Verdict::new(leg(&facts), message(facts), None);
+    let mut verdict = Verdict::new(leg(&facts), message(facts.clone()), None);
     let mut delivered = decided(0, Fate::Delivered);
     delivered.hop.dsn = true;
     assert!(verdict.rule(vec![delivered.clone()], &when(Duration::ZERO)).relayed.is_empty());

@@ -4,6 +4,7 @@ use bytes::{Buf, BytesMut};
 
 use super::{Machine, Octets, Phase, Step, Transaction, replies};
 use crate::admit::{Client, Submission};
+use crate::inbound::{Peer, Returned};
 use crate::mail::envelope::Envelope;
 use crate::mail::reply::Reply;
 use crate::session::command::{self, Chunk};
@@ -45,7 +46,9 @@ impl Machine {
     }
 
     fn new_body(&self, framing: Framing) -> Body {
-        let bare = self.sender().map_or(BareNewlines::Refuse, |tenant| tenant.bare_newlines);
+        // A report is read and never passed on, so that its line ends can do no harm.
+        let usual = if self.is_inbound() { BareNewlines::Normalize } else { BareNewlines::Refuse };
+        let bare = self.sender().map_or(usual, |tenant| tenant.bare_newlines);
         let announced = self.transaction.as_ref().and_then(|transaction| transaction.params.size);
         Body::new(framing, bare, self.size_limit(), announced)
     }
@@ -144,9 +147,12 @@ impl Machine {
             self.transaction = None;
             return None;
         }
+        if self.is_inbound() {
+            return self.hand_back(body);
+        }
         let tenant = self.sender().cloned();
         let (Some(tenant), Some(transaction)) = (tenant, self.transaction.take()) else {
-            // Only an inbound listener has no sender, and it has no recipients either.
+            // Without a sender there was no MAIL.
             self.fail(replies::no_valid_recipients());
             return None;
         };
@@ -159,6 +165,26 @@ impl Machine {
             envelope: envelope(*transaction),
             body,
         })))
+    }
+
+    /// Something came back to the one recipient of the transaction.
+    fn hand_back(&mut self, body: Vec<u8>) -> Option<Step> {
+        let transaction = self.transaction.take();
+        let named = transaction.and_then(|mut named| Some((named.rcpts.pop()?.address, named.from)));
+        let known = named.and_then(|(to, from)| {
+            let token = self.setting.returns.as_ref()?.token(&to)?;
+            Some(Returned { peer: self.peer(), from, to, token, body })
+        });
+        let Some(returned) = known else {
+            self.fail(replies::no_valid_recipients());
+            return None;
+        };
+        self.phase = Phase::Waiting;
+        Some(Step::Return(Box::new(returned)))
+    }
+
+    fn peer(&self) -> Peer {
+        Peer { ip: self.setting.ip, helo: self.hello.name.clone(), tls: self.tls.clone() }
     }
 
     fn client(&self) -> Client {

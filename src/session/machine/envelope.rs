@@ -75,7 +75,11 @@ impl Machine {
         own.map_or(bound, |own| own.min(bound))
     }
 
+    /// What comes back is about one message, so it comes to one address at a time.
     fn recipients_limit(&self) -> usize {
+        if self.is_inbound() {
+            return 1;
+        }
         let bound = self.setting.config.limits.recipients.min(usize::from(u16::MAX));
         let own = self.sender().and_then(|tenant| tenant.limits.recipients);
         own.map_or(bound, |own| own.min(bound))
@@ -135,10 +139,17 @@ impl Machine {
             return self.fail(replies::in_chunks());
         }
         match self.read_rcpt(rest, transaction) {
-            Ok(_) if self.is_inbound() => self.refuse_rcpt((replies::not_a_relay(), "relay", None)),
+            Ok((address, _)) if self.is_inbound() && !self.comes_back(&address) => {
+                self.refuse_rcpt((replies::not_a_relay(), "relay", Some(address)));
+            }
             Ok((address, params)) => self.add_rcpt(address, params),
             Err((reply, reason)) => self.refuse_rcpt((reply, reason, None)),
         }
+    }
+
+    /// Whether the address is one of our own making, the only kind that an inbound listener takes.
+    fn comes_back(&self, address: &Address) -> bool {
+        self.setting.returns.as_ref().is_some_and(|returns| returns.token(address).is_some())
     }
 
     fn refuse_rcpt(&mut self, (reply, reason, to): (Reply, &'static str, Option<Address>)) {

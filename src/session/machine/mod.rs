@@ -21,6 +21,7 @@ use super::params::MailParams;
 use super::sasl::{Credentials, Exchange, Mechanism};
 use crate::admit::Submission;
 use crate::config::{Config, Listener, Role};
+use crate::inbound::{Returned, Returns};
 use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Recipient;
@@ -43,6 +44,8 @@ pub struct Setting {
     pub ip: IpAddr,
     /// Whose listed network the client is in (method None).
     pub network: Option<Arc<Tenant>>,
+    /// Which recipients an inbound listener takes.
+    pub returns: Option<Arc<Returns>>,
 }
 
 /// What has to happen before the conversation can go on.
@@ -60,6 +63,8 @@ pub enum Step {
     CheckMail,
     /// Hand it on, then `submitted`.
     Submit(Box<Submission>),
+    /// Something came back: hand it on, then `submitted`.
+    Return(Box<Returned>),
     /// Write what there is, and end.
     Close,
 }
@@ -330,7 +335,9 @@ impl Machine {
         self.phase = Phase::Closed;
     }
 
-    fn is_inbound(&self) -> bool {
+    /// Whether this is the listener for what comes back.
+    #[must_use]
+    pub fn is_inbound(&self) -> bool {
         self.setting.listener.role == Role::Inbound
     }
 

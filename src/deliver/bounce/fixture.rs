@@ -1,4 +1,4 @@
-//! Tenants, messages and legs for this room's unit tests.
+//! Tenants, messages and legs for the unit tests of those who tell of failures.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::mail::time::Time;
 use crate::queue::store::{Destination, Leg, State};
 use crate::tenant::{BareNewlines, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
 
-pub(super) const DAY: u64 = 24 * 3_600_000;
+pub(crate) const DAY: u64 = 24 * 3_600_000;
 
-pub(super) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
+pub(crate) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
     let own = OwnedDomain {
         name: domain.parse().unwrap(),
         on_fail: OnFail::default(),
@@ -33,7 +33,7 @@ pub(super) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
     }
 }
 
-pub(super) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
+pub(crate) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
     let rcpt = |address: &&str| Recipient {
         address: address.parse().unwrap(),
         orcpt: None,
@@ -63,12 +63,12 @@ pub(super) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
     }
 }
 
-pub(super) fn message(facts: Facts) -> Arc<Message> {
+pub(crate) fn message(facts: Facts) -> Arc<Message> {
     Arc::new(Message { facts, body: "Subject: s\r\n\r\nb\r\n".into() })
 }
 
 /// All recipients of the message in one leg.
-pub(super) fn leg(facts: &Facts) -> Leg {
+pub(crate) fn leg(facts: &Facts) -> Leg {
     Leg {
         id: facts.id,
         leg: 0,
@@ -85,7 +85,7 @@ pub(super) fn leg(facts: &Facts) -> Leg {
     }
 }
 
-pub(super) fn decided(rcpt: u16, fate: Fate) -> Decided {
+pub(crate) fn decided(rcpt: u16, fate: Fate) -> Decided {
     let (code, enhanced, text) = match fate {
         Fate::Delivered => (250, Enhanced(2, 0, 0), "2.0.0 ok"),
         Fate::Deferred => (451, Enhanced(4, 7, 1), "4.7.1 later"),

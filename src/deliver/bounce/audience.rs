@@ -1,6 +1,6 @@
 //! Who is told of what became of a message. Pure.
 
-use crate::deliver::bounce::Action;
+use super::Action;
 use crate::mail::address::Address;
 use crate::mail::envelope::Notify;
 use crate::mail::message::{Facts, Kind};
@@ -8,7 +8,7 @@ use crate::tenant::Tenant;
 
 /// Who is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Audience {
+pub enum Audience {
     /// These.
     Told {
         /// Their addresses.
@@ -22,7 +22,8 @@ pub(super) enum Audience {
 
 /// Who may be told of this message. A tenant's mail is told of to the tenant alone: nothing that a stranger wrote into an
 /// envelope makes the relay write to a third party.
-pub(super) fn audience(tenant: Option<&Tenant>, facts: &Facts) -> Audience {
+#[must_use]
+pub fn audience(tenant: Option<&Tenant>, facts: &Facts) -> Audience {
     if facts.kind == Kind::Notification {
         return Audience::Nobody("it is a notification itself");
     }
@@ -39,7 +40,8 @@ pub(super) fn audience(tenant: Option<&Tenant>, facts: &Facts) -> Audience {
 }
 
 /// Whether the sender wants this said of this recipient (RFC 3461 section 4.1).
-pub(super) fn wanted(notify: Notify, action: Action) -> bool {
+#[must_use]
+pub fn wanted(notify: Notify, action: Action) -> bool {
     match action {
         Action::Failed => notify.failure,
         Action::Delayed => notify.delay,
@@ -50,7 +52,7 @@ pub(super) fn wanted(notify: Notify, action: Action) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::fixture;
+    use crate::deliver::bounce::fixture;
 
     #[test]
     fn table() {

@@ -1,0 +1,123 @@
+//! What a daemon is made of before its parts are joined: what files say, and what the state directory holds.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::StartError;
+use crate::admit::{self, Admit};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dns::Resolver;
+use crate::fsx;
+use crate::inbound::{self, Inbound};
+use crate::listen::certs::Certificates;
+use crate::mail::return_path::Secret;
+use crate::maillog::MailLog;
+use crate::metrics::Metrics;
+use crate::queue::embedded::{Embedded, Options};
+use crate::queue::store::{Store, Turns};
+use crate::seal::Keyring;
+use crate::seal::outlook::Outlook;
+use crate::tenant::{self, Tenants};
+
+/// What is read from files, before anything is touched.
+pub(super) struct Files {
+    pub(super) tenants: Arc<Tenants>,
+    pub(super) keyring: Arc<ArcSwap<Keyring>>,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) resolver: Resolver,
+}
+
+/// What is opened below the state directory.
+pub(super) struct Opened {
+    pub(super) log: Arc<MailLog>,
+    pub(super) secret: Arc<Secret>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+impl Files {
+    /// Reads and checks them.
+    pub(super) fn read(config: &Config) -> Result<Self, StartError> {
+        let directory = tenant::load(config)?;
+        let keyring = Keyring::load(&config.keys)?;
+        let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        Ok(Self {
+            tenants: Arc::new(Tenants::from_pointee(directory)),
+            keyring: Arc::new(ArcSwap::from_pointee(keyring)),
+            certificates,
+            tls,
+            resolver: Resolver::new(&config.dns)?,
+        })
+    }
+}
+
+impl Opened {
+    /// Opens it; the store locks the directory.
+    pub(super) async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        fsx::create_dir(&config.state).map_err(StartError::io(config.state.display()))?;
+        let metrics = Arc::new(Metrics::new());
+        metrics.started.set(Duration::from_millis(clock.now().0).as_secs_f64());
+        let log = MailLog::open_with(&config.log.path, clock.clone(), Arc::clone(&metrics))
+            .map_err(StartError::io(config.log.path.display()))?;
+        let (dir, options) = (config.state.clone(), options(config, clock.clone()));
+        let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
+        let store =
+            opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
+        // Made after the store took the lock: no second process makes another one.
+        let path = config.bounce_secret();
+        let octets = fsx::own_secret(&path, rand::random()).map_err(StartError::io(path.display()))?;
+        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), store, metrics, clock })
+    }
+}
+
+fn options(config: &Config, clock: Clock) -> Options {
+    Options {
+        turns: Turns {
+            per_destination: config.delivery.concurrency_per_destination,
+            total: config.delivery.concurrency,
+        },
+        window: config.queue.window,
+        body_cache: config.queue.body_cache,
+        index_cache: config.queue.index_cache,
+        disk_reserve: config.queue.disk_reserve,
+        clock,
+    }
+}
+
+/// Where mail is taken, by the front door and by the one for what comes back.
+pub(super) fn rooms(
+    config: &Arc<ArcSwap<Config>>,
+    files: &Files,
+    opened: &Opened,
+    outlook: &Arc<Outlook>,
+) -> (Arc<Admit>, Arc<Inbound>) {
+    let admit = Admit::new(admit::Parts {
+        config: Arc::clone(config),
+        tenants: Arc::clone(&files.tenants),
+        store: Arc::clone(&opened.store),
+        keyring: Arc::clone(&files.keyring),
+        outlook: Arc::clone(outlook),
+        resolver: files.resolver.clone(),
+        log: Arc::clone(&opened.log),
+        metrics: Arc::clone(&opened.metrics),
+        secret: Arc::clone(&opened.secret),
+        clock: opened.clock.clone(),
+    });
+    let inbound = Inbound::new(inbound::Parts {
+        config: Arc::clone(config),
+        tenants: Arc::clone(&files.tenants),
+        store: Arc::clone(&opened.store),
+        keyring: Arc::clone(&files.keyring),
+        log: Arc::clone(&opened.log),
+        secret: Arc::clone(&opened.secret),
+        clock: opened.clock.clone(),
+    });
+    (Arc::new(admit), Arc::new(inbound))
+}

@@ -1,0 +1,81 @@
+//! A notification as it leaves: written, sealed with the relay's own key, and ready for the queue.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Identity, Notice, Unwritten, compose};
+use crate::config::Config;
+use crate::mail::address::Address;
+use crate::mail::envelope::{Envelope, Notify, Recipient};
+use crate::mail::id::Id;
+use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
+use crate::mail::time::Time;
+use crate::queue::store::{Accept, Destination};
+use crate::seal::{self, Keyring, SealError};
+
+/// The tenant name of what the relay writes itself.
+pub const RELAY: &str = "relay";
+
+/// Why there is no notification to send.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// It could not be written.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
+    /// It could not be sealed, and is never sent without (product: never send unsigned silently).
+    #[error("it cannot be sealed: {0}")]
+    Unsealed(#[from] SealError),
+}
+
+/// The notification for the queue; `tells` are the failures that it pays.
+///
+/// # Errors
+/// It cannot be written, or not be sealed with the relay's key.
+pub fn sealed(
+    config: &Config,
+    keyring: &Keyring,
+    notice: &Notice,
+    tells: Vec<(Id, u16)>,
+) -> Result<Accept, Unsent> {
+    let identity = Identity { domain: config.relay.domain.clone(), hostname: config.hostname.clone() };
+    let plain = compose(&identity, notice)?;
+    let mut body = keyring.sign(&identity.domain, &plain, notice.at, seal::life(config))?;
+    body.extend_from_slice(&plain);
+    let facts = facts(&identity, notice, notice.at.after(config.delivery.give_up), body.len());
+    let legs = legs(&facts.envelope);
+    let message = Arc::new(Message { facts, body: body.into() });
+    Ok(Accept { message, legs, held: None, tells })
+}
+
+/// The notification's own facts: null reverse-path (RFC 3464 section 2), and no notification about it (RFC 3461 section 4.1).
+fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Facts {
+    let never = Notify { success: false, failure: false, delay: false, stated: true };
+    let rcpt = |address: &Address| Recipient { address: address.clone(), orcpt: None, notify: never };
+    let rcpts: Vec<Recipient> = notice.to.iter().map(rcpt).collect();
+    let smtputf8 = notice.to.iter().any(Address::needs_smtputf8);
+    Facts {
+        id: notice.id,
+        tenant: RELAY.into(),
+        login: None,
+        header_from: identity.address(),
+        class: None,
+        lane: Lane::Normal,
+        kind: Kind::Notification,
+        envelope: Envelope { from: None, rcpts, ret: None, envid: None },
+        received: notice.at,
+        expires,
+        return_path: None,
+        unsealed: None,
+        needs: Needs { eight_bit: false, smtputf8 },
+        size: u64::try_from(size).unwrap_or(u64::MAX),
+    }
+}
+
+/// The relay's own mail goes to the exchangers: a leg for each domain.
+fn legs(envelope: &Envelope) -> Vec<(Destination, Vec<u16>)> {
+    let mut legs: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
+    for (at, rcpt) in (0_u16..).zip(&envelope.rcpts) {
+        legs.entry(rcpt.address.domain().as_str()).or_default().push(at);
+    }
+    legs.into_iter().map(|(domain, rcpts)| (Destination(domain.into()), rcpts)).collect()
+}
