@@ -46,6 +46,8 @@ mod sandbox;
 mod schedule;
 mod schedule_wire;
 mod seal;
+mod seal_refusals;
+mod seal_rotation;
 mod session_limits;
 mod session_machine;
 mod session_wire;

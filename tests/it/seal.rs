@@ -64,7 +64,12 @@ async fn mail_that_nobody_would_believe_is_refused_with_the_record_and_passes_on
     assert!(report.believed.passes(), "{report:?}");
     submit(&world, Method::Tls).await;
     let arrived = arrival(&mut world).await;
-    assert_eq!((arrived.verdict.dkim.as_str(), arrived.verdict.dmarc.as_str()), ("pass", "pass"), "{:?}", arrived.verdict);
+    assert_eq!(
+        (arrived.verdict.dkim.as_str(), arrived.verdict.dmarc.as_str()),
+        ("pass", "pass"),
+        "{:?}",
+        arrived.verdict
+    );
     world.end().await.unwrap();
 }
 
@@ -86,7 +91,12 @@ async fn held_mail_leaves_by_itself_and_sealed_once_dns_is_right() {
     publish(&world, &report).await;
     assert!(check(&world).await.believed.passes());
     let arrived = arrival(&mut world).await;
-    assert_eq!((arrived.verdict.dkim.as_str(), arrived.verdict.dmarc.as_str()), ("pass", "pass"), "{:?}", arrived.verdict);
+    assert_eq!(
+        (arrived.verdict.dkim.as_str(), arrived.verdict.dmarc.as_str()),
+        ("pass", "pass"),
+        "{:?}",
+        arrived.verdict
+    );
     let lines = log(&world);
     assert!(lines.contains(r#""type":"released""#), "{lines}");
     world.end().await.unwrap();
@@ -168,7 +178,12 @@ async fn believed_by_spf_alone_it_leaves_unsealed() {
     assert_eq!(check(&world).await.believed, Believed::SpfOnly);
     submit(&world, Method::Tls).await;
     let arrived = arrival(&mut world).await;
-    assert_eq!((arrived.verdict.spf.as_str(), arrived.verdict.dmarc.as_str()), ("pass", "pass"), "{:?}", arrived.verdict);
+    assert_eq!(
+        (arrived.verdict.spf.as_str(), arrived.verdict.dmarc.as_str()),
+        ("pass", "pass"),
+        "{:?}",
+        arrived.verdict
+    );
     assert!(log(&world).contains(r#""aligned_by":"spf""#));
     world.end().await.unwrap();
 }
