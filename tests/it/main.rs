@@ -48,6 +48,7 @@ mod schedule_wire;
 mod seal;
 mod seal_refusals;
 mod seal_rotation;
+mod seal_zones;
 mod session_limits;
 mod session_machine;
 mod session_wire;

@@ -42,7 +42,7 @@ const EGRESS: &[&str] = &["192.0.2.1"];
 
 /// The good zone.
 pub const GOOD: &[(&str, &str, &str)] = &[
-    (ACME, "NS", "ns.acme.example."),
+    (ACME, "TXT", "site-verification=1"),
     (ACME, "MX", "10 mx.acme.example."),
     ("mx.acme.example", "A", "198.51.100.25"),
     (KEY, "TXT", "{rsa}"),
@@ -360,10 +360,10 @@ pub const ROWS: &[Row] = &[
         why: "neutral is no pass",
         way: KEYLESS,
         without: NO_SPF,
-        with: &[(BOUNCE, "TXT", "v=spf1 mx ?all")],
+        with: &[(BOUNCE, "TXT", "v=spf1 a:mx.acme.example ?all")],
         finds: NEITHER,
         says: &["(neutral)"],
-        told: &["replace v=spf1 bounce.acme.example TXT v=spf1 mx ip4:192.0.2.1 ?all"],
+        told: &["replace v=spf1 bounce.acme.example TXT v=spf1 a:mx.acme.example ip4:192.0.2.1 ?all"],
         ..ROW
     },
     Row {
@@ -449,10 +449,13 @@ pub const ROWS: &[Row] = &[
         why: "other texts at the name stay when SPF is replaced",
         way: KEYLESS,
         without: NO_SPF,
-        with: &[(BOUNCE, "TXT", "google-site-verification=abc"), (BOUNCE, "TXT", "v=spf1 mx -all")],
+        with: &[
+            (BOUNCE, "TXT", "google-site-verification=abc"),
+            (BOUNCE, "TXT", "v=spf1 a:mx.acme.example -all"),
+        ],
         finds: NEITHER,
         says: &["(fail)"],
-        told: &["replace v=spf1 bounce.acme.example TXT v=spf1 mx ip4:192.0.2.1 -all"],
+        told: &["replace v=spf1 bounce.acme.example TXT v=spf1 a:mx.acme.example ip4:192.0.2.1 -all"],
         ..ROW
     },
     // SPF that passes, or that DKIM makes up for.
