@@ -13,7 +13,7 @@ mod watch;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -275,6 +275,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         clock: clock.clone(),
         changed: Notify::new(),
         released: AtomicU64::new(0),
+        recalled: AtomicBool::new(false),
     });
     watch.first().await;
     let scheduler = Scheduler::start(schedule::Parts {

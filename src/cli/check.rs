@@ -92,6 +92,9 @@ fn show(context: &Context, report: &Report) -> Outcome {
 
 /// What a person wants to know first.
 fn headline(report: &Report) -> &'static str {
+    if report.upstream_signs {
+        return "its upstream signs; `waxseal domain probe` shows what receivers find";
+    }
     match report.believed {
         Believed::Both => "receivers believe its mail, by DKIM and by SPF",
         Believed::DkimOnly => "receivers believe its mail, by DKIM",

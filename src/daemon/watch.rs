@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ use crate::mail::address::Domain;
 use crate::mail::time::Time;
 use crate::maillog::{HealthChange, MailLog};
 use crate::metrics::{HealthLabel, Metrics};
-use crate::queue::store::{Action, Cause, Entry, Filter, Memo, StateName, Store};
+use crate::queue::store::{Action, Cause, Entry, Filter, Memo, StateName, Store, StoreError};
 use crate::seal::Keyring;
 use crate::seal::check::{self, Report};
 use crate::seal::enforce::Ruling;
@@ -32,6 +32,8 @@ use crate::tenant::{OwnedDomain, Tenant, Tenants};
 const FIRST: Duration = Duration::from_secs(10);
 /// Longest wait for what was known before the restart, while the index is being rebuilt.
 const RECALL: Duration = Duration::from_secs(3);
+/// How soon to ask again while the index is being rebuilt.
+const REBUILDING: Duration = Duration::from_millis(50);
 /// Names asked about at once.
 const AT_ONCE: usize = 32;
 /// The longest sleep: a clock that was set shows within a minute, and so does a name that DNS was silent about.
@@ -61,12 +63,14 @@ pub(super) struct Watch {
     pub(super) changed: Notify,
     /// When held mail was last looked through, by the wall.
     pub(super) released: AtomicU64,
+    /// What was known before the restart has been taken in.
+    pub(super) recalled: AtomicBool,
 }
 
 impl Watch {
     /// Before the listeners accept: what was known, and then what DNS says now, as far as it says it in time.
     pub(super) async fn first(&self) {
-        if tokio::time::timeout(RECALL, self.recall()).await.is_err() {
+        if tokio::time::timeout(RECALL, self.recall_soon()).await.is_err() {
             tracing::warn!("the facts of DNS from before the restart are not at hand yet");
         }
         if tokio::time::timeout(FIRST, self.look(self.names())).await.is_err() {
@@ -86,6 +90,9 @@ impl Watch {
                 () = tokio::time::sleep(sleep) => false,
             };
             let looking = async {
+                if let Err(error) = self.recall().await {
+                    tracing::debug!(%error, "what was known before the restart is not at hand yet");
+                }
                 if news {
                     self.forget().await;
                 }
@@ -188,7 +195,7 @@ impl Watch {
     }
 
     async fn remember(&self, memos: Vec<Memo>) {
-        if memos.is_empty() {
+        if memos.is_empty() || !self.recalled.load(Ordering::Acquire) {
             return;
         }
         if let Err(error) = self.store.remember(memos).await {
@@ -196,30 +203,45 @@ impl Watch {
         }
     }
 
-    async fn recall(&self) {
-        let pictures = self.recalled::<Picture>(FACTS).await;
+    /// Takes what was known before the restart, once the index has it. Until then nothing is written over it.
+    async fn recall(&self) -> Result<(), StoreError> {
+        if self.recalled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let pictures = self.remembered::<Picture>(FACTS).await?;
+        let health = self.remembered::<Health>(HEALTH).await?;
         self.outlook.recall(pictures.into_iter().map(|(_, picture)| picture));
-        for (name, health) in self.recalled::<Health>(HEALTH).await {
+        for (name, health) in health {
             if let Ok(domain) = name.parse() {
                 self.outlook.recall_health(domain, health);
             }
         }
+        self.recalled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Waits for the index, if it is being rebuilt.
+    async fn recall_soon(&self) {
+        while let Err(error) = self.recall().await {
+            if !matches!(error, StoreError::Rebuilding) {
+                tracing::warn!(%error, "what DNS said before the restart cannot be read");
+                return;
+            }
+            tokio::time::sleep(REBUILDING).await;
+        }
     }
 
     /// What was remembered below this prefix, as far as it can be read.
-    async fn recalled<T: serde::de::DeserializeOwned>(&self, prefix: &str) -> Vec<(String, T)> {
-        let found = match self.store.recall(prefix.to_owned()).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, prefix, "what was remembered cannot be read");
-                return Vec::new();
-            }
-        };
+    async fn remembered<T: serde::de::DeserializeOwned>(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let found = self.store.recall(prefix.to_owned()).await?;
         let read = |(key, value): (String, Vec<u8>)| {
             let name = key.strip_prefix(prefix)?.to_owned();
             Some((name, serde_json::from_slice(&value).ok()?))
         };
-        found.into_iter().filter_map(read).collect()
+        Ok(found.into_iter().filter_map(read).collect())
     }
 
     /// Draws the consequences of what is known now; `news` if something changed.

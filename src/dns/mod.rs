@@ -1,9 +1,12 @@
 //! The one resolver, and the lookups named for what we ask of it. What DNS did not say (timeouts, SERVFAIL) and what it
 //! denied are different types of answer: the first defers, only the second may fail a message.
 
-mod ask;
+mod told;
+
+pub use told::{Answer, Family, Silent, Standing, Text};
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -15,8 +18,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-
-pub use ask::{Said, Texts, Zone};
+use hickory_resolver::system_conf;
 
 use crate::config;
 use crate::mail::address::Domain;
@@ -33,12 +35,18 @@ const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5 * 60);
 /// Answers kept.
 const CACHE_SIZE: u64 = 16_384;
+/// Answers kept by a resolver that lives for one survey of one name.
+const FRESH_CACHE_SIZE: u64 = 512;
+/// Neither records nor the SOA that a denial carries.
+const NO_ZONE: &str = "an empty answer that names no zone";
+/// The whole of a lookup took longer than `dns.timeout`.
+const TIMED_OUT: &str = "the lookup timed out";
 
 /// The resolver, shared by everybody who asks; cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
-    fresh: TokioResolver,
+    servers: Arc<ResolverConfig>,
     timeout: Duration,
 }
 
@@ -87,7 +95,33 @@ impl Resolver {
     /// # Errors
     /// The system's configuration is needed and cannot be read.
     pub fn new(config: &config::Dns) -> Result<Self, SetupError> {
-        Ok(Self { inner: make(config, CACHE_SIZE)?, fresh: make(config, 0)?, timeout: config.timeout })
+        let fault = |error: NetError| SetupError(error.to_string());
+        let (servers, mut options) = if config.servers.is_empty() {
+            system_conf::read_system_conf().map_err(fault)?
+        } else {
+            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
+            (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
+        };
+        tune(&mut options, config);
+        let inner = build(servers.clone(), options).map_err(fault)?;
+        Ok(Self { inner, servers: Arc::new(servers), timeout: config.timeout })
+    }
+
+    /// The same servers, nothing remembered: whoever wants to know what DNS says now asks this one, and what is asked twice of
+    /// it is asked once. Answers come with the TTL that the zone gave them, and the machine's hosts file is not looked at.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn afresh(&self) -> Result<Self, SetupError> {
+        let mut options = self.inner.options().clone();
+        options.cache_size = FRESH_CACHE_SIZE;
+        options.positive_min_ttl = None;
+        options.positive_max_ttl = None;
+        options.negative_max_ttl = None;
+        options.use_hosts_file = ResolveHosts::Never;
+        let inner =
+            build(self.servers.as_ref().clone(), options).map_err(|error| SetupError(error.to_string()))?;
+        Ok(Self { inner, servers: Arc::clone(&self.servers), timeout: self.timeout })
     }
 
     /// Where the domain takes mail.
@@ -122,45 +156,31 @@ impl Resolver {
         }))
     }
 
-    /// hickory's own resolver without a cache, for what must be asked now.
-    #[must_use]
-    pub fn hickory_fresh(&self) -> &TokioResolver {
-        &self.fresh
-    }
-
     /// hickory's own resolver, for `mail-auth`, so that there is one cache.
     #[must_use]
     pub fn hickory(&self) -> &TokioResolver {
         &self.inner
     }
 
-    /// The records of this type at a name, CNAMEs followed.
     pub(crate) async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, Failure> {
-        // Absolute, so that the system's search list is never appended to a recipient's domain.
-        let mut name = Name::from_ascii(name).map_err(|_| Failure::NoSuchName)?;
-        name.set_fqdn(true);
-        let found = tokio::time::timeout(self.timeout, self.inner.lookup(name, kind));
-        match found.await {
+        let name = absolute(name).ok_or(Failure::NoSuchName)?;
+        match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(Failure::Transient("the lookup timed out".into())),
+            Err(_) => Err(Failure::Transient(TIMED_OUT.into())),
         }
     }
 }
 
-/// A resolver that keeps so many answers.
-fn make(config: &config::Dns, cache: u64) -> Result<TokioResolver, SetupError> {
-    let fault = |error: NetError| SetupError(error.to_string());
-    let mut builder = if config.servers.is_empty() {
-        TokioResolver::builder_tokio().map_err(fault)?
-    } else {
-        let servers = config.servers.iter().map(|server| name_server(*server)).collect();
-        let servers = ResolverConfig::from_name_servers(servers);
-        TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
-    };
-    tune(builder.options_mut(), config);
-    builder.options_mut().cache_size = cache;
-    builder.build().map_err(fault)
+/// Absolute, so that the system's search list is never appended to a recipient's domain.
+fn absolute(name: &str) -> Option<Name> {
+    let mut name = Name::from_ascii(name).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
+fn build(servers: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, NetError> {
+    TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default()).with_options(options).build()
 }
 
 /// A configured server, with its port, over UDP and, where an answer is cut short, TCP.
@@ -228,7 +248,7 @@ fn failure(error: &NetError) -> Failure {
         if denied.soa.is_some() {
             return Failure::NoRecords;
         }
-        return Failure::Transient("an empty answer that names no zone".into());
+        return Failure::Transient(NO_ZONE.into());
     }
     Failure::Transient(error.to_string())
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::MailLog;
-use super::record::{Auth, Record, Type};
+use super::auth::Auth;
+use super::record::{Record, Type};
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::{Decided, Fate, TlsFacts};
 use crate::mail::id::Id;

@@ -2,6 +2,7 @@
 //! puts lines on disk in the order in which they were said. docs/log.md catalogues every event and field.
 
 mod answered;
+mod auth;
 mod escape;
 pub mod events;
 pub mod record;

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use super::answered::Answered;
+use super::auth::Auth;
 use super::escape::Plain;
-use super::events::{Arrival, DsnKind, Seal};
+use super::events::DsnKind;
 use crate::mail::address::Address;
 use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
 use crate::mail::id::Id;
@@ -191,39 +192,6 @@ enum To<'a> {
     None,
     One(&'a Address),
     Many(Vec<&'a Address>),
-}
-
-/// What receivers will find.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Auth<'a> {
-    #[serde(skip_serializing_if = "<[Seal]>::is_empty")]
-    dkim: &'a [Seal],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unsigned: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spf: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dmarc: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aligned_by: Option<&'static str>,
-}
-
-impl<'a> Auth<'a> {
-    /// These signatures, and nothing else.
-    pub(super) fn of(dkim: &'a [Seal]) -> Self {
-        Self { dkim, ..Self::default() }
-    }
-
-    pub(super) fn new(arrival: &Arrival<'a>) -> Self {
-        let expected = arrival.expected;
-        Self {
-            dkim: arrival.seals,
-            unsigned: arrival.unsigned,
-            spf: expected.map(|expected| expected.spf),
-            dmarc: expected.map(|expected| expected.dmarc),
-            aligned_by: expected.and_then(|expected| expected.aligned_by),
-        }
-    }
 }
 
 impl<'a> Record<'a> {

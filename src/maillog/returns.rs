@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 
 use super::MailLog;
+use super::auth::Auth;
 use super::events::{DsnKind, Seal};
-use super::record::{Auth, Type};
+use super::record::Type;
 use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::id::Id;

@@ -106,6 +106,13 @@ fn say_everything(log: &MailLog) {
         reply: &Reply::new(550, Enhanced(5, 7, 1), "not yours"),
         reason: "from",
     });
+    log.health(&HealthChange {
+        tenant: "acme",
+        domain: "acme.test",
+        now: "fail",
+        before: Some("both"),
+        reason: "dkim: wx1._domainkey.acme.test is not published",
+    });
     log.probe(&Probe {
         tenant: Some("acme"),
         login: Some("acme"),

@@ -8,7 +8,7 @@ use super::facts::{Picture, Silence};
 use super::judge::{Believed, Finding, Finds, Policy, Verdict};
 use super::outlook::{Force, Outlook, Subject, wanted};
 use crate::mail::address::Domain;
-use crate::tenant::{OnFail, OwnedDomain, Tenant};
+use crate::tenant::{OnFail, OwnedDomain, SignWith, Tenant};
 
 /// What was found of a From domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Report {
     /// Since when it has stood like this, as far as the daemon has seen; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The tenant's upstream signs (`signatures = "none"`): what receivers find only `domain probe` can tell.
+    #[serde(default)]
+    pub upstream_signs: bool,
     /// Everything noticed, the worst first.
     pub findings: Vec<Finding>,
     /// What DNS did not say.
@@ -84,6 +87,7 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
         spf: *spf,
         policy: *policy,
         since: health.map(|health| health.since.utc().to_string()),
+        upstream_signs: tenant.signing.keys == SignWith::None,
         findings: findings.clone(),
         silence: pictures.iter().flat_map(|picture| picture.silence.clone()).collect(),
         spf_tree: tree.unwrap_or_default(),
@@ -91,9 +95,9 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
 }
 
 impl Report {
-    /// Whether mail of the domain may leave: it is believed, or nobody wants to know.
+    /// Whether mail of the domain would pass, as far as we have a part in it.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.believed.passes()
+        self.believed.passes() || self.upstream_signs
     }
 }

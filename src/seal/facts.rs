@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::spf::{LOOKUPS_MAX, VOIDS_MAX};
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
 
@@ -95,8 +96,22 @@ pub struct SpfAnswer {
     pub voids: u32,
     /// What is wrong with the records, here or in an include: each makes a strict receiver answer permerror.
     pub faults: Vec<SpfFault>,
+    /// What works, but is not meant or breaks easily.
+    #[serde(default)]
+    pub warnings: Vec<SpfFault>,
     /// The tree of lookups, a line each, indented: for a person.
     pub tree: Vec<String>,
+}
+
+impl SpfAnswer {
+    /// Whether a receiver that counts and reads as strictly as RFC 7208 allows has nothing to complain of.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+            && self.records.len() <= 1
+            && self.lookups <= LOOKUPS_MAX
+            && self.voids <= VOIDS_MAX
+    }
 }
 
 /// What SPF says of an address (RFC 7208 section 2.6).
@@ -135,7 +150,7 @@ pub struct Walk {
     pub steps: Vec<(String, Vec<String>)>,
     /// Whether the name that the walk began at exists: otherwise `np` applies.
     pub exists: bool,
-    /// Report addresses in other domains, and whether those agreed to take reports (RFC 9990 section 4).
+    /// Other organizations' domains that reports go to, and whether those agreed to take them (RFC 9990 section 4).
     pub reports: Vec<(String, bool)>,
 }
 
@@ -152,6 +167,20 @@ impl Picture {
             dmarc: None,
             silence: Vec::new(),
         }
+    }
+
+    /// The same, with what only an older picture knows.
+    #[must_use]
+    pub fn or(mut self, older: Self) -> Self {
+        self.presence = self.presence.or(older.presence);
+        self.exchange = self.exchange.or(older.exchange);
+        self.spf = self.spf.or(older.spf);
+        self.dmarc = self.dmarc.or(older.dmarc);
+        for (selector, key) in older.keys {
+            let known = self.keys.entry(selector).or_default();
+            *known = known.take().or(key);
+        }
+        self
     }
 
     /// When the first of what is known should be asked again; `None`: something is not known at all.

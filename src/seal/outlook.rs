@@ -125,11 +125,16 @@ impl Outlook {
         Self { resolver, clock, memory: Mutex::default(), looking: Mutex::default(), asked: Notify::new() }
     }
 
-    /// Takes pictures from before a restart; what is known already stays.
+    /// Takes pictures from before a restart; what has been heard since stays.
     pub fn recall(&self, pictures: impl IntoIterator<Item = Picture>) {
         self.with(|memory| {
-            for picture in pictures {
-                memory.pictures.entry(picture.domain.clone()).or_insert_with(|| Arc::new(picture));
+            for old in pictures {
+                let name = old.domain.clone();
+                let known = match memory.pictures.get(&name) {
+                    Some(new) => Picture::clone(new).or(old),
+                    None => old,
+                };
+                memory.pictures.insert(name, Arc::new(known));
             }
         });
     }

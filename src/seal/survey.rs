@@ -1,144 +1,194 @@
-//! Takes a picture of a name: asks DNS what a receiver would ask about our mail. All questions at once, bounded as a whole. What
-//! DNS does not answer stays as it was known before.
+//! Takes the picture of a name: everything is asked of DNS afresh, at once and within a bound. What gets no answer keeps
+//! what was known before, and is written down as silence.
 
+mod asker;
 mod dmarc;
 mod spf;
+
+pub(super) use asker::Asker;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::facts::{Exchange, KeyAnswer, Known, Picture, Presence, Silence};
-use crate::dns::{Failure, Resolver, Said, Zone};
+use crate::dns::{Family, Mx, Resolver, Standing};
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
 
-/// The longest that a picture may take.
-const WHOLE: Duration = Duration::from_secs(10);
-/// A picture is looked at again no sooner and no later than this, whatever the TTL says.
-const TTL_MIN: Duration = Duration::from_secs(30);
-const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Selectors asked about: a domain has two keys, four with Ed25519.
-const SELECTORS_MAX: usize = 20;
+/// The whole of a survey; the daemon starts with one of each domain, side by side.
+pub const SURVEY_MAX: Duration = Duration::from_secs(10);
+/// An answer holds at least so long, whatever its TTL.
+pub const HOLDS_MIN: Duration = Duration::from_secs(30);
+/// And at most so long.
+pub const HOLDS_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// That there is nothing holds no longer than this: somebody may be about to publish it.
+pub const NOTHING_HOLDS_MAX: Duration = Duration::from_secs(5 * 60);
+/// Records kept of one name; two are a mistake already.
+const RECORDS_MAX: usize = 8;
+/// Octets kept of a record; the key record of RSA-4096 has fewer than 800.
+const RECORD_MAX: usize = 8_192;
 
-/// What to ask about a name.
-#[derive(Clone, Debug)]
+/// What to find out.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The name.
     pub domain: Domain,
-    /// Our keys' selectors there.
+    /// Selectors of the keys we have for it.
     pub selectors: Vec<String>,
-    /// The addresses that receivers see our mail come from.
+    /// The addresses that our mail leaves from; empty: not known, and SPF is read but not evaluated.
     pub egress: Vec<IpAddr>,
-    /// What we say in EHLO.
+    /// Our EHLO name.
     pub hostname: Domain,
 }
 
-/// Takes the picture; `before` is what was known.
-pub async fn survey(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, now: Time) -> Picture {
-    let ask = Ask { resolver, wanted, now, end: Instant::now() + WHOLE };
-    let (presence, exchange, keys, spf, dmarc) =
-        tokio::join!(ask.presence(), ask.exchange(), ask.keys(), ask.spf(), ask.dmarc());
-    let mut taker = Taker { silence: Vec::new() };
-    let old = before.cloned().unwrap_or_else(|| Picture::blank(wanted.domain.clone()));
-    let domain = &wanted.domain;
-    let keys = keys.into_iter().map(|(selector, answer)| {
-        let known = old.keys.get(&selector).cloned().flatten();
-        let question = format!("{selector}._domainkey.{domain} TXT");
-        let taken = taker.take(question, answer, known);
-        (selector, taken)
-    });
-    let keys = keys.collect();
-    Picture {
-        domain: domain.clone(),
-        presence: taker.take(format!("{domain} SOA"), presence, old.presence),
-        exchange: taker.take(format!("{domain} MX"), exchange, old.exchange),
-        keys,
-        spf: taker.take(format!("{domain} SPF"), spf, old.spf),
-        dmarc: taker.take(format!("_dmarc.{domain} TXT"), dmarc, old.dmarc),
-        silence: taker.silence,
-    }
-}
-
-/// Takes what was answered, or leaves what was known.
-struct Taker {
+/// What one question brought: an answer, unless DNS kept it back, and for how long it holds.
+struct Asked<T> {
+    value: Option<T>,
+    holds: Duration,
     silence: Vec<Silence>,
 }
 
-impl Taker {
-    fn take<T>(
-        &mut self,
-        question: String,
-        answer: Result<Known<T>, Failure>,
-        known: Option<Known<T>>,
-    ) -> Option<Known<T>> {
-        match answer {
-            Ok(new) => Some(new),
-            Err(failure) => {
-                self.silence.push(Silence { question, why: failure.to_string() });
-                known
-            }
-        }
+/// Asks DNS now. Never longer than `SURVEY_MAX`; `before` is the last picture of the same name.
+pub async fn survey(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, now: Time) -> Picture {
+    let blank = Picture::blank(wanted.domain.clone());
+    let before = before.filter(|picture| picture.domain == wanted.domain).unwrap_or(&blank);
+    let fresh = match resolver.afresh() {
+        Ok(fresh) => fresh,
+        Err(error) => return unasked(wanted, before, &error.to_string()),
+    };
+    let deadline = Instant::now() + SURVEY_MAX;
+    let name = &wanted.domain;
+    let (presence, exchange, keys, spf, dmarc) = tokio::join!(
+        bounded(deadline, format!("{name} SOA"), presence(Asker::new(&fresh), name)),
+        bounded(deadline, format!("{name} MX"), exchange(Asker::new(&fresh), name)),
+        keys(&fresh, wanted, deadline),
+        bounded(deadline, format!("{name} SPF"), spf::ask(&fresh, wanted)),
+        bounded(deadline, format!("{name} DMARC"), dmarc::ask(&fresh, name)),
+    );
+    let mut picture = blank.clone();
+    let silence = &mut picture.silence;
+    picture.presence = settle(presence, before.presence.as_ref(), now, silence);
+    picture.exchange = settle(exchange, before.exchange.as_ref(), now, silence);
+    for (selector, asked) in keys {
+        let last = before.keys.get(&selector).and_then(Option::as_ref);
+        let key = settle(asked, last, now, silence);
+        picture.keys.insert(selector, key);
+    }
+    picture.spf = settle(spf, before.spf.as_ref(), now, silence);
+    let last = before.dmarc.as_ref();
+    picture.dmarc =
+        settle(dmarc.map(|walk| walk.completed(last.map(|known| &known.value))), last, now, silence);
+    picture
+}
+
+/// There is no resolver to ask: everything stays as it was.
+fn unasked(wanted: &Wanted, before: &Picture, why: &str) -> Picture {
+    let mut picture = before.clone();
+    let wanted = wanted
+        .selectors
+        .iter()
+        .map(|selector| (selector.clone(), before.keys.get(selector).cloned().flatten()));
+    picture.keys = wanted.collect();
+    picture.silence = vec![Silence { question: "every question".into(), why: why.to_owned() }];
+    picture
+}
+
+impl<T> Asked<T> {
+    fn map<U>(self, with: impl FnOnce(T) -> U) -> Asked<U> {
+        Asked { value: self.value.map(with), holds: self.holds, silence: self.silence }
     }
 }
 
-/// The questions about one name.
-struct Ask<'a> {
-    resolver: &'a Resolver,
-    wanted: &'a Wanted,
+/// What was said replaces what was known; silence does not.
+fn settle<T: Clone>(
+    asked: Asked<T>,
+    before: Option<&Known<T>>,
     now: Time,
-    end: Instant,
+    silence: &mut Vec<Silence>,
+) -> Option<Known<T>> {
+    for silent in asked.silence {
+        if !silence.contains(&silent) {
+            silence.push(silent);
+        }
+    }
+    match asked.value {
+        Some(value) => {
+            Some(Known { value, seen: now, until: now.after(asked.holds.clamp(HOLDS_MIN, HOLDS_MAX)) })
+        }
+        None => before.cloned(),
+    }
 }
 
-impl Ask<'_> {
-    fn known<T>(&self, value: T, ttl: Duration) -> Known<T> {
-        Known { value, seen: self.now, until: self.now.after(ttl.clamp(TTL_MIN, TTL_MAX)) }
-    }
+async fn bounded<T>(deadline: Instant, question: String, asked: impl Future<Output = Asked<T>>) -> Asked<T> {
+    timeout_at(deadline, asked).await.unwrap_or_else(|_| {
+        let why = format!("no answer within {} s", SURVEY_MAX.as_secs());
+        Asked { value: None, holds: HOLDS_MIN, silence: vec![Silence { question, why }] }
+    })
+}
 
-    /// A question that is part of the whole.
-    async fn within<T>(&self, question: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let late = || Failure::Transient("all questions together took too long".to_owned());
-        timeout_at(self.end, question).await.unwrap_or_else(|_| Err(late()))
-    }
+async fn presence(mut asker: Asker, name: &Domain) -> Asked<Presence> {
+    let value = asker.standing(name.as_str()).await.map(|standing| match standing {
+        Standing::Exists { zone } => Presence::Exists { zone },
+        Standing::Absent => Presence::Absent,
+    });
+    asker.done(value)
+}
 
-    async fn presence(&self) -> Result<Known<Presence>, Failure> {
-        let Said { value, ttl } = self.within(self.resolver.zone(self.wanted.domain.as_str())).await?;
-        let presence = match value {
-            Zone::In(zone) => Presence::Exists { zone },
-            Zone::Nowhere => Presence::Absent,
-        };
-        Ok(self.known(presence, ttl))
-    }
-
-    async fn exchange(&self) -> Result<Known<Exchange>, Failure> {
-        let name = self.wanted.domain.as_str();
-        let Said { value: hosts, ttl } = self.within(self.resolver.exchangers(name)).await?;
-        if hosts.is_empty() {
-            let addresses = self.within(self.resolver.addresses_now(name)).await?;
-            let exchange = if addresses.value.is_empty() { Exchange::Nowhere } else { Exchange::Implicit };
-            return Ok(self.known(exchange, ttl.min(addresses.ttl)));
+/// RFC 5321 section 5.1: without MX, the name's own addresses.
+async fn exchange(mut asker: Asker, name: &Domain) -> Asked<Exchange> {
+    let value = match asker.exchange(name.as_str()).await {
+        None => None,
+        Some(Mx::Null) => Some(Exchange::Null),
+        Some(Mx::Exchangers(list)) => {
+            let hosts = list.into_iter().map(|exchanger| (exchanger.preference, exchanger.host));
+            Some(Exchange::Hosts(hosts.collect()))
         }
-        // RFC 7505 section 3: a null MX stands alone.
-        let null = hosts.iter().all(|(_, host)| host.is_empty());
-        let exchange = if null {
-            Exchange::Null
-        } else {
-            Exchange::Hosts(hosts.into_iter().filter(|(_, host)| !host.is_empty()).collect())
-        };
-        Ok(self.known(exchange, ttl))
-    }
+        Some(Mx::Implicit) => implicit(&mut asker, name.as_str()).await,
+    };
+    asker.done(value)
+}
 
-    async fn keys(&self) -> Vec<(String, Result<Known<KeyAnswer>, Failure>)> {
-        let mut found = Vec::new();
-        for selector in self.wanted.selectors.iter().take(SELECTORS_MAX) {
-            let name = format!("{selector}._domainkey.{}", self.wanted.domain);
-            let said = self.within(self.resolver.texts(&name)).await;
-            let answer = said.map(|Said { value, ttl }| {
-                self.known(KeyAnswer { alias: value.alias, records: value.records }, ttl)
-            });
-            found.push((selector.clone(), answer));
-        }
-        found
+async fn implicit(asker: &mut Asker, name: &str) -> Option<Exchange> {
+    let four = asker.hosts(name, Family::V4).await;
+    if four.as_ref().is_some_and(|found| !found.is_empty()) {
+        return Some(Exchange::Implicit);
     }
+    let six = asker.hosts(name, Family::V6).await?;
+    if !six.is_empty() {
+        return Some(Exchange::Implicit);
+    }
+    four.map(|_| Exchange::Nowhere)
+}
+
+/// Each selector on its own: one that is silent hides no other.
+async fn keys(fresh: &Resolver, wanted: &Wanted, deadline: Instant) -> Vec<(String, Asked<KeyAnswer>)> {
+    let mut tasks = JoinSet::new();
+    for selector in wanted.selectors.clone() {
+        let mut asker = Asker::new(fresh);
+        let name = format!("{selector}._domainkey.{}", wanted.domain);
+        tasks.spawn(async move {
+            let question = format!("{name} TXT");
+            let asked = async {
+                let text = asker.text(&name).await;
+                let value = text.map(|text| KeyAnswer { alias: text.alias, records: kept(text.records) });
+                asker.done(value)
+            };
+            (selector, bounded(deadline, question, asked).await)
+        });
+    }
+    let mut all = tasks.join_all().await;
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
+/// As much of the records as is worth keeping.
+fn kept(records: Vec<String>) -> Vec<String> {
+    let cut = |mut record: String| {
+        record.truncate(record.floor_char_boundary(RECORD_MAX));
+        record
+    };
+    records.into_iter().take(RECORDS_MAX).map(cut).collect()
 }

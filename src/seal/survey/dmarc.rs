@@ -1,112 +1,178 @@
-//! DMARC's tree walk (RFC 9989 section 4.10), and whether those who are to get reports agreed to (RFC 9990 section 4).
+//! DMARC's tree walk (RFC 9989 section 4.10), and whether those who are to get reports agreed to (RFC 9990 section 4, RFC
+//! 7489 section 7.1). Every name is asked, also above a `psd=` that ends the walk: receivers of the older reading look there.
 
-use std::time::Duration;
+use tokio::task::JoinSet;
 
-use super::super::dmarc_record::{Psd, Standing};
-use super::super::facts::{Known, Walk};
-use super::Ask;
-use crate::dns::{Failure, Said};
+use super::{Asked, Asker, kept};
+use crate::dns::{Resolver, Standing};
+use crate::mail::address::Domain;
+use crate::seal::facts::Walk;
 
-/// RFC 9989 section 4.10: at most eight queries.
-const STEPS_MAX: usize = 8;
-/// Report addresses asked about.
+/// RFC 9989 section 4.10: with more labels than this, all but so many less one are skipped after the first query.
+const LABELS_MAX: usize = 8;
+/// Domains of report addresses that are asked about.
 const REPORTS_MAX: usize = 10;
 
-impl Ask<'_> {
-    pub(super) async fn dmarc(&self) -> Result<Known<Walk>, Failure> {
-        let author = self.wanted.domain.as_str();
-        let mut walk = Walk::default();
-        let mut least = Duration::MAX;
-        let exists = self.within(self.resolver.zone(author)).await?;
-        walk.exists = !matches!(exists.value, crate::dns::Zone::Nowhere);
-        let mut rua = Vec::new();
-        for name in names(author) {
-            let Said { value, ttl } = self.within(self.resolver.texts(&format!("_dmarc.{name}"))).await?;
-            least = least.min(ttl);
-            let (stop, addresses) = read(&value.records);
-            rua.extend(addresses);
-            walk.steps.push((name.to_owned(), value.records));
-            if stop {
-                break;
-            }
-        }
-        walk.reports = self.reports(author, rua).await?;
-        Ok(self.known(walk, least))
-    }
+/// A walk, and what could not be learnt of those who get reports.
+pub(super) struct Found {
+    walk: Walk,
+    /// Domains that DNS said nothing of.
+    unheard: Vec<String>,
+}
 
-    /// Report addresses outside the author's own tree, and whether a record there says yes.
-    async fn reports(&self, author: &str, rua: Vec<String>) -> Result<Vec<(String, bool)>, Failure> {
-        let mut found: Vec<(String, bool)> = Vec::new();
-        for address in rua {
-            let Some((_, to)) = address.rsplit_once('@') else { continue };
-            let to = to.split('!').next().unwrap_or_default().to_ascii_lowercase();
-            let own = super::super::dmarc::registered(&to) == super::super::dmarc::registered(author);
-            let known = found.iter().any(|(known, _)| *known == to);
-            if own || known || found.len() >= REPORTS_MAX {
-                continue;
-            }
-            let name = format!("{author}._report._dmarc.{to}");
-            let said = self.within(self.resolver.texts(&name)).await?;
-            let agreed = said.value.records.iter().any(|text| text.starts_with("v=DMARC1"));
-            found.push((to, agreed));
-        }
-        Ok(found)
+impl Found {
+    /// The walk, with what was known before of domains that are silent now.
+    pub(super) fn completed(mut self, before: Option<&Walk>) -> Walk {
+        let known = before.into_iter().flat_map(|walk| &walk.reports);
+        let kept = known.filter(|(domain, _)| self.unheard.contains(domain)).cloned();
+        self.walk.reports.extend(kept);
+        self.walk
     }
 }
 
-/// Whether the walk ends here (`psd=y` or `psd=n`), and who gets reports.
-fn read(records: &[String]) -> (bool, Vec<String>) {
-    match Standing::of(records) {
-        Standing::One(record) => (record.psd != Psd::Unsaid, record.rua),
-        Standing::None | Standing::Several(_) => (false, Vec::new()),
+pub(super) async fn ask(fresh: &Resolver, start: &Domain) -> Asked<Found> {
+    let mut asker = Asker::new(fresh);
+    let (steps, exists) = tokio::join!(steps(fresh, start.as_str()), exists(fresh, start.as_str()));
+    asker.joined(exists.1);
+    let mut told = Some(Vec::new());
+    for (name, text, step) in steps {
+        asker.joined(step);
+        told = told.zip(text).map(|(mut told, records)| {
+            told.push((name, records));
+            told
+        });
+    }
+    let (Some(steps), Some(exists)) = (told, exists.0) else { return asker.done(None) };
+    let mut found = Found { walk: Walk { steps, exists, reports: Vec::new() }, unheard: Vec::new() };
+    reports(fresh, &mut asker, &mut found).await;
+    asker.done(Some(found))
+}
+
+/// The names of the walk: the start, then upwards to the top, at most eight.
+fn names(start: &str) -> Vec<&str> {
+    let labels: Vec<&str> = start.split('.').collect();
+    let first = if labels.len() >= LABELS_MAX { labels.len() - (LABELS_MAX - 1) } else { 1 };
+    let above = (first..labels.len()).map(|skipped| {
+        let cut: usize = labels.iter().take(skipped).map(|label| label.len() + 1).sum();
+        start.get(cut..).unwrap_or_default()
+    });
+    std::iter::once(start).chain(above).collect()
+}
+
+/// All at once, in the walk's order.
+async fn steps(fresh: &Resolver, start: &str) -> Vec<(String, Option<Vec<String>>, Asker)> {
+    let mut tasks = JoinSet::new();
+    for (at, name) in names(start).into_iter().enumerate() {
+        let mut asker = Asker::new(fresh);
+        let name = name.to_owned();
+        tasks.spawn(async move {
+            let text = asker.text(&format!("_dmarc.{name}")).await;
+            (at, (name, text.map(|text| kept(text.records)), asker))
+        });
+    }
+    let mut all = tasks.join_all().await;
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, step)| step).collect()
+}
+
+async fn exists(fresh: &Resolver, name: &str) -> (Option<bool>, Asker) {
+    let mut asker = Asker::new(fresh);
+    let standing = asker.standing(name).await;
+    (standing.map(|standing| standing != Standing::Absent), asker)
+}
+
+/// Asks each domain that reports go to.
+async fn reports(fresh: &Resolver, asker: &mut Asker, found: &mut Found) {
+    let mut tasks = JoinSet::new();
+    for (owner, domain) in foreign(&found.walk.steps) {
+        let mut asker = Asker::new(fresh);
+        tasks.spawn(async move {
+            let text = asker.text(&format!("{owner}._report._dmarc.{domain}")).await;
+            (domain, text.map(|text| text.records.iter().any(|record| is_dmarc(record))), asker)
+        });
+    }
+    let mut all = tasks.join_all().await;
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    for (domain, agreed, other) in all {
+        asker.joined(other);
+        match agreed {
+            Some(agreed) => found.walk.reports.push((domain, agreed)),
+            None => found.unheard.push(domain),
+        }
     }
 }
 
-/// The names of the walk: the author's, then upwards; of more than eight labels the first step goes to the last seven.
-fn names(author: &str) -> Vec<&str> {
-    let labels = author.split('.').count();
-    let mut names = vec![author];
-    let mut rest = author;
-    let mut skip = if labels > STEPS_MAX { labels - (STEPS_MAX - 1) } else { 1 };
-    while names.len() < STEPS_MAX {
-        for _ in 0..skip {
-            rest = rest.split_once('.').map_or("", |(_, above)| above);
+/// The report addresses' domains that are not the organization's own, each with the owner of the record that names it. Only
+/// two records can be the one that applies: the start's, and its organization's.
+fn foreign(steps: &[(String, Vec<String>)]) -> Vec<(String, String)> {
+    let Some(organization) = organization(steps) else { return Vec::new() };
+    let start = steps.first().map(|(name, _)| name.as_str());
+    let mut asked: Vec<(String, String)> = Vec::new();
+    for (owner, records) in
+        steps.iter().filter(|(name, _)| Some(name.as_str()) == start || name == organization)
+    {
+        for domain in only(records).into_iter().flat_map(destinations) {
+            let head = domain.strip_suffix(organization);
+            let within = head.is_some_and(|head| head.is_empty() || head.ends_with('.'));
+            let known = asked.iter().any(|(_, known)| *known == domain);
+            if !within && !known && asked.len() < REPORTS_MAX {
+                asked.push((owner.clone(), domain));
+            }
         }
-        skip = 1;
-        if rest.is_empty() {
-            break;
-        }
-        names.push(rest);
     }
-    names
+    asked
+}
+
+/// The organizational domain of the first step (RFC 9989 section 4.10.2), as far as the walk shows it.
+fn organization(steps: &[(String, Vec<String>)]) -> Option<&str> {
+    let mut shortest = None;
+    let mut below = None;
+    for (name, records) in steps {
+        if let Some(record) = only(records) {
+            let psd = tag(record, "psd").unwrap_or_default().to_ascii_lowercase();
+            match (psd.as_str(), below) {
+                ("n", _) => return Some(name),
+                ("y", Some(_)) => return below,
+                _ => shortest = Some(name.as_str()),
+            }
+        }
+        below = Some(name.as_str());
+    }
+    shortest
+}
+
+/// RFC 9989 section 4.10: of several, none counts.
+fn only(records: &[String]) -> Option<&str> {
+    let mut ours = records.iter().filter(|record| is_dmarc(record));
+    ours.next().filter(|_| ours.next().is_none()).map(String::as_str)
+}
+
+/// What begins with the version, to the letter of RFC 9989 section 4.8.
+fn is_dmarc(record: &str) -> bool {
+    let first = record.split(';').next().unwrap_or_default();
+    first
+        .split_once('=')
+        .is_some_and(|(name, value)| name.trim_end().eq_ignore_ascii_case("v") && value.trim() == "DMARC1")
+}
+
+fn tag<'r>(record: &'r str, wanted: &str) -> Option<&'r str> {
+    let mut tags = record.split(';').filter_map(|tag| tag.split_once('='));
+    tags.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+}
+
+/// The domains of `rua=` and `ruf=`; a size behind `!` is the older form (RFC 7489 section 6.2).
+fn destinations(record: &str) -> Vec<String> {
+    let lists = ["rua", "ruf"].into_iter().filter_map(|name| tag(record, name));
+    let uris = lists.flat_map(|list| list.split(','));
+    let domains = uris.filter_map(|uri| {
+        let (scheme, address) = uri.trim().split_at_checked("mailto:".len())?;
+        let address = address.split('!').next().unwrap_or_default();
+        let (_, domain) = address.rsplit_once('@').filter(|_| scheme.eq_ignore_ascii_case("mailto:"))?;
+        domain.parse::<Domain>().ok().map(|domain| domain.as_str().to_owned())
+    });
+    domains.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_walk_goes_up_and_jumps_where_names_are_deep() {
-        let rows: [(&str, &[&str], &str); 3] = [
-            ("acme.com", &["acme.com", "com"], "two labels, two queries"),
-            ("a.b.acme.com", &["a.b.acme.com", "b.acme.com", "acme.com", "com"], "each label is a step"),
-            (
-                "a.b.c.d.e.f.g.h.i.com",
-                &[
-                    "a.b.c.d.e.f.g.h.i.com",
-                    "d.e.f.g.h.i.com",
-                    "e.f.g.h.i.com",
-                    "f.g.h.i.com",
-                    "g.h.i.com",
-                    "h.i.com",
-                    "i.com",
-                    "com",
-                ],
-                "RFC 9989 section 4.10: from ten labels to the last seven, eight queries in all",
-            ),
-        ];
-        for (author, wanted, why) in rows {
-            assert_eq!(names(author), wanted, "{why}");
-        }
-    }
-}
+#[path = "../tables/dmarc_walk.rs"]
+mod tests;

@@ -341,8 +341,11 @@ impl Machine {
         self.setting.listener.role == Role::Inbound
     }
 
-    /// Whose mail this session may send: the login's, else the network's.
+    /// Whose mail this session may send: the login's, else the network's. Nobody's where mail comes back, whoever brings it.
     fn sender(&self) -> Option<&Arc<Tenant>> {
+        if self.is_inbound() {
+            return None;
+        }
         self.login.as_ref().map(|login| &login.tenant).or(self.setting.network.as_ref())
     }
 }

@@ -1,0 +1,218 @@
+//! The walk over what an SPF record includes: it counts what a receiver that finds no match would spend, for an address of
+//! each family that our mail leaves from, and draws the tree for a person. It ends, whatever the records say.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+
+use super::name::{Sender, Spec};
+use super::term::{Kind, Term};
+use super::{EXCHANGERS_MAX, LOOKUPS_MAX, Record, is_spf};
+use crate::dns::{Family, Mx};
+use crate::seal::facts::{SpfAnswer, SpfFault};
+use crate::seal::survey::Asker;
+
+/// Terms looked up before a walk is given up: enough to say by how much a record is over the limit.
+const WALK_MAX: u32 = LOOKUPS_MAX * 3;
+/// Names that a person is shown of a chain of includes.
+const CHAIN_SHOWN: &str = " > ";
+
+/// Whose mail is judged by the records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose<'a> {
+    /// The name that SPF is evaluated at.
+    pub(crate) name: &'a str,
+    /// Our EHLO name.
+    pub(crate) hello: &'a str,
+    /// The reverse-path.
+    pub(crate) mailbox: &'a str,
+    /// The addresses that our mail leaves from.
+    pub(crate) egress: &'a [IpAddr],
+}
+
+/// Reads and follows the records of a name; `answer.records` is there, the counts, faults and tree are filled in.
+pub(crate) async fn lint(asker: &mut Asker, whose: Whose<'_>, answer: &mut SpfAnswer) {
+    for other in answer.records.iter().skip(1) {
+        let faults = Record::read(other).faults;
+        answer.faults.extend(faults.into_iter().map(|what| SpfFault { name: whose.name.to_owned(), what }));
+    }
+    let Some(first) = answer.records.first().cloned() else { return };
+    let one_of = |four: bool| whose.egress.iter().copied().find(|address| address.is_ipv4() == four);
+    let mut addresses: Vec<Option<IpAddr>> =
+        [one_of(true), one_of(false)].into_iter().flatten().map(Some).collect();
+    if addresses.is_empty() {
+        addresses.push(None);
+    }
+    for address in addresses {
+        let sender = address.map(|address| Sender { address, hello: whose.hello, mailbox: whose.mailbox });
+        let mut walker = Walker { asker, sender, found: SpfAnswer::default(), path: Vec::new() };
+        walker.found.tree.push(format!("{}: {first}", whose.name));
+        walker.follow(whose.name.to_owned(), first.clone()).await;
+        merge(answer, walker.found);
+    }
+}
+
+/// The dearest of the walks counts; the tree of the first is shown.
+fn merge(answer: &mut SpfAnswer, found: SpfAnswer) {
+    answer.lookups = answer.lookups.max(found.lookups);
+    answer.voids = answer.voids.max(found.voids);
+    for fault in found.faults {
+        note(&mut answer.faults, fault);
+    }
+    for warning in found.warnings {
+        note(&mut answer.warnings, warning);
+    }
+    if answer.tree.is_empty() {
+        answer.tree = found.tree;
+    }
+}
+
+/// What is included twice is complained of once.
+fn note(list: &mut Vec<SpfFault>, fault: SpfFault) {
+    if !list.contains(&fault) {
+        list.push(fault);
+    }
+}
+
+struct Walker<'a> {
+    asker: &'a mut Asker,
+    sender: Option<Sender<'a>>,
+    found: SpfAnswer,
+    /// The names whose records stand open, the outermost first.
+    path: Vec<String>,
+}
+
+impl Walker<'_> {
+    /// Boxed, for it comes back to itself through `term` and `enter`.
+    fn follow(&mut self, name: String, text: String) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let record = Record::read(&text);
+            for what in &record.faults {
+                self.fault(&name, what.clone());
+            }
+            for what in &record.warnings {
+                note(&mut self.found.warnings, SpfFault { name: name.clone(), what: what.clone() });
+            }
+            self.path.push(name.clone());
+            for term in record.reached() {
+                if self.found.lookups >= WALK_MAX {
+                    break;
+                }
+                self.term(&name, term).await;
+            }
+            self.path.pop();
+        })
+    }
+
+    async fn term(&mut self, at: &str, term: &Term) {
+        let own = Some(at.to_owned());
+        match &term.kind {
+            Kind::All | Kind::Network | Kind::Explanation | Kind::Unknown => {}
+            Kind::Include(spec) | Kind::Redirect(spec) => self.enter(at, term, spec).await,
+            Kind::A(spec) => {
+                let name = spec.as_ref().map_or(own, |spec| spec.name(at, self.sender));
+                self.host(term, name, self.family()).await;
+            }
+            // RFC 7208 section 5.7: an A query, whatever the address.
+            Kind::Exists(spec) => self.host(term, spec.name(at, self.sender), Family::V4).await,
+            Kind::Mx(spec) => {
+                let name = spec.as_ref().map_or(own, |spec| spec.name(at, self.sender));
+                self.exchangers(at, term, name).await;
+            }
+            Kind::Ptr(_) => self.pointer(term).await,
+        }
+    }
+
+    /// The record that an include or a redirect leads to.
+    async fn enter(&mut self, at: &str, term: &Term, spec: &Spec) {
+        let Some(target) = spec.name(at, self.sender) else { return self.spend(term, UNKNOWN) };
+        if self.path.contains(&target) {
+            self.spend(term, "a loop");
+            let chain = format!("{}{CHAIN_SHOWN}{target}", self.path.join(CHAIN_SHOWN));
+            return self.fault(at, format!("`{}` leads back to itself ({chain})", term.shown()));
+        }
+        let Some(text) = self.asker.text(&target).await else { return self.spend(term, SILENT) };
+        let mut records = text.records.into_iter().filter(|record| is_spf(record));
+        let Some(record) = records.next() else {
+            self.spend(term, "no SPF record");
+            return self.fault(at, format!("`{}` leads to a name without an SPF record", term.shown()));
+        };
+        let more = records.count();
+        if more > 0 {
+            self.fault(&target, format!("it has {} SPF records, where only one may be", more + 1));
+        }
+        self.spend(term, &record);
+        self.follow(target, record).await;
+    }
+
+    /// `a` and `exists`.
+    async fn host(&mut self, term: &Term, name: Option<String>, family: Family) {
+        let Some(name) = name else { return self.spend(term, UNKNOWN) };
+        let Some(found) = self.asker.hosts(&name, family).await else { return self.spend(term, SILENT) };
+        self.void(found.is_empty());
+        self.spend(term, &if found.is_empty() { "nothing there".to_owned() } else { joined(&found) });
+    }
+
+    async fn exchangers(&mut self, at: &str, term: &Term, name: Option<String>) {
+        let Some(name) = name else { return self.spend(term, UNKNOWN) };
+        let Some(mx) = self.asker.exchange(&name).await else { return self.spend(term, SILENT) };
+        let hosts: Vec<String> = match mx {
+            Mx::Exchangers(list) => list.into_iter().map(|exchanger| exchanger.host).collect(),
+            Mx::Implicit | Mx::Null => Vec::new(),
+        };
+        self.void(hosts.is_empty());
+        if hosts.len() > EXCHANGERS_MAX {
+            self.fault(
+                at,
+                format!(
+                    "`{}` has more than {EXCHANGERS_MAX} exchangers, which receivers refuse",
+                    term.shown()
+                ),
+            );
+        }
+        let shown = if hosts.is_empty() { "no exchangers".to_owned() } else { hosts.join(" ") };
+        self.spend(term, &shown);
+        for host in hosts.iter().take(EXCHANGERS_MAX) {
+            // One lookup for the term, but each host that is not there is void (as pyspf and Mail::SPF count).
+            if let Some(found) = self.asker.hosts(host, self.family()).await {
+                self.void(found.is_empty());
+            }
+        }
+    }
+
+    async fn pointer(&mut self, term: &Term) {
+        let Some(sender) = self.sender else { return self.spend(term, UNKNOWN) };
+        let Some(names) = self.asker.pointers(sender.address).await else { return self.spend(term, SILENT) };
+        self.void(names.is_empty());
+        self.spend(term, &if names.is_empty() { "nothing there".to_owned() } else { names.join(" ") });
+    }
+
+    fn family(&self) -> Family {
+        match self.sender {
+            Some(Sender { address: IpAddr::V6(_), .. }) => Family::V6,
+            Some(Sender { address: IpAddr::V4(_), .. }) | None => Family::V4,
+        }
+    }
+
+    fn void(&mut self, void: bool) {
+        self.found.voids += u32::from(void);
+    }
+
+    /// Counts a term, and draws it.
+    fn spend(&mut self, term: &Term, what: &str) {
+        self.found.lookups += 1;
+        let indent = "  ".repeat(self.path.len());
+        self.found.tree.push(format!("{indent}{}. {}: {what}", self.found.lookups, term.shown()));
+    }
+
+    fn fault(&mut self, name: &str, what: String) {
+        note(&mut self.found.faults, SpfFault { name: name.to_owned(), what });
+    }
+}
+
+/// The name holds a macro of the address, and no address is known.
+const UNKNOWN: &str = "depends on the address";
+const SILENT: &str = "DNS did not answer";
+
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
+}
