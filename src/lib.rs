@@ -1,7 +1,7 @@
 //! Waxseal: an SMTP relay that seals mail so that receivers believe it, and loses none of it.
 //!
 //! The modules below stand in the order a message travels. A module may use only what stands to its right in
-//! `cli > sandbox > daemon > control > listen > session > { admit, inbound, schedule } > deliver >
+//! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule } > deliver >
 //! { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
@@ -13,6 +13,7 @@ pub mod control;
 pub mod daemon;
 pub mod deliver;
 pub mod dns;
+pub mod doctor;
 pub mod fsx;
 pub mod inbound;
 pub mod listen;

@@ -4,6 +4,7 @@
 mod ask;
 mod check;
 mod config;
+mod doctor;
 mod domain;
 mod filter;
 mod findings;
@@ -68,6 +69,8 @@ pub enum Command {
     /// Check the configuration.
     #[command(subcommand)]
     Config(config::Verb),
+    /// Find out what keeps mail from arriving: this machine, the way out, every domain.
+    Doctor(doctor::Args),
     /// Run the relay in the foreground.
     Serve(serve::Args),
     /// Submit a test message through the front door.
@@ -109,6 +112,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Domain(verb) => domain::run(context, verb),
         Command::Key(verb) => key::run(context, verb),
         Command::Config(verb) => config::run(context, verb),
+        Command::Doctor(args) => doctor::run(context, args),
         Command::Serve(args) => serve::run(context, args),
         Command::Send(args) => send::run(context, args),
         Command::Queue(verb) => queue::run(context, verb),

@@ -181,7 +181,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, TlsErro
     }
 }
 
-async fn dial(to: SocketAddr, sources: &[IpAddr]) -> std::io::Result<TcpStream> {
+/// A TCP connection from the first of these addresses that is of the family of `to`; from any of ours where there are none.
+pub(super) async fn dial(to: SocketAddr, sources: &[IpAddr]) -> std::io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if !sources.is_empty() {
         let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());

@@ -13,6 +13,7 @@ mod ledger;
 pub mod opening;
 pub mod outcome;
 mod pool;
+pub mod reach;
 pub mod reply;
 mod route;
 mod tls;

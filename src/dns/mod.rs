@@ -27,6 +27,8 @@ use crate::mail::address::Domain;
 pub const EXCHANGERS_MAX: usize = 20;
 /// Addresses of each family taken from one answer.
 pub const ADDRESSES_MAX: usize = 20;
+/// Names taken of one address: RFC 7208 section 5.5 looks at no more.
+pub const NAMES_MAX: usize = 10;
 /// A shorter TTL is stretched to this, so that one busy destination does not mean a query a message.
 const TTL_MIN: Duration = Duration::from_secs(30);
 /// A longer TTL is cut to this (RFC 8767 section 4 suggests the order of days to weeks; a moved exchanger should not cost more than one).
@@ -154,6 +156,22 @@ impl Resolver {
                 Failure::NoRecords
             }
         }))
+    }
+
+    /// The names that the reverse zone gives an address (RFC 1035 section 3.5, RFC 3596 section 2.5), lower case, without the
+    /// trailing dot.
+    ///
+    /// # Errors
+    /// All of `Failure`.
+    pub async fn names_of(&self, address: IpAddr) -> Result<Vec<String>, Failure> {
+        let found = self.lookup(&Name::from(address).to_ascii(), RecordType::PTR).await?;
+        let names: Vec<String> = found
+            .answers()
+            .iter()
+            .filter_map(|record| if let RData::PTR(name) = &record.data { Some(plain(name)) } else { None })
+            .take(NAMES_MAX)
+            .collect();
+        if names.is_empty() { Err(Failure::NoRecords) } else { Ok(names) }
     }
 
     /// hickory's own resolver, for `mail-auth`, so that there is one cache.

@@ -5,6 +5,7 @@ pub mod check;
 pub mod dkim_record;
 pub mod dmarc;
 pub mod dmarc_record;
+pub mod doctor;
 pub mod enforce;
 pub mod facts;
 pub mod judge;

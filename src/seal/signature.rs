@@ -30,7 +30,7 @@ const OVERSIGNED: [&str; 10] = [
 ];
 
 /// Signed where they occur (RFC 6376 section 5.4.1, and RFC 8058 section 4 for the two of the list header fields).
-const SIGNED: [&str; 13] = [
+pub(super) const SIGNED: [&str; 13] = [
     "Sender",
     "Message-ID",
     "In-Reply-To",

@@ -11,7 +11,7 @@ const HOUSE: &[&[&str]] = &[
     &["control"],
     &["listen"],
     &["session"],
-    &["admit", "inbound", "schedule"],
+    &["admit", "doctor", "inbound", "schedule"],
     &["deliver"],
     &["seal", "queue", "maillog"],
     &["tenant", "dns"],
