@@ -76,7 +76,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
 
 /// What is wrong with the keys. `serve` would end with 78 for what is an error here; whoever asks the doctor wants to hear all.
 fn keys(config: &Config) -> Vec<Finding> {
-    match super::domain::keyring(config) {
+    match super::key::keyring(config) {
         Ok(keyring) => {
             let fix = "make a longer key, and publish its record";
             let warnings = keyring.warnings().iter();

@@ -29,19 +29,18 @@ pub struct Seen {
 }
 
 /// Whether we know our addresses, and whether the system would send from others.
-pub(super) async fn stated(scope: Scope, egress: Egress) -> Vec<Finding> {
+pub(super) async fn stated(scope: Scope, egress: Egress, own: Result<Vec<IpAddr>, Failure>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !egress.stated {
         let hostname = &scope.config.hostname;
-        let says = if egress.addresses.is_empty() {
-            format!(
-                "the addresses that receivers see are not known, and {hostname} has none: SPF and reverse names cannot be judged"
-            )
-        } else {
-            format!(
-                "the addresses that receivers see are not stated; those of {hostname} are looked at instead, and SPF is unknown"
-            )
+        let instead = match own {
+            Ok(_) => format!("those of {hostname} are looked at instead, and SPF is unknown"),
+            Err(Failure::Transient(_)) => format!("and DNS does not say those of {hostname}"),
+            Err(Failure::NoSuchName | Failure::NoRecords) => {
+                format!("and {hostname} has none: SPF and reverse names cannot be judged")
+            }
         };
+        let says = format!("the addresses that receivers see are not stated, {instead}");
         let fix = "set delivery.public_addresses in waxseal.toml to the addresses that receivers see";
         findings.push(Finding::warning(EGRESS, says, fix));
     }

@@ -74,7 +74,7 @@ pub async fn instance(scope: &Scope) -> Vec<Finding> {
     let egress = Egress::of(&scope.config, &own);
     let mut tasks =
         vec![begin("hostname", name(scope.config.hostname.clone())), begin("resolver", answers(own.clone()))];
-    tasks.push(begin("egress", addresses::stated(scope.clone(), egress.clone())));
+    tasks.push(begin("egress", addresses::stated(scope.clone(), egress.clone(), own.clone())));
     for address in &egress.addresses {
         let work = addresses::look(scope.clone(), *address, own.clone());
         tasks.push(begin("ptr", work));

@@ -191,6 +191,7 @@ fn every_verb_that_an_operator_meets_first_has_an_example() {
     let dir = lay_out();
     let verbs: &[&[&str]] = &[
         &["serve"],
+        &["doctor"],
         &["send"],
         &["status"],
         &["reload"],

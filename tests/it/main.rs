@@ -26,6 +26,7 @@ mod deliver_lettre;
 mod deliver_mx;
 mod deliver_upstream;
 mod dialogue;
+mod doctor;
 mod exchanger;
 mod fairness;
 mod front;
