@@ -40,7 +40,7 @@ pub(super) fn check(context: &Context, domain: &Domain, patience: Option<Duratio
 }
 
 /// The daemon's answer, which is then in force; without a daemon, our own.
-fn ask(config: &Config, domain: &Domain) -> Result<Report, Failure> {
+pub(super) fn ask(config: &Config, domain: &Domain) -> Result<Report, Failure> {
     match Daemon::of(config).post(&format!("/v1/domain/{domain}/check"), &()) {
         Err(Failure::Unreachable(_)) => look(config, domain),
         answer => answer,
@@ -65,7 +65,10 @@ fn look(config: &Config, domain: &Domain) -> Result<Report, Failure> {
         check::look(&outlook, own, Force { config: &config, keyring: &keyring }).await;
         let moved = outlook.move_keys(&config, &keyring, Clock::System.now()).map_err(|error| bad(&error))?;
         let keyring = moved.map_or(keyring, |moved| Arc::new(moved.keyring));
-        Ok(check::report(&outlook, tenant, own, Force { config: &config, keyring: &keyring }))
+        let force = Force { config: &config, keyring: &keyring };
+        let report = check::report(&outlook, tenant, own, force);
+        let more = check::beyond(&outlook, tenant, own, force, report.policy).await;
+        Ok(report.with(more))
     })?
 }
 

@@ -5,18 +5,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::ask::wait;
-use super::findings;
 use super::output::{Context, Failure, Outcome};
+use super::{check, findings};
 use crate::clock::Clock;
-use crate::config::{Config, Role};
-use crate::dns::{Failure as Unanswered, Mx, Resolver};
-use crate::doctor::{self, Egress, Scope};
+use crate::config::Config;
+use crate::dns::Resolver;
+use crate::doctor::{self, Scope};
 use crate::mail::address::Domain;
-use crate::mail::time::Time;
-use crate::seal::doctor::{DomainCase, Us, homes, of_domain};
-use crate::seal::facts::{Exchange, Known, Picture};
 use crate::seal::judge::{Finding, Level};
-use crate::tenant::{self, Directory, OwnedDomain, Route, Tenant};
+use crate::tenant::{self, Directory, Route};
 
 /// What `doctor` is told.
 #[derive(clap::Args, Debug)]
@@ -62,8 +59,9 @@ struct Group {
 pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let config = context.load_config()?;
     let directory = tenant::load(&config).map_err(|error| Failure::Config(error.to_string()))?;
-    let mut report = wait(examine(&config, &directory, args))??;
-    report.instance.extend(keys(&config));
+    let mut instance = wait(examine(&config, &directory, args))??;
+    instance.extend(keys(&config));
+    let mut report = Report { v: 1, ok: false, instance, domains: domains(&config, &directory)? };
     let ok = report.all().all(|finding| finding.level != Level::Error);
     report.ok = ok;
     if context.json {
@@ -88,80 +86,32 @@ fn keys(config: &Config) -> Vec<Finding> {
     }
 }
 
-async fn examine(config: &Config, directory: &Directory, args: Args) -> Result<Report, Failure> {
+async fn examine(config: &Config, directory: &Directory, args: Args) -> Result<Vec<Finding>, Failure> {
     let resolver = Resolver::new(&config.dns).map_err(|error| Failure::Bad(error.to_string()))?;
     let scope = Scope {
         config: config.clone(),
-        resolver: resolver.clone(),
+        resolver,
         reference: (!args.no_outbound).then_some(args.reference),
         blocklists: args.dnsbl,
         ca_file: args.ca_file,
         direct: directory.tenants().any(|tenant| matches!(*tenant.route, Route::Mx)),
         now: Clock::System.now(),
     };
-    let (instance, domains) =
-        tokio::join!(doctor::instance(&scope), examine_domains(config, directory, &resolver));
-    Ok(Report { v: 1, ok: false, instance, domains })
+    Ok(doctor::instance(&scope).await)
 }
 
-/// Every tenant's domains, by name.
-async fn examine_domains(config: &Config, directory: &Directory, resolver: &Resolver) -> Vec<Group> {
-    let mut groups = Vec::new();
-    let mut owned: Vec<_> =
-        directory.tenants().flat_map(|tenant| tenant.domains.iter().map(move |own| (tenant, own))).collect();
-    owned.sort_by(|(_, one), (_, other)| one.name.as_str().cmp(other.name.as_str()));
-    let egress = Egress::of(config, &resolver.addresses(config.hostname.as_str()).await);
-    let us = Us {
-        hostname: &config.hostname,
-        addresses: &egress.addresses,
-        inbound: config.listeners.iter().any(|listener| listener.role == Role::Inbound),
-    };
-    for (tenant, own) in owned {
-        let findings = examine_domain(resolver, tenant, own, &us).await;
-        groups.push(Group {
-            domain: own.name.clone(),
-            tenant: std::sync::Arc::clone(&tenant.name),
-            findings,
-        });
+/// Every tenant's domains, by name, as `domain check` looks at each.
+fn domains(config: &Config, directory: &Directory) -> Result<Vec<Group>, Failure> {
+    let mut names: Vec<Domain> =
+        directory.tenants().flat_map(|tenant| tenant.domains.iter().map(|own| own.name.clone())).collect();
+    names.sort();
+    names.iter().map(|name| check::ask(config, name).map(Group::from)).collect()
+}
+
+impl From<crate::seal::check::Report> for Group {
+    fn from(report: crate::seal::check::Report) -> Self {
+        Self { domain: report.domain, tenant: report.tenant, findings: report.findings }
     }
-    groups
-}
-
-/// What is looked at beyond the verdict: where its mail and its bounces go.
-async fn examine_domain(
-    resolver: &Resolver,
-    tenant: &Tenant,
-    own: &OwnedDomain,
-    us: &Us<'_>,
-) -> Vec<Finding> {
-    let path = own.return_path.as_ref().unwrap_or(&own.name);
-    let (author, sender) = tokio::join!(picture(resolver, &own.name), picture(resolver, path));
-    let homes = homes(resolver, &[&author, &sender]).await;
-    of_domain(&DomainCase {
-        tenant,
-        own,
-        omit: &[],
-        author: &author,
-        sender: &sender,
-        policy: None,
-        homes: &homes,
-        us,
-    })
-}
-
-async fn picture(resolver: &Resolver, domain: &Domain) -> Picture {
-    let exchange = match resolver.mx(domain).await {
-        Ok(Mx::Exchangers(hosts)) => {
-            Some(Exchange::Hosts(hosts.into_iter().map(|host| (host.preference, host.host)).collect()))
-        }
-        Ok(Mx::Implicit) => Some(Exchange::Implicit),
-        Ok(Mx::Null) => Some(Exchange::Null),
-        Err(Unanswered::NoSuchName | Unanswered::NoRecords) => Some(Exchange::Nowhere),
-        Err(Unanswered::Transient(_)) => None,
-    };
-    let mut picture = Picture::blank(domain.clone());
-    picture.exchange = exchange.map(|value| Known { value, seen: Time(0), until: Time(0) });
-    picture
 }
 
 impl Report {

@@ -114,7 +114,10 @@ impl Watch {
         self.keep(&pictures).await;
         self.follow(true).await;
         let keyring = self.keyring.load_full();
-        check::report(&self.outlook, tenant, own, Force { config: &config, keyring: &keyring })
+        let force = Force { config: &config, keyring: &keyring };
+        let report = check::report(&self.outlook, tenant, own, force);
+        let more = check::beyond(&self.outlook, tenant, own, force, report.policy).await;
+        report.with(more)
     }
 
     /// What is known of every From domain, by name.

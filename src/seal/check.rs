@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::doctor::{DomainCase, Us, homes, of_domain};
 use super::facts::{Picture, Silence};
 use super::judge::{Believed, Finding, Finds, Policy, Verdict};
-use super::outlook::{Force, Outlook, Subject, wanted};
+use super::outlook::{Force, Outlook, Subject, egress, wanted};
+use crate::config::Role;
 use crate::mail::address::Domain;
 use crate::tenant::{OnFail, OwnedDomain, SignWith, Tenant};
 
@@ -94,7 +96,40 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
     }
 }
 
+/// What the verdict leaves out: where replies and bounces go, who is told, what a policy asks. Looks the exchangers up.
+pub async fn beyond(
+    outlook: &Outlook,
+    tenant: &Arc<Tenant>,
+    own: &OwnedDomain,
+    force: Force<'_>,
+    policy: Option<Policy>,
+) -> Vec<Finding> {
+    let known =
+        |name: &Domain| outlook.picture(name).unwrap_or_else(|| Arc::new(Picture::blank(name.clone())));
+    let (author, sender) = (known(&own.name), known(own.return_path.as_ref().unwrap_or(&own.name)));
+    let Force { config, .. } = force;
+    let resolver = outlook.resolver();
+    let homes = homes(resolver, &[&author, &sender]).await;
+    let mut addresses = egress(config).to_vec();
+    if addresses.is_empty() {
+        addresses = resolver.addresses(config.hostname.as_str()).await.unwrap_or_default();
+    }
+    let inbound = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
+    let us = Us { hostname: &config.hostname, addresses: &addresses, inbound };
+    let (author, sender) = (&*author, &*sender);
+    let omit = &tenant.signing.omit;
+    of_domain(&DomainCase { tenant, own, omit, author, sender, policy, homes: &homes, us: &us })
+}
+
 impl Report {
+    /// With what the verdict leaves out, the worst first.
+    #[must_use]
+    pub fn with(mut self, more: Vec<Finding>) -> Self {
+        self.findings.extend(more);
+        self.findings.sort_by_key(|finding| finding.level);
+        self
+    }
+
     /// Whether mail of the domain would pass, as far as we have a part in it.
     #[must_use]
     pub fn is_good(&self) -> bool {

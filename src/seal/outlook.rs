@@ -139,6 +139,12 @@ impl Outlook {
         });
     }
 
+    /// Whom DNS is asked.
+    #[must_use]
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// What is known of a name.
     #[must_use]
     pub fn picture(&self, name: &Domain) -> Option<Arc<Picture>> {
