@@ -146,6 +146,11 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system said.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file another name in its directory. Durable after `sync_dir`.
+    ///
+    /// # Errors
+    /// Whatever the file system said.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a name away. Durable after `sync_dir`.
     ///
     /// # Errors
@@ -224,6 +229,10 @@ impl Disk for LocalDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

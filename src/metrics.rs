@@ -109,6 +109,8 @@ pub struct Metrics {
     pub journal_syncs: Gauge,
     /// Damaged records found since the start: more than 0 wants a look.
     pub journal_quarantined: Gauge,
+    /// Damaged segments that were set aside and not removed yet: more than 0 wants a look.
+    pub journal_set_aside: Gauge,
     /// Writes of the mail log that failed: more than 0 wants a look.
     pub log_errors: Counter,
     /// Times that somebody had to wait because the mail log's writer was behind.
@@ -156,6 +158,7 @@ impl Metrics {
             journal_live_bytes: Gauge::default(),
             journal_syncs: Gauge::default(),
             journal_quarantined: Gauge::default(),
+            journal_set_aside: Gauge::default(),
             log_errors: Counter::default(),
             log_waits: Counter::default(),
             log_lost: Counter::default(),
@@ -215,6 +218,7 @@ impl Metrics {
         to.register_with_unit("journal_live", live, Unit::Bytes, self.journal_live_bytes.clone());
         to.register("journal_syncs", "Groups synced since the start", self.journal_syncs.clone());
         to.register("journal_quarantined", "Damaged records found", self.journal_quarantined.clone());
+        to.register("journal_set_aside", "Damaged segments set aside", self.journal_set_aside.clone());
     }
 
     fn register_house(&self, to: &mut Registry) {

@@ -28,6 +28,7 @@ fn gauge(state: &State, stats: &Stats) {
         (&state.metrics.journal_live_bytes, stats.live_bytes),
         (&state.metrics.journal_syncs, stats.syncs),
         (&state.metrics.journal_quarantined, stats.quarantined),
+        (&state.metrics.journal_set_aside, stats.set_aside),
     ];
     for (gauge, value) in numbers {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -268,6 +268,8 @@ pub struct Stats {
     pub syncs: u64,
     /// Damaged records found since the start.
     pub quarantined: u64,
+    /// Damaged parts of the journal that were set aside and wait for a person to look at them.
+    pub set_aside: u64,
     /// Whether the index is still being rebuilt.
     pub rebuilding: bool,
 }

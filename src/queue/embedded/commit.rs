@@ -182,7 +182,14 @@ fn full(group: Vec<Request>, error: io::Error) -> Result<Vec<Request>, (Vec<Requ
 /// Closes a full segment and makes the next.
 fn roll(spool: &Spool, head: &Head) -> io::Result<Head> {
     let next = Head::create(spool, head.number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?)?;
-    head.file.cut(head.offset)?;
-    spool.add_segment(head.number, Segment { file: Arc::clone(&head.file), size: head.offset });
+    // The cut only gives room back: what is left unwritten in a segment says nothing.
+    let size = match head.file.cut(head.offset) {
+        Ok(()) => head.offset,
+        Err(error) => {
+            tracing::warn!(%error, segment = head.number, "a full segment could not be cut");
+            spool.room_each
+        }
+    };
+    spool.add_segment(head.number, Segment { file: Arc::clone(&head.file), size });
     Ok(next)
 }

@@ -192,6 +192,9 @@ impl Disk for Watched {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         LocalDisk.open(path)
     }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.keep();
         LocalDisk.remove(path)?;

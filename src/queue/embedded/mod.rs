@@ -126,6 +126,7 @@ impl Embedded {
         })?;
         let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve, segment));
         let head = recover::open(&spool)?;
+        spool.count_set_aside().map_err(fail)?;
         // So that MAIL is refused from the start, not after a first body travelled for nothing.
         spool.look_for_room().map_err(fail)?;
         spool.publish(Vec::new(), head.end());

@@ -37,6 +37,15 @@ pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
     forward(spool, next, tail).map_err(fail)
 }
 
+/// What may never have been synced.
+#[derive(Default)]
+struct Tail {
+    /// The records that are whole, oldest first.
+    records: Vec<Record>,
+    /// Where segments hold a record with half a body: its header came to the disk, and the rest of its write did not.
+    torn: Vec<(u32, Arc<dyn DiskFile>, u64)>,
+}
+
 fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -84,10 +93,10 @@ fn end(file: &dyn DiskFile) -> io::Result<End> {
     }
 }
 
-/// The records that may never have been synced, oldest first: the last group written. A segment with one group only says
-/// nothing of the one before it, so that one's last group is among them too. The last segment is cut at its end.
-fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Vec<Record>> {
-    let mut tail = Vec::new();
+/// What may never have been synced: the last group written. A segment with one group only says nothing of the one before
+/// it, so that one's last group is part of it too. The last segment is cut at its end.
+fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail> {
+    let mut tail = Tail::default();
     for (at, (number, file)) in segments.iter().rev().enumerate() {
         let end = end(&**file)?;
         if at == 0 && end.at < file.size()? {
@@ -96,23 +105,27 @@ fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Vec<
         }
         let complete = end.last.iter().any(|found| found.header.kind == Kind::Forwarded);
         let counts = |found: &&Found| complete || found.header.flags & AGAIN == 0;
-        let mut records = Vec::new();
-        for found in end.last.iter().filter(counts) {
-            records.extend(reread(&**file, found)?);
+        let (mut records, mut torn) = (Vec::new(), None);
+        for found in &end.last {
+            match reread(&**file, found)? {
+                Some(record) if counts(&found) => records.push(record),
+                Some(_) => {}
+                None => torn = torn.or(Some(found.offset)),
+            }
         }
-        tail.push(records);
+        records.append(&mut tail.records);
+        tail.records = records;
+        tail.torn.extend(torn.map(|at| (*number, Arc::clone(file), at)));
         if end.groups > 1 {
             break;
         }
     }
-    Ok(tail.into_iter().rev().flatten().collect())
+    tail.records.retain(|record| !matches!(record.header.kind, Kind::Schema | Kind::Mark | Kind::Forwarded));
+    Ok(tail)
 }
 
-/// A record as it was read back, to be written once more; `None` where it needs no copy, or has a damaged body.
+/// A record as it was read back, to be written once more; `None` where its body is not what was to be written.
 fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
-    if matches!(found.header.kind, Kind::Schema | Kind::Mark | Kind::Forwarded) {
-        return Ok(None);
-    }
     let mut body = vec![0; found.header.body as usize];
     read_exact_at(file, &mut body, found.body_at())?;
     if crc32c::crc32c(&body) != found.header.body_crc {
@@ -123,12 +136,21 @@ fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
     Ok(Some(Record { header, payload: found.payload.clone(), body: body.into() }))
 }
 
-/// Makes the next segment, with the tail in it, synced.
-fn forward(spool: &Spool, number: u32, mut tail: Vec<Record>) -> io::Result<Head> {
+/// Makes the next segment, with the tail in it, synced. Only then are torn records cut off, and with them what follows
+/// them in their group, which is in the tail if it is whole. The mark comes last: until it is there, the next start
+/// looks at the same tail again.
+fn forward(spool: &Spool, number: u32, tail: Tail) -> io::Result<Head> {
+    let Tail { mut records, torn } = tail;
     let mut head = Head::create(spool, number)?;
     let mut complete = bare(Kind::Forwarded)?;
-    let mut records: Vec<&mut Record> = tail.iter_mut().chain([&mut complete]).collect();
+    let mut records: Vec<&mut Record> = records.iter_mut().chain([&mut complete]).collect();
     head.write(spool, &mut records)?;
+    for (segment, file, at) in torn {
+        tracing::warn!(segment, at, "a record that was being written when the process ended is cut off");
+        file.cut(at)?;
+        file.sync()?;
+        spool.add_segment(segment, Segment { file, size: at });
+    }
     head.append(&mut [&mut bare(Kind::Mark)?])?;
     Ok(head)
 }

@@ -15,6 +15,8 @@ use crate::mail::id::Id;
 
 /// A segment's room: large enough that making one costs nothing, small enough that one can be compacted in a moment.
 pub(super) const SEGMENT: u64 = 64 << 20;
+/// What the name of a segment that was set aside begins with.
+const DAMAGED: &str = "damaged-";
 /// Records that the index may be behind before the committer waits for it.
 const BEHIND_MAX: usize = 50_000;
 
@@ -87,6 +89,8 @@ pub(super) struct Spool {
     pub(super) room: AtomicBool,
     pub(super) syncs: AtomicU64,
     pub(super) quarantined: AtomicU64,
+    /// Segments that were set aside, now or before.
+    pub(super) set_aside: AtomicU64,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,6 +118,7 @@ impl Spool {
             room: AtomicBool::new(true),
             syncs: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
+            set_aside: AtomicU64::new(0),
         }
     }
 
@@ -137,6 +142,27 @@ impl Spool {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
         self.disk.remove(&self.path(number))?;
         self.disk.sync_dir(&self.dir)
+    }
+
+    /// The same for a damaged segment: its file stays, under a name that nothing here reads.
+    pub(super) fn set_aside(&self, number: u32) -> io::Result<()> {
+        let (from, to) = (self.path(number), self.dir.join(format!("{DAMAGED}{}", segment_name(number))));
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.disk.rename(&from, &to)?;
+        self.disk.sync_dir(&self.dir)?;
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(file = %to.display(), "a damaged segment was set aside: look at the disk, then remove it");
+        Ok(())
+    }
+
+    /// Counts the segments that were set aside before this start and are still there.
+    pub(super) fn count_set_aside(&self) -> io::Result<()> {
+        let mut count = 0;
+        for entry in std::fs::read_dir(&self.dir)? {
+            count += u64::from(entry?.file_name().to_string_lossy().starts_with(DAMAGED));
+        }
+        self.set_aside.store(count, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The oldest segment, and octets of it.

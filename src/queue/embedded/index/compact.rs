@@ -6,7 +6,8 @@
 //! directory is synced before the next. A kill between any two of these leaves a journal that says the same: a copy
 //! says all that the records before it say, and takes their place when both are read.
 //!
-//! It works in pieces between two looks at the inbox, and its copies ride the groups of the committer.
+//! It works in pieces between two looks at the inbox, and its copies ride the groups of the committer. A segment that
+//! cannot be read from end to end is salvaged (`salvage.rs`) and set aside.
 
 use std::io;
 use std::sync::Arc;
@@ -31,18 +32,18 @@ const SLACK: u64 = 2;
 /// Copying starts only with room for so many segments: a full disk must not end the store.
 const ROOM: u64 = 2;
 /// Records looked at between two looks at the inbox: about a millisecond.
-const PIECE: usize = 256;
+pub(super) const PIECE: usize = 256;
 /// Octets copied at once, so that a group with copies in it is synced about as soon as one without.
-const COPY_MAX: u64 = 1 << 20;
+pub(super) const COPY_MAX: u64 = 1 << 20;
 /// Rows written to sled between two looks at the inbox.
 const ROWS: usize = 64;
 
 /// How far compaction is.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
-    work: Option<Work>,
+    pub(super) work: Option<Work>,
     /// Nothing can be done before something becomes durable.
-    waits: bool,
+    pub(super) waits: bool,
     /// Something went wrong: no segment is removed until the next start.
     stopped: bool,
     /// Copies that are not durable yet.
@@ -51,12 +52,24 @@ pub(super) struct Compaction {
 
 /// A segment on its way out.
 #[derive(Clone, Copy, Debug)]
-struct Work {
-    segment: u32,
-    /// All before this was looked at.
-    offset: u64,
-    /// All of it was.
-    seen: bool,
+pub(super) struct Work {
+    pub(super) segment: u32,
+    pub(super) stage: Stage,
+    /// It is set aside, not removed.
+    pub(super) damaged: bool,
+}
+
+/// How much of a segment was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    /// All records before this offset.
+    Records(u64),
+    /// It is damaged: every message of the queue before this one, wherever it lies.
+    Messages(Id),
+    /// The same, and all messages: memos are left.
+    Memos,
+    /// All of it.
+    Seen,
 }
 
 impl Compaction {
@@ -109,12 +122,16 @@ impl Desk {
                 self.compaction.waits = self.compaction.work.is_none();
                 Ok(())
             }
-            Some(work) if !work.seen => self.copy_piece(work),
-            Some(_) if self.compaction.copies > 0 => {
-                self.compaction.waits = true;
-                Ok(())
-            }
-            Some(work) => self.remove(work),
+            Some(work) => match work.stage {
+                Stage::Records(from) => self.copy_piece(work, from),
+                Stage::Messages(_) | Stage::Memos | Stage::Seen if self.compaction.copies > 0 => {
+                    self.compaction.waits = true;
+                    Ok(())
+                }
+                Stage::Messages(from) => self.salvage_messages(work, from),
+                Stage::Memos => self.salvage_memos(work),
+                Stage::Seen => self.remove(work),
+            },
         }
     }
 
@@ -129,21 +146,17 @@ impl Desk {
         let large = || self.spool.size() > GROWTH * self.usage.live() + SLACK * each;
         let worth = live == 0 || live.saturating_mul(LIVE_SHARE) < size || large();
         let room = || self.spool.disk.free(&self.spool.dir).is_ok_and(|free| free >= ROOM * each);
-        (worth && (live == 0 || room())).then_some(Work { segment, offset: 0, seen: false })
+        (worth && (live == 0 || room())).then_some(Work { segment, stage: Stage::Records(0), damaged: false })
     }
 
     /// Writes anew what lives in a piece of the segment.
-    fn copy_piece(&mut self, mut work: Work) -> sled::Result<()> {
-        let Some(segment) = self.spool.segment(work.segment) else {
-            self.compaction.work = None;
-            return Ok(());
-        };
-        let (found, next) = match piece(&*segment.file, work.offset) {
+    fn copy_piece(&mut self, mut work: Work, from: u64) -> sled::Result<()> {
+        let Some(segment) = self.segment_of(work) else { return Ok(()) };
+        let (found, next) = match piece(&*segment.file, from) {
             Ok(piece) => piece,
-            Err(error) => return self.stop(work.segment, &error),
+            Err(error) => return self.salvage(work, &error),
         };
-        work.offset = next.unwrap_or(work.offset);
-        work.seen = next.is_none();
+        work.stage = next.map_or(Stage::Seen, Stage::Records);
         let (mut records, mut octets, mut failed) = (Vec::new(), 0, None);
         for (thing, offset) in found {
             let at = Position { segment: work.segment, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
@@ -158,12 +171,12 @@ impl Desk {
                 Copy::Later => self.compaction.waits = true,
                 Copy::Unreadable(error) => failed = Some(error),
             }
-            (work.offset, work.seen) = (offset, false);
+            work.stage = Stage::Records(offset);
             break;
         }
         self.compaction.work = Some(work);
         self.submit_copies(records);
-        failed.map_or(Ok(()), |error| self.stop(work.segment, &error))
+        failed.map_or(Ok(()), |error| self.salvage(work, &error))
     }
 
     /// Looks at one thing. Everything decided so far is before its copy in the journal, everything decided later behind it.
@@ -173,15 +186,7 @@ impl Desk {
                 let Some(row) = self.rows.look(id)?.filter(|row| row.place.at == at) else {
                     return Ok(Copy::Nothing);
                 };
-                let copied = self.copy_message(segment, &row);
-                if copied.is_ok() {
-                    let spool = Arc::clone(&self.spool);
-                    if let Some(row) = &mut self.rows.slot(id)?.row {
-                        row.homes.retain(|home| spool.segment(*home).is_some());
-                    }
-                    self.pend(id)?;
-                }
-                copied
+                self.copy_message(segment, &row)?
             }
             Thing::Memo(head) => match self.memo_fate(at, &head)? {
                 Fate::Dead => return Ok(Copy::Nothing),
@@ -193,7 +198,23 @@ impl Desk {
     }
 
     /// A full record of a message as it stands. A damaged body stays one: its checksum goes with it.
-    fn copy_message(&self, segment: &Segment, row: &Row) -> io::Result<(Record, Said)> {
+    pub(super) fn copy_message(
+        &mut self,
+        segment: &Segment,
+        row: &Row,
+    ) -> sled::Result<io::Result<(Record, Said)>> {
+        let copied = self.full_record(segment, row);
+        if copied.is_ok() {
+            let (id, spool) = (row.facts.id, Arc::clone(&self.spool));
+            if let Some(row) = &mut self.rows.slot(id)?.row {
+                row.homes.retain(|home| spool.segment(*home).is_some());
+            }
+            self.pend(id)?;
+        }
+        Ok(copied)
+    }
+
+    fn full_record(&self, segment: &Segment, row: &Row) -> io::Result<(Record, Said)> {
         let mut body = vec![0; row.place.body as usize];
         read_exact_at(&*segment.file, &mut body, row.place.body_at)?;
         let copied = Copied {
@@ -206,7 +227,7 @@ impl Desk {
         Ok((record.map_err(io::Error::other)?, Said::Own(Vec::new())))
     }
 
-    fn submit_copies(&mut self, records: Vec<(Record, Said)>) {
+    pub(super) fn submit_copies(&mut self, records: Vec<(Record, Said)>) {
         if records.is_empty() {
             return;
         }
@@ -221,18 +242,22 @@ impl Desk {
             self.compaction.waits = self.rows.blocked();
             return Ok(());
         }
-        if let Err(error) = self.spool.remove_segment(work.segment) {
+        let gone = match work.damaged {
+            false => self.spool.remove_segment(work.segment),
+            true => self.spool.set_aside(work.segment),
+        };
+        if let Err(error) = gone {
             return self.stop(work.segment, &error);
         }
         self.usage.forget(work.segment);
         self.compaction.work = None;
-        tracing::debug!(segment = work.segment, "a segment of the spool was removed");
+        tracing::debug!(segment = work.segment, damaged = work.damaged, "a segment of the spool went");
         Ok(())
     }
 
     /// Segments go in their order, so what keeps one keeps all behind it.
     fn stop(&mut self, segment: u32, error: &io::Error) -> sled::Result<()> {
-        tracing::error!(segment, %error, "a segment of the spool cannot be compacted: the spool grows from here on");
+        tracing::error!(segment, %error, "a segment of the spool cannot be removed: the spool grows from here on");
         self.compaction.stopped = true;
         Ok(())
     }
@@ -252,7 +277,7 @@ impl Desk {
     }
 }
 
-/// Looks at so many records. Damage is an error: what cannot be read must not be removed.
+/// Looks at so many records. Damage is an error: what a scan cannot find may still be known to the index.
 fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
     let mut scan = Scan::sparse(file, from)?;
     let mut found = Vec::new();

@@ -257,6 +257,7 @@ impl Desk {
             live_bytes: self.usage.live(),
             syncs: self.spool.syncs.load(Ordering::Relaxed),
             quarantined: self.spool.quarantined.load(Ordering::Relaxed),
+            set_aside: self.spool.set_aside.load(Ordering::Relaxed),
             rebuilding: false,
             ..self.stats
         }

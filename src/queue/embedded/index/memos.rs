@@ -139,6 +139,13 @@ impl Desk {
         })
     }
 
+    /// A memo's value cannot be read, and its segment goes: it is forgotten.
+    pub(super) fn memo_lost(&mut self, head: &MemoHead, error: &io::Error) -> sled::Result<()> {
+        self.spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tracing::error!(key = head.key, %error, "a memo cannot be read from a damaged segment");
+        self.rows.db().remove(memo_key(&head.key)).map(drop)
+    }
+
     /// The same memo, to be written anew. A damaged value stays one: its checksum goes with it.
     pub(super) fn copy_memo(
         &mut self,

@@ -14,6 +14,7 @@ mod memos;
 mod replay;
 mod row;
 mod rows;
+mod salvage;
 mod usage;
 mod verbs;
 

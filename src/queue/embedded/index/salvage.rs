@@ -1,0 +1,93 @@
+//! A segment that cannot be read from end to end. What a scan cannot find in it the index may still know: the rows that
+//! point into it say what became of their messages and where their bodies lie. So every row and every memo is looked
+//! at, what can be read is written anew, and the segment is set aside under another name, for a person to look at.
+//! Compaction then goes on with the next.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::super::record::MemoHead;
+use super::super::spool::Segment;
+use super::compact::{COPY_MAX, PIECE, Stage, Work};
+use super::desk::Desk;
+use super::keys;
+use super::memos::Fate;
+use super::row::Row;
+use crate::mail::id::Id;
+
+impl Desk {
+    /// Goes on with a segment by what the index knows of it.
+    pub(super) fn salvage(&mut self, work: Work, error: &io::Error) -> sled::Result<()> {
+        let segment = work.segment;
+        tracing::error!(segment, %error, "a segment of the spool is damaged: what can be read is saved, the rest set aside");
+        let stage = Stage::Messages(Id::from_bytes([0; 16]));
+        self.compaction.work = Some(Work { stage, damaged: true, ..work });
+        Ok(())
+    }
+
+    /// Copies the messages that lie in the segment, a piece of the queue at a time.
+    pub(super) fn salvage_messages(&mut self, mut work: Work, from: Id) -> sled::Result<()> {
+        let Some(segment) = self.segment_of(work) else { return Ok(()) };
+        let rows = self.rows.range(from, PIECE)?;
+        let next = rows.last().and_then(|row| keys::successor(row.facts.id));
+        work.stage = next.map_or(Stage::Memos, Stage::Messages);
+        let (mut records, mut octets) = (Vec::new(), 0);
+        for row in rows.iter().filter(|row| row.place.at.segment == work.segment) {
+            if octets > COPY_MAX {
+                work.stage = Stage::Messages(row.facts.id);
+                break;
+            }
+            match self.copy_message(&segment, row)? {
+                Ok(record) => {
+                    octets += record.0.header.length();
+                    records.push(record);
+                }
+                Err(error) => self.message_lost(row, &error),
+            }
+        }
+        self.compaction.work = Some(work);
+        self.submit_copies(records);
+        Ok(())
+    }
+
+    /// Copies the memos that lie in the segment.
+    pub(super) fn salvage_memos(&mut self, mut work: Work) -> sled::Result<()> {
+        let Some(segment) = self.segment_of(work) else { return Ok(()) };
+        let places = self.recall("")?;
+        work.stage = Stage::Seen;
+        let (mut records, mut octets) = (Vec::new(), 0);
+        for (key, place) in places.into_iter().filter(|(_, place)| place.at.segment == work.segment) {
+            let head = MemoHead { key, kept: true };
+            if octets > COPY_MAX || matches!(self.memo_fate(place.at, &head)?, Fate::Waits) {
+                self.compaction.waits = true;
+                work.stage = Stage::Memos;
+                break;
+            }
+            match self.copy_memo(&segment, head.clone(), &place) {
+                Ok(record) => {
+                    octets += record.0.header.length();
+                    records.push(record);
+                }
+                Err(error) => self.memo_lost(&head, &error)?,
+            }
+        }
+        self.compaction.work = Some(work);
+        self.submit_copies(records);
+        Ok(())
+    }
+
+    /// The segment that is worked on; without one there is nothing to do.
+    pub(super) fn segment_of(&mut self, work: Work) -> Option<Segment> {
+        let segment = self.spool.segment(work.segment);
+        if segment.is_none() {
+            self.compaction.work = None;
+        }
+        segment
+    }
+
+    /// The row stays, so that the message is listed and a person can decide; whoever reads it hears that it is damaged.
+    fn message_lost(&self, row: &Row, error: &io::Error) {
+        self.spool.quarantined.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(id = %row.facts.id, %error, "a message's body cannot be read from a damaged segment");
+    }
+}

@@ -1,0 +1,172 @@
+//! A disk that fails on command: the k-th thing that changes it, or every read of one file.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use waxseal::fsx::{Disk, DiskFile, LocalDisk};
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// EIO, and nothing was done.
+    Error,
+    /// ENOSPC, and nothing was done.
+    Full,
+    /// A write is done by half, then EIO.
+    Short,
+    /// A sync fails, and the kernel forgets what it could not write: the next sync would say that all is well.
+    Forgotten,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// Things done so far that change the disk.
+    done: usize,
+    fail: Option<(usize, How)>,
+    /// What failed.
+    failed: Option<PathBuf>,
+    /// Writes to the journal after that.
+    later: usize,
+    unreadable: Option<PathBuf>,
+}
+
+/// The disk.
+#[derive(Clone, Default)]
+pub struct Faulty(Arc<Mutex<Plan>>);
+
+impl Faulty {
+    /// The k-th change fails, from 0.
+    pub fn at(k: usize, how: How) -> Self {
+        Self(Arc::new(Mutex::new(Plan { fail: Some((k, how)), ..Plan::default() })))
+    }
+
+    /// From now on this file cannot be read.
+    pub fn spoil(&self, path: &Path) {
+        self.0.lock().unwrap().unreadable = Some(path.to_owned());
+    }
+
+    /// The file that the failure hit, if it came to that.
+    pub fn failed(&self) -> Option<PathBuf> {
+        self.0.lock().unwrap().failed.clone()
+    }
+
+    /// How often the journal was written or synced after the failure.
+    pub fn later(&self) -> usize {
+        self.0.lock().unwrap().later
+    }
+
+    /// Counts a change; answers how it is to fail.
+    fn change(&self, path: &Path) -> Option<How> {
+        let mut plan = self.0.lock().unwrap();
+        let at = plan.done;
+        plan.done += 1;
+        if plan.failed.is_some() && is_segment(path) {
+            plan.later += 1;
+        }
+        let (_, how) = plan.fail.filter(|(k, _)| *k == at)?;
+        plan.failed = Some(path.to_owned());
+        Some(how)
+    }
+
+    fn try_to(&self, path: &Path) -> io::Result<()> {
+        self.change(path).map_or(Ok(()), |how| Err(error(how)))
+    }
+
+    fn file(&self, path: &Path, inner: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(File { disk: self.clone(), path: path.to_owned(), inner, unsynced: Mutex::default() })
+    }
+}
+
+/// Whether a file is a part of the journal.
+fn is_segment(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("seg-") && name.ends_with(".log")
+}
+
+fn error(how: How) -> io::Error {
+    match how {
+        How::Full => io::ErrorKind::StorageFull.into(),
+        How::Error | How::Short | How::Forgotten => io::Error::from_raw_os_error(5),
+    }
+}
+
+impl Disk for Faulty {
+    fn create(&self, path: &Path, room: u64) -> io::Result<Box<dyn DiskFile>> {
+        self.try_to(path)?;
+        Ok(self.file(path, LocalDisk.create(path, room)?))
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(path, LocalDisk.open(path)?))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.try_to(to)?;
+        LocalDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        // What is removed is no journal any more.
+        self.try_to(&path.with_extension("gone"))?;
+        LocalDisk.remove(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.try_to(path)?;
+        LocalDisk.sync_dir(path)
+    }
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.free(path)
+    }
+}
+
+struct File {
+    disk: Faulty,
+    path: PathBuf,
+    inner: Box<dyn DiskFile>,
+    /// Where it was written since the last sync.
+    unsynced: Mutex<Vec<(u64, usize)>>,
+}
+
+impl DiskFile for File {
+    fn write_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        match self.disk.change(&self.path) {
+            // A failure of the sync is meant.
+            None | Some(How::Forgotten) => {
+                self.unsynced.lock().unwrap().push((offset, all.len()));
+                self.inner.write_at(slices, offset)
+            }
+            Some(How::Short) => {
+                self.inner.write_at(&mut [IoSlice::new(&all[..all.len() / 2])], offset)?;
+                Err(error(How::Short))
+            }
+            Some(how) => Err(error(how)),
+        }
+    }
+    fn sync(&self) -> io::Result<()> {
+        match self.disk.change(&self.path) {
+            None => {
+                self.unsynced.lock().unwrap().clear();
+                self.inner.sync()
+            }
+            Some(How::Forgotten) => {
+                for (offset, length) in self.unsynced.lock().unwrap().drain(..) {
+                    self.inner.write_at(&mut [IoSlice::new(&vec![0; length])], offset)?;
+                }
+                Err(error(How::Forgotten))
+            }
+            Some(how) => Err(error(how)),
+        }
+    }
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.disk.0.lock().unwrap().unreadable.as_ref() == Some(&self.path) {
+            return Err(error(How::Error));
+        }
+        self.inner.read_at(into, offset)
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.disk.try_to(&self.path)?;
+        self.inner.cut(length)
+    }
+}

@@ -1,0 +1,154 @@
+//! A damaged segment: what can be read of it is saved, the rest is set aside, and compaction goes on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use waxseal::clock::Clock;
+use waxseal::mail::attempt::Fate;
+use waxseal::mail::id::Id;
+use waxseal::mail::message::Lane;
+use waxseal::mail::time::Time;
+use waxseal::queue::embedded::Embedded;
+use waxseal::queue::store::*;
+
+use crate::disk::Faulty;
+use crate::store_model::{last, message, options, ready};
+
+const NOW: Time = Time(1_800_000_000_000);
+const LATER: Time = Time(NOW.0 + 86_400_000);
+const SEGMENT: u64 = 32 << 10;
+/// Messages that wait, all in the first segment.
+const STUCK: u64 = 5;
+
+async fn open(disk: &Faulty, dir: &Path) -> Arc<Embedded> {
+    let store = Embedded::open_with(Arc::new(disk.clone()), dir, options(&Clock::System), SEGMENT).unwrap();
+    ready(&*store).await;
+    store
+}
+
+fn mail(serial: u64) -> Accept {
+    message(serial, NOW, "t1", Lane::Normal, &[(1, 1)], 2000)
+}
+
+fn id(serial: u64) -> Id {
+    mail(serial).message.facts.id
+}
+
+/// Accepts a message, and delivers it or puts it off.
+async fn pass(store: &Embedded, serial: u64, fate: Fate) {
+    store.accept(mail(serial)).await.unwrap();
+    let claimed = store.claim(NOW, 1).await.unwrap();
+    assert_eq!(claimed.legs[0].id, id(serial));
+    let then = Then::Due { at: LATER, delay_told: false };
+    let fates = vec![(0, fate, last("said", NOW))];
+    store.settle(vec![Settlement { id: id(serial), leg: 0, fates, owe: false, then }]).await.unwrap();
+}
+
+/// A spool, closed, whose first segment holds the stuck messages and a memo.
+async fn filled(dir: &Path) -> PathBuf {
+    let store = open(&Faulty::default(), dir).await;
+    for serial in 1..=STUCK {
+        pass(&store, serial, Fate::Deferred).await;
+    }
+    store.remember(vec![Memo { key: "known".into(), value: Some(vec![7; 1000]) }]).await.unwrap();
+    store.close().await.unwrap();
+    dir.join("spool/seg-00000001.log")
+}
+
+/// Lets mail through until the first segment has been set aside and the journal is small behind it.
+async fn until_set_aside(store: &Embedded, dir: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut serial = 1000;
+    loop {
+        let stats = store.stats().await.unwrap();
+        if stats.set_aside == 1 && serial > 1100 && stats.journal_bytes < 5 * SEGMENT {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{stats:?}");
+        pass(store, serial, Fate::Delivered).await;
+        serial += 1;
+    }
+    assert!(dir.join("spool/damaged-seg-00000001.log").exists());
+    assert!(!dir.join("spool/seg-00000001.log").exists());
+}
+
+/// The stuck messages that are listed, each with its body or what was answered instead.
+async fn stuck(store: &Embedded) -> Vec<Result<Id, Id>> {
+    let mut found = Vec::new();
+    for entry in store.list(Filter::default(), NOW).await.unwrap() {
+        let id = entry.leg.id;
+        found.push(match store.message(id).await {
+            Ok(read) => {
+                assert!((1..=STUCK).any(|serial| read.as_ref() == Some(&mail(serial).message)));
+                Ok(id)
+            }
+            Err(StoreError::Damaged(damaged)) => Err(damaged),
+            Err(other) => panic!("{other}"),
+        });
+    }
+    found
+}
+
+/// Spoils the header of the n-th accepted message in a segment.
+fn spoil_header(segment: &Path, n: usize) {
+    let mut octets = std::fs::read(segment).unwrap();
+    let accept = |at: &usize| octets[*at..].starts_with(b"WXS\x01") && octets.get(at + 12) == Some(&2);
+    let at = (0..octets.len()).filter(accept).nth(n).unwrap();
+    octets[at + 20] ^= 1;
+    std::fs::write(segment, octets).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_index_knows_of_a_damaged_segment_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path()).await;
+    spoil_header(&segment, 2);
+    let all: Vec<_> = (1..=STUCK).map(|serial| Ok(id(serial))).collect();
+    let store = open(&Faulty::default(), dir.path()).await;
+    until_set_aside(&store, dir.path()).await;
+    let memo = [("known".to_owned(), vec![7; 1000])];
+    assert_eq!(
+        (stuck(&store).await, store.recall("known".into()).await.unwrap()),
+        (all.clone(), memo.to_vec())
+    );
+    store.close().await.unwrap();
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open(&Faulty::default(), dir.path()).await;
+    assert_eq!((stuck(&store).await, store.recall("known".into()).await.unwrap()), (all, memo.to_vec()));
+    let stats = store.stats().await.unwrap();
+    assert_eq!(
+        (stats.quarantined, stats.set_aside),
+        (0, 1),
+        "the journal is whole again; the file still waits"
+    );
+}
+
+#[tokio::test]
+async fn without_an_index_only_the_damaged_record_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path()).await;
+    spoil_header(&segment, 2);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open(&Faulty::default(), dir.path()).await;
+    assert_eq!(store.stats().await.unwrap().quarantined, 1);
+    until_set_aside(&store, dir.path()).await;
+    let rest: Vec<_> = [1, 2, 4, 5].into_iter().map(|serial| Ok(id(serial))).collect();
+    assert_eq!((stuck(&store).await, store.recall("known".into()).await.unwrap().len()), (rest, 1));
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_at_all_keeps_nothing_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path()).await;
+    let disk = Faulty::default();
+    let store = open(&disk, dir.path()).await;
+    disk.spoil(&segment);
+    until_set_aside(&store, dir.path()).await;
+    let lost: Vec<_> = (1..=STUCK).map(|serial| Err(id(serial))).collect();
+    assert_eq!(stuck(&store).await, lost, "listed, so that a person can decide");
+    assert_eq!(store.recall(String::new()).await.unwrap(), []);
+    assert_eq!(store.stats().await.unwrap().quarantined, STUCK + 1);
+    store.act(Filter::default(), Action::Drop, NOW).await.unwrap();
+    assert_eq!(stuck(&store).await, []);
+}
