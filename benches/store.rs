@@ -1,6 +1,7 @@
 //! What the queue costs. `cargo bench --bench store` prints:
 //! - accepts a second with 64 writers at 4 and 50 KiB, every one on stable storage before its answer, beside what a plain 4 KiB
 //!   append with fdatasync costs on the same disk in the same run;
+//! - the same at 4 KiB while mail leaves as fast as it comes, one in ten stays for long, and the spool is compacted all the time;
 //! - a backlog (`WAXSEAL_BACKLOG`, default 100,000; 1,000,000 is the size promised for): how long a restart takes until mail is
 //!   accepted, until the index answers, and the memory that is resident then.
 #![allow(
@@ -17,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use waxseal::clock::Clock;
+use waxseal::mail::attempt::Fate;
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs};
 use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, Options};
-use waxseal::queue::store::{Accept, Destination, Store, StoreError, Turns};
+use waxseal::queue::store::{Accept, Destination, Last, Leg, Settlement, Store, StoreError, Then, Turns};
 
 /// Writers at once: as many sessions end a message at the same time on a busy day.
 const WRITERS: u64 = 64;
@@ -40,6 +42,7 @@ fn main() {
     for (name, size, count) in [("4 KiB", 4 << 10, 100_000), ("50 KiB", 50 << 10, 20_000)] {
         runtime.block_on(accepts(name, size, count));
     }
+    runtime.block_on(compacted(400_000));
     let backlog = std::env::var("WAXSEAL_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     runtime.block_on(restart(backlog));
 }
@@ -132,6 +135,57 @@ async fn accepts(name: &str, size: usize, count: u64) {
     times.sort_unstable();
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
     println!("{name}, {WRITERS} writers: {rate:.0}/s, p50 {:?}, p99 {:?}", at(50), at(99));
+    store.close().await.unwrap();
+}
+
+/// Ends nine of ten, and puts the tenth off: what compaction finds in a segment that lives in part.
+fn settlement(leg: &Leg, n: usize) -> Settlement {
+    let (fate, code) = if n.is_multiple_of(10) { (Fate::Deferred, 451) } else { (Fate::Delivered, 250) };
+    let last = Last { at: RECEIVED, code, enhanced: None, text: "2.0.0 taken".into(), host: None };
+    let then = Then::Due { at: RECEIVED.after(Duration::from_secs(86_400)), delay_told: false };
+    Settlement { id: leg.id, leg: leg.leg, fates: vec![(0, fate, last)], owe: false, then }
+}
+
+/// Claims and settles whatever is due until so much has been settled.
+async fn leave(store: Arc<Embedded>, count: u64) {
+    let mut done = 0;
+    while done < count {
+        let legs = store.claim(RECEIVED, 500).await.unwrap().legs;
+        if legs.is_empty() {
+            store.nudged().await;
+            continue;
+        }
+        done += legs.len() as u64;
+        let settlements = legs.iter().enumerate().map(|(n, leg)| settlement(leg, n)).collect();
+        store.settle(settlements).await.unwrap();
+    }
+}
+
+/// Accepts while as much leaves, so that the spool is compacted meanwhile.
+async fn compacted(count: u64) {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = open(dir.path());
+    while store.stats().await.unwrap().rebuilding {
+        store.nudged().await;
+    }
+    let started = Instant::now();
+    let leaving = tokio::spawn(leave(Arc::clone(&store), count));
+    let mut times = fill(&store, 4 << 10, count).await;
+    let rate = f64::from(u32::try_from(count).unwrap()) / started.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    leaving.await.unwrap();
+    let left = f64::from(u32::try_from(count).unwrap()) / started.elapsed().as_secs_f64();
+    let stats = store.stats().await.unwrap();
+    println!(
+        "4 KiB, {WRITERS} writers, while it is compacted: {rate:.0}/s in, p50 {:?}, p99 {:?}; {left:.0}/s out; {} MiB of journal \
+         for {} MiB that live, of {} MiB written",
+        at(50),
+        at(99),
+        stats.journal_bytes >> 20,
+        stats.live_bytes >> 20,
+        (count * (4 << 10)) >> 20
+    );
     store.close().await.unwrap();
 }
 
