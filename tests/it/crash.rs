@@ -5,14 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::process::Child;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::relay::{Layout, Relay, smtp};
+use crate::relay::{Layout, Relay, Running, smtp};
 
 mod sink;
 use sink::Sink;
@@ -57,16 +56,6 @@ fn submit(relay: SocketAddr, writer: usize, round: usize, ledger: &Mutex<Ledger>
         if let Some(id) = reply.strip_prefix("250 2.0.0 Ok: queued as ") {
             ledger.lock().unwrap().insert(mark, Entry { id: id.trim().to_owned(), began });
         }
-    }
-}
-
-/// The relay at work; killed whatever becomes of the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
     }
 }
 
@@ -148,10 +137,10 @@ impl Trial<'_> {
         let log = self.relay.dir.join("data/mail.jsonl");
         std::fs::rename(&log, log.with_extension("before")).unwrap();
         while self.chance.random_ratio(1, 4) {
-            let _relay = Running(self.relay.start());
+            let _relay = self.relay.start();
             rest_until(Instant::now() + Duration::from_millis(self.chance.random_range(0..20)));
         }
-        let relay = Running(self.relay.start());
+        let relay = self.relay.start();
         let queued = queued(self.relay);
         let mut ledger = self.ledger.lock().unwrap();
         let lost = self.sink.missing(ledger.keys().filter(|mark| !queued.contains(*mark)));
@@ -201,7 +190,7 @@ fn sigkill_under_load_loses_nothing_that_got_its_250() {
     let relay = Relay::lay_out(&dir, &Layout { delivery, ..Layout::upstream(sink.address) });
     let (ledger, chance) = (Mutex::default(), StdRng::seed_from_u64(seed));
     let mut trial = Trial { relay: &relay, sink: &sink, ledger, chance, sum: Sum::default() };
-    let mut running = Running(relay.start());
+    let mut running = relay.start();
     for round in 0..rounds {
         trial.burst(running, round);
         running = trial.restart(round);

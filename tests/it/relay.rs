@@ -2,8 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A DKIM key for `bench.test`, so that a start costs no key generation.
 const KEY: &str = include_str!("data/rsa2048.pem");
@@ -45,6 +49,50 @@ pub struct Relay {
     pub addresses: Vec<SocketAddr>,
     /// The certificate that TLS listeners serve, for `localhost` and their addresses.
     pub certificate: PathBuf,
+}
+
+/// A running daemon. It ends with its test, also where that panics.
+pub struct Running(Child);
+
+impl Running {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        // The process has not been waited for: its id is still its own.
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Waits for it to end by itself, for a minute.
+    pub fn end(mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the relay does not end");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Relay {
@@ -105,26 +153,34 @@ impl Relay {
     }
 
     /// Starts the daemon and answers when it has said READY. Its stderr is kept in `serve.log`.
-    pub fn start(&self) -> Child {
+    pub fn start(&self) -> Running {
         self.start_under(self.command())
     }
 
+    /// The same as a service of systemd's, which listens on this socket.
+    pub fn start_as_service(&self, notify: &Path) -> Running {
+        let mut command = self.command();
+        command.env("NOTIFY_SOCKET", notify);
+        self.start_under(command)
+    }
+
     /// The same with a program in front, such as strace.
-    pub fn start_with(&self, program: &Path, args: &[&str]) -> Child {
+    pub fn start_with(&self, program: &Path, args: &[&str]) -> Running {
         let plain = self.command();
         let mut command = Command::new(program);
         command.args(args).arg(plain.get_program()).args(plain.get_args());
         self.start_under(command)
     }
 
-    fn start_under(&self, mut command: Command) -> Child {
-        let mut child = command
+    fn start_under(&self, mut command: Command) -> Running {
+        let child = command
             .arg("serve")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut child = Running(child);
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {
@@ -179,6 +235,17 @@ pub mod smtp {
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
 
+    /// A connection from 127.0.0.1, by which the tenant is known; the relay may listen on another loopback address.
+    pub fn dial(relay: SocketAddr) -> Result<TcpStream> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        socket.connect(&relay.into())?;
+        let stream: TcpStream = socket.into();
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
+    }
+
     /// One session from 127.0.0.1, past EHLO.
     pub struct Session {
         lines: BufReader<TcpStream>,
@@ -188,13 +255,7 @@ pub mod smtp {
     impl Session {
         /// Connects, reads the banner, says EHLO.
         pub fn open(relay: SocketAddr) -> Result<Self> {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-            // The tenant is known by 127.0.0.1; the relay may listen on another loopback address.
-            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-            socket.connect(&relay.into())?;
-            let out: TcpStream = socket.into();
-            out.set_nodelay(true)?;
-            out.set_read_timeout(Some(Duration::from_secs(30)))?;
+            let out = dial(relay)?;
             let mut session = Self { lines: BufReader::new(out.try_clone()?), out };
             session.reply()?;
             session.say("EHLO platform.test")?;
