@@ -222,12 +222,12 @@ impl Driver {
 
     /// A command has one deadline for its whole line, a message one for each read and a minimum rate.
     fn deadline(&mut self, body: bool, now: Instant) -> Instant {
-        let (limits, waiting) = (&self.config.limits, &mut self.waiting);
+        let (limits, waiting, rate) = (&self.config.limits, &mut self.waiting, self.shared.waits.rate);
         if body {
             if waiting.pace.is_none() {
                 waiting.since = now;
             }
-            let pace = waiting.pace.get_or_insert_with(|| Pace::new(now, limits.minimum_rate));
+            let pace = waiting.pace.get_or_insert_with(|| Pace::new(now, limits.minimum_rate, rate));
             return (waiting.since + limits.data_timeout).min(pace.deadline());
         }
         if waiting.pace.take().is_some() || waiting.command != self.machine.commands() {

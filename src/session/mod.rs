@@ -68,6 +68,8 @@ pub struct Waits {
     pub write: Duration,
     /// For a message under way when the daemon is told to stop.
     pub drain: Duration,
+    /// What the minimum rate of a message is averaged over.
+    pub rate: Duration,
 }
 
 impl Default for Waits {
@@ -76,6 +78,7 @@ impl Default for Waits {
             auth: Duration::from_millis(500),
             write: Duration::from_secs(60),
             drain: Duration::from_secs(25),
+            rate: Duration::from_secs(60),
         }
     }
 }

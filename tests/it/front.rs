@@ -3,9 +3,9 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::intake::unasked;
 use arc_swap::ArcSwap;
@@ -100,6 +100,11 @@ fn config(options: &Options, dir: &Path) -> Config {
 
 impl Front {
     pub fn open(options: &Options, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::open_with(options, Waits { auth: Duration::ZERO, ..Waits::default() }, adjust)
+    }
+
+    /// With other waits.
+    pub fn open_with(options: &Options, waits: Waits, adjust: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(options, dir.path());
         adjust(&mut config);
@@ -110,7 +115,7 @@ impl Front {
         std::fs::set_permissions(keys.join("s1.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
         let tls = certificates.server_config().unwrap();
-        let client = trusting(&config.tls.as_ref().unwrap().certificate);
+        let client = trusting(&config.tls.as_ref().unwrap().certificate, rustls::ALL_VERSIONS);
         let mut room = store_model::options(&Clock::System);
         room.disk_reserve = config.queue.disk_reserve;
         let store = Embedded::open(&dir.path().join("state"), room).unwrap();
@@ -157,7 +162,7 @@ impl Front {
             metrics: Arc::default(),
             clock: Clock::System,
             tls: Some(tls),
-            waits: Waits { auth: Duration::ZERO, ..Waits::default() },
+            waits,
         });
         let bound = runtime.block_on(async { Listeners::bind(&listeners).unwrap() });
         let (addresses, stop) = (bound.addresses(), CancellationToken::new());
@@ -171,6 +176,15 @@ impl Front {
             store_model::ready(&*self.store).await;
             self.store.stats().await.unwrap().messages
         })
+    }
+
+    /// Waits until no session is open.
+    pub fn quiet(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.shared.metrics.sessions.get() > 0 {
+            assert!(Instant::now() < deadline, "a session does not end");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     pub fn connect(&self, at: usize) -> TcpStream {
@@ -187,12 +201,22 @@ impl Front {
 
     /// Under TLS by STARTTLS, with nothing said before but what is needed.
     pub fn starttls(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.secure(self.up_to_starttls())
+    }
+
+    /// Where the client's ClientHello comes next.
+    pub fn up_to_starttls(&self) -> TcpStream {
         let mut reader = BufReader::new(self.connect(0));
         line(&mut reader);
         reader.get_mut().write_all(b"STARTTLS\r\n").unwrap();
         assert_eq!(line(&mut reader), "220 2.0.0 Ready to start TLS");
         assert!(reader.buffer().is_empty());
-        self.secure(reader.into_inner())
+        reader.into_inner()
+    }
+
+    /// The certificate, PEM.
+    pub fn certificate(&self) -> PathBuf {
+        self.shared.config.load().tls.as_ref().unwrap().certificate.clone()
     }
 
     pub fn log(&self) -> String {
@@ -201,13 +225,16 @@ impl Front {
     }
 }
 
-fn trusting(certificate: &Path) -> Arc<ClientConfig> {
+/// A client that trusts this certificate and speaks these versions of TLS.
+pub fn trusting(
+    certificate: &Path,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

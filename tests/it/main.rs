@@ -56,6 +56,7 @@ mod seal_zones;
 mod session_limits;
 mod session_machine;
 mod session_wire;
+mod slow;
 mod store_model;
 mod strace;
 mod strangers;
