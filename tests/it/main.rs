@@ -35,6 +35,7 @@ mod front;
 mod holds;
 mod inbound;
 mod inbound_tell;
+mod hang_up;
 mod intake;
 mod layering;
 mod lockfile;
