@@ -57,6 +57,8 @@ mod seal_zones;
 mod session_limits;
 mod session_machine;
 mod session_wire;
+mod signals;
+mod sink;
 mod slow;
 mod store_model;
 mod strace;
