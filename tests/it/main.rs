@@ -13,6 +13,7 @@
 
 mod admit;
 mod bounce;
+mod certificates;
 mod cli;
 mod cli_files;
 mod cli_keys;
@@ -68,4 +69,5 @@ mod strangers_dkim;
 mod strangers_postfix;
 mod strangers_submit;
 mod verbs;
+mod versions;
 mod world;
