@@ -22,6 +22,7 @@ mod configuration_page;
 mod crash;
 mod decisions;
 mod deliver;
+mod deliver_dns;
 mod deliver_faults;
 mod deliver_lettre;
 mod deliver_mx;
