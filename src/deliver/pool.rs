@@ -194,3 +194,53 @@ async fn sweep(pool: Weak<Pool>, first: Instant) {
         next = later;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection to a server that says nothing; it must be kept while the connection is used.
+    async fn connection() -> (Connection, tokio::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+        (Connection::new(stream.unwrap(), address.ip()), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_is_old_or_spent_is_not_used_again() {
+        let hour = Duration::from_secs(3600);
+        let second = Duration::from_secs(1);
+        let rows = [
+            (0, CONNECTION_AGE - 10 * second, 0, true, "young and fresh"),
+            (99, second, 0, true, "99 messages"),
+            (100, second, 0, false, "100 messages"),
+            (1, CONNECTION_AGE, 0, false, "300 s old when its message is done"),
+            (1, CONNECTION_AGE - 10 * second, 10, false, "300 s old when the next message comes"),
+        ];
+        for (messages, age, later, used, why) in rows {
+            let (pool, key) = (Arc::new(Pool::default()), Key::Mx { host: "mx.test".into(), port: 25 });
+            let (mut connection, _server) = connection().await;
+            connection.messages = messages;
+            connection.born = Instant::now() - age;
+            pool.keep(key.clone(), connection, hour);
+            for idle in pool.kept.lock().unwrap().routes.get_mut(&key).into_iter().flatten() {
+                idle.connection.born -= later * second;
+            }
+            assert_eq!(pool.take(&key).is_some(), used, "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_route_keeps_no_more_than_its_share() {
+        let (pool, key) = (Arc::new(Pool::default()), Key::Mx { host: "mx.test".into(), port: 25 });
+        let mut servers = Vec::new();
+        for _ in 0..=KEPT_PER_ROUTE {
+            let (connection, server) = connection().await;
+            servers.push(server);
+            pool.keep(key.clone(), connection, Duration::from_secs(3600));
+        }
+        let kept = std::iter::from_fn(|| pool.take(&key)).count();
+        assert_eq!(kept, KEPT_PER_ROUTE);
+    }
+}

@@ -75,6 +75,7 @@ pub fn script(text: &str) -> Script {
 #[derive(Default)]
 struct Seen {
     connections: usize,
+    peers: Vec<IpAddr>,
     bodies: Vec<Vec<u8>>,
     lines: Vec<String>,
     faults: Vec<String>,
@@ -133,9 +134,10 @@ impl Exchanger {
         let record = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, peer) = listener.accept().await.unwrap();
                 let at = {
                     let mut seen = record.lock().unwrap();
+                    seen.peers.push(peer.ip());
                     seen.connections += 1;
                     seen.connections - 1
                 };
@@ -150,6 +152,11 @@ impl Exchanger {
 
     pub fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
+    }
+
+    /// Where each connection came from.
+    pub fn peers(&self) -> Vec<IpAddr> {
+        self.seen.lock().unwrap().peers.clone()
     }
 
     pub fn bodies(&self) -> Vec<Vec<u8>> {

@@ -26,6 +26,7 @@ mod deliver_dns;
 mod deliver_faults;
 mod deliver_lettre;
 mod deliver_mx;
+mod deliver_sources;
 mod deliver_upstream;
 mod dialogue;
 mod doctor;
