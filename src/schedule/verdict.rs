@@ -179,8 +179,22 @@ impl Verdict {
     }
 
     fn next(&mut self, when: &When<'_>) -> Next {
-        let made = self.leg.attempts;
-        *self.next.get_or_insert_with(|| retry::next(when.waits, made, when.chance, when.turn, when.life))
+        let (made, notice) = (self.leg.attempts, self.notice(when));
+        *self.next.get_or_insert_with(|| {
+            let scheduled = retry::next(when.waits, made, when.chance, when.turn, when.life);
+            match (scheduled, notice) {
+                (Next::Try(at), Some(notice)) => Next::Try(at.min(notice)),
+                (scheduled, _) => scheduled,
+            }
+        })
+    }
+
+    /// When the delay is to be told, while that lies ahead. An attempt falls on that moment, for only one that deferred tells
+    /// of a delay: by the schedule alone the word could come hours late.
+    fn notice(&self, when: &When<'_>) -> Option<Time> {
+        let left = when.delay_notice.checked_sub(when.life.age).filter(|left| !left.is_zero())?;
+        let told = self.leg.rcpts.iter().any(|rcpt| self.told(*rcpt, Action::Delayed));
+        (told && !self.leg.delay_told).then(|| when.turn.after(left))
     }
 
     /// Whether somebody is to be told this of this recipient.

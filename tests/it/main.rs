@@ -52,6 +52,7 @@ mod rig;
 mod salvage;
 mod sandbox;
 mod schedule;
+mod schedule_days;
 mod schedule_wire;
 mod seal;
 mod seal_refusals;

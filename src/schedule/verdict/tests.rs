@@ -173,6 +173,28 @@ fn a_delay_is_told_once() {
     assert!(verdict.rule(vec![decided(0, Fate::Deferred)], &never).delayed.is_empty(), "zero: never");
 }
 
+/// Only an attempt that deferred tells of a delay: by the schedule alone the notice came up to four hours late.
+#[test]
+fn an_attempt_falls_on_the_age_at_which_a_delay_is_told() {
+    let minutes = |minutes: u32| HOUR / 60 * minutes;
+    let told = Notify { delay: true, ..Notify::default() };
+    let never = Notify { delay: false, failure: true, stated: true, ..Notify::default() };
+    let rows = [
+        (minutes(150), false, told, 60, "the schedule's hour ends before"),
+        (minutes(210), false, told, 30, "half an hour is left"),
+        (minutes(240), false, told, 60, "told now: the schedule again"),
+        (minutes(210), true, told, 60, "told before"),
+        (minutes(210), false, never, 60, "the sender asked not to be told"),
+    ];
+    for (age, delay_told, notify, wait, why) in rows {
+        let mut facts = facts("acme", Some("noreply@acme.test"), &["a@example.test"]);
+        facts.envelope.rcpts[0].notify = notify;
+        let mut verdict = Verdict::new(Leg { delay_told, attempts: 1, ..leg(&facts) }, message(facts), None);
+        let ruling = verdict.rule(vec![decided(0, Fate::Deferred)], &when(age));
+        assert_eq!(ruling.said[0].1, Some(Time(6_000).after(minutes(wait))), "{why}");
+    }
+}
+
 #[test]
 fn what_broke_an_attempt_waits_its_turn() {
     let mut verdict = three();
