@@ -395,3 +395,6 @@ fn refill(stream: &mut Stream, load: &mut dyn FnMut(&StreamKey, Item) -> Loaded)
     stream.horizon = more;
     stream.memory.len()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Whose turn it is, by the numbers: lanes share by 16:6:4:1, tenants and destinations take turns, and nobody starves.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ALL: [Lane; LANES] = [Lane::Urgent, Lane::Important, Lane::Normal, Lane::Bulk];
+const NOW: Time = Time(1_000_000);
+
+fn turns(per_destination: usize, total: usize) -> Turns {
+    Turns { per_destination, total }
+}
+
+fn key(lane: Lane, tenant: &str, destination: &str) -> StreamKey {
+    StreamKey { lane, tenant: tenant.into(), destination: Destination(destination.into()) }
+}
+
+/// `count` legs of one stream that are all due.
+fn fill(lanes: &mut Lanes, key: &StreamKey, count: u64) {
+    for n in 0..count {
+        let over = lanes.push(key.clone(), Item { due: Time(n), id: Id::new(Time(n), 1), leg: 0 });
+        assert_eq!(over, None, "everything fits into memory here");
+    }
+}
+
+fn nothing(_: &StreamKey, _: Item) -> Loaded {
+    (Vec::new(), None)
+}
+
+/// Claims one leg and ends it at once.
+fn turn(lanes: &mut Lanes) -> Option<StreamKey> {
+    let (key, _) = lanes.claim(NOW, &mut nothing)?;
+    lanes.release(key.lane, &key.destination);
+    Some(key)
+}
+
+/// How often each name had a turn.
+fn count<K: std::hash::Hash + Eq>(turns: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    turns.fold(HashMap::new(), |mut counts, key| {
+        *counts.entry(key).or_default() += 1;
+        counts
+    })
+}
+
+#[test]
+fn lanes_share_by_16_6_4_1_in_any_27_turns() {
+    let mut lanes = Lanes::new(turns(100, 100), 100_000);
+    for lane in ALL {
+        fill(&mut lanes, &key(lane, "t", &format!("{lane:?}")), 400);
+    }
+    let order: Vec<Lane> = (0..270).map(|_| turn(&mut lanes).unwrap().lane).collect();
+    for round in order.chunks(27) {
+        let counts = count(round.iter().map(|lane| *lane as usize));
+        assert_eq!(ALL.map(|lane| counts[&(lane as usize)]), [16, 6, 4, 1], "{round:?}");
+    }
+    // Spread out, not in bursts: no three turns pass without the most urgent lane.
+    assert!(order.windows(3).all(|three| three.contains(&Lane::Urgent)), "{order:?}");
+}
+
+#[test]
+fn who_has_nothing_to_send_leaves_the_turns_to_the_others() {
+    let rows: [(&[Lane], [usize; LANES], &str); 4] = [
+        (&[Lane::Bulk], [0, 0, 0, 54], "alone, the least lane has every turn"),
+        (&[Lane::Urgent, Lane::Bulk], [51, 0, 0, 3], "16 to 1: of 54 turns 50.8 and 3.2"),
+        (&[Lane::Important, Lane::Normal], [0, 32, 22, 0], "6 to 4: of 54 turns 32.4 and 21.6"),
+        (
+            &[Lane::Important, Lane::Normal, Lane::Bulk],
+            [0, 30, 19, 5],
+            "6 to 4 to 1: of 54 turns 29.5, 19.6, 4.9",
+        ),
+    ];
+    for (ready, expected, why) in rows {
+        let mut lanes = Lanes::new(turns(100, 100), 100_000);
+        for lane in ready {
+            fill(&mut lanes, &key(*lane, "t", &format!("{lane:?}")), 100);
+        }
+        let counts = count((0..54).map(|_| turn(&mut lanes).unwrap().lane as usize));
+        let got = ALL.map(|lane| counts.get(&(lane as usize)).copied().unwrap_or(0));
+        let close = got.iter().zip(expected).all(|(got, expected)| got.abs_diff(expected) <= 1);
+        assert!(close, "{why}: {got:?}");
+    }
+}
+
+/// A lane that was silent does not come back with saved-up turns.
+#[test]
+fn turns_that_were_not_used_are_not_saved() {
+    let mut lanes = Lanes::new(turns(100, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Bulk, "t", "bulk"), 500);
+    (0..200).for_each(|_| assert_eq!(turn(&mut lanes).unwrap().lane, Lane::Bulk));
+    fill(&mut lanes, &key(Lane::Urgent, "t", "urgent"), 100);
+    fill(&mut lanes, &key(Lane::Important, "t", "important"), 100);
+    let counts = count((0..23).map(|_| turn(&mut lanes).unwrap().lane as usize));
+    assert_eq!(counts[&(Lane::Urgent as usize)], 16);
+    assert_eq!(counts[&(Lane::Important as usize)], 6);
+    assert_eq!(counts[&(Lane::Bulk as usize)], 1);
+}
+
+/// Slots that bulk mail may not fill: a lane's ceiling, in eighths of all.
+#[test]
+fn a_lane_leaves_slots_to_the_more_urgent() {
+    for (lane, most) in [(Lane::Urgent, 16), (Lane::Important, 14), (Lane::Normal, 14), (Lane::Bulk, 12)] {
+        let mut lanes = Lanes::new(turns(100, 16), 100_000);
+        fill(&mut lanes, &key(lane, "t", "d"), 50);
+        let claimed = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).count();
+        assert_eq!(claimed, most, "{lane:?} of 16 slots");
+        assert_eq!(lanes.active(), most);
+        fill(&mut lanes, &key(Lane::Urgent, "u", "e"), 50);
+        let more = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).count();
+        assert_eq!(most + more, 16, "the rest is for the urgent");
+    }
+}
+
+/// A tenant with a hundred thousand legs, and one with a single one.
+#[test]
+fn tenants_take_turns_however_much_they_have() {
+    let mut lanes = Lanes::new(turns(100, 100), 100_000);
+    for destination in 0..10 {
+        fill(&mut lanes, &key(Lane::Normal, "big", &format!("d{destination}")), 1000);
+    }
+    fill(&mut lanes, &key(Lane::Normal, "small", "d0"), 1);
+    fill(&mut lanes, &key(Lane::Normal, "other", "d1"), 2);
+    let first: Vec<_> = (0..6).map(|_| turn(&mut lanes).unwrap().tenant).collect();
+    assert_eq!(first.iter().filter(|tenant| &***tenant == "small").count(), 1, "{first:?}");
+    assert_eq!(first.iter().filter(|tenant| &***tenant == "other").count(), 2, "{first:?}");
+}
+
+#[test]
+fn a_tenants_destinations_take_turns() {
+    let mut lanes = Lanes::new(turns(100, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Normal, "t", "heavy"), 900);
+    fill(&mut lanes, &key(Lane::Normal, "t", "light"), 10);
+    let counts = count((0..20).map(|_| turn(&mut lanes).unwrap().destination.0.to_string()));
+    assert_eq!((counts["heavy"], counts["light"]), (10, 10));
+}
+
+/// A destination that takes every slot it has and gives none back holds up nobody else.
+#[test]
+fn a_stuck_destination_holds_up_nobody_else() {
+    let mut lanes = Lanes::new(turns(3, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Urgent, "t", "stuck"), 50);
+    let held = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).count();
+    assert_eq!(held, 3, "the slots of one destination");
+    fill(&mut lanes, &key(Lane::Bulk, "t", "fine"), 10);
+    (0..10).for_each(|_| assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "fine"));
+    assert!(turn(&mut lanes).is_none());
+    assert_eq!(lanes.next(NOW), None, "only a slot that is given back can move the rest");
+    lanes.release(Lane::Urgent, &Destination("stuck".into()));
+    assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "stuck");
+}
+
+/// Lanes that wait for slots of one destination share those by the same weights.
+#[test]
+fn the_slots_of_one_destination_are_shared_by_the_weights() {
+    let mut lanes = Lanes::new(turns(1, 100), 100_000);
+    for lane in ALL {
+        fill(&mut lanes, &key(lane, "t", "one"), 400);
+    }
+    let counts = count((0..270).map(|_| turn(&mut lanes).unwrap().lane as usize));
+    let got = ALL.map(|lane| counts.get(&(lane as usize)).copied().unwrap_or(0));
+    let close = got.iter().zip([160, 60, 40, 10]).all(|(got, expected)| got.abs_diff(expected) <= 2);
+    assert!(close, "{got:?}");
+}
+
+proptest! {
+    /// Whatever waits: every leg that is due is claimed, once, and a stream's legs in the order of their due times.
+    #[test]
+    fn everything_due_is_claimed_once_and_in_order(
+        legs in prop::collection::vec((0usize..LANES, 0u8..3, 0u8..3, 0u64..50), 1..200),
+        per_destination in 1usize..4,
+        total in 1usize..12,
+        at_once in 1usize..8,
+    ) {
+        let mut lanes = Lanes::new(turns(per_destination, total), 100_000);
+        let mut open = std::collections::BTreeSet::new();
+        for (n, (lane, tenant, destination, due)) in (0u64..).zip(&legs) {
+            let item = Item { due: Time(*due), id: Id::new(Time(n), 1), leg: 0 };
+            prop_assert_eq!(lanes.push(key(ALL[*lane], &format!("t{tenant}"), &format!("d{destination}")), item), None);
+            open.insert(item.id);
+        }
+        let mut last: HashMap<StreamKey, Item> = HashMap::new();
+        let mut flying = VecDeque::new();
+        loop {
+            while flying.len() < at_once {
+                let Some((key, item)) = lanes.claim(NOW, &mut nothing) else { break };
+                prop_assert!(open.remove(&item.id), "claimed twice");
+                if let Some(before) = last.insert(key.clone(), item) {
+                    prop_assert!(before < item, "out of order");
+                }
+                flying.push_back(key);
+            }
+            let Some(key) = flying.pop_front() else { break };
+            lanes.release(key.lane, &key.destination);
+        }
+        prop_assert!(open.is_empty(), "{} starved", open.len());
+        prop_assert_eq!(lanes.active(), 0);
+        prop_assert!(lanes.slots.is_empty() && lanes.streams.is_empty(), "nothing is remembered of what has ended");
+    }
+}
