@@ -64,30 +64,38 @@ fn free(ip: [u8; 4]) -> SocketAddr {
     std::net::TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
 }
 
+/// Postfix between the relay and an exchanger that verifies. `layout` says how mail gets to it; what it logged is answered,
+/// and the relay's mail log.
+async fn through(taking: Taking, layout: impl FnOnce(&Postfix, SocketAddr) -> Layout) -> (String, String) {
+    let zone = zone().await;
+    let mut exchanger =
+        Exchanger::start("127.0.0.1:0".parse().unwrap(), "far.test", resolver(&zone)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let postfix = Postfix::start(dir.path(), free([127, 0, 0, 1]), taking, exchanger.address());
+    let relay = Relay::lay_out(dir.path(), &layout(&postfix, zone.address()));
+    secret(&dir.path().join("config/tenants/acme.upstream"), "secret\n");
+    let daemon = relay.start();
+    let sent = submit(&relay);
+    collect(&mut exchanger, &postfix, &sent).await;
+    // Its last words are in the mail log then.
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.end().success());
+    (postfix.log(), std::fs::read_to_string(dir.path().join("data/mail.jsonl")).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_takes_our_mail_as_the_exchanger_of_an_mx() {
     if strangers::absent("postfix") {
         return;
     }
-    let zone = zone().await;
-    let mut exchanger =
-        Exchanger::start("127.0.0.1:0".parse().unwrap(), "far.test", resolver(&zone)).await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let postfix = Postfix::start(dir.path(), free([127, 0, 0, 1]), Taking::Exchanger, exchanger.address());
-    let layout = Layout {
-        tables: format!("[dns]\nservers = [\"{}\"]", zone.address()),
+    let layout = |postfix: &Postfix, zone| Layout {
+        tables: format!("[dns]\nservers = [\"{zone}\"]"),
         delivery: format!("port = {}", postfix.address.port()),
         route: "[route]\nvia = \"mx\"\n".to_owned(),
         ..Layout::upstream(postfix.address)
     };
-    let relay = Relay::lay_out(dir.path(), &layout);
-    let mut daemon = relay.start();
-    let sent = submit(&relay);
-    collect(&mut exchanger, &postfix, &sent).await;
-    // Opportunistic STARTTLS was taken.
-    assert!(std::fs::read_to_string(dir.path().join("data/mail.jsonl")).unwrap().contains("TLSv1.3"));
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    let (_, log) = through(Taking::Exchanger, layout).await;
+    assert!(log.contains("TLSv1.3"), "opportunistic STARTTLS was taken: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,23 +103,15 @@ async fn postfix_takes_our_mail_as_an_upstream_with_sasl_over_starttls() {
     if strangers::absent("postfix") {
         return;
     }
-    let zone = zone().await;
-    let mut exchanger =
-        Exchanger::start("127.0.0.1:0".parse().unwrap(), "far.test", resolver(&zone)).await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let postfix = Postfix::start(dir.path(), free([127, 0, 0, 1]), Taking::Submission, exchanger.address());
-    let route = format!(
-        "[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\n\
-         username = \"acme\"\npassword_file = \"acme.upstream\"\nca_file = \"{}\"\n",
-        postfix.address.port(),
-        postfix.certificate.display()
-    );
-    let relay = Relay::lay_out(dir.path(), &Layout { route, ..Layout::upstream(postfix.address) });
-    secret(&dir.path().join("config/tenants/acme.upstream"), "secret\n");
-    let mut daemon = relay.start();
-    let sent = submit(&relay);
-    collect(&mut exchanger, &postfix, &sent).await;
-    assert!(postfix.log().contains("sasl_username=acme@next.test"), "{}", postfix.log());
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    let layout = |postfix: &Postfix, _| {
+        let route = format!(
+            "[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\n\
+             username = \"acme\"\npassword_file = \"acme.upstream\"\nca_file = \"{}\"\n",
+            postfix.address.port(),
+            postfix.certificate.display()
+        );
+        Layout { route, ..Layout::upstream(postfix.address) }
+    };
+    let (said, _) = through(Taking::Submission, layout).await;
+    assert!(said.contains("sasl_username=acme@next.test"), "{said}");
 }
