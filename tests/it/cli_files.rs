@@ -166,6 +166,11 @@ fn what_init_made_serves_and_ends_when_told() {
     let mut served = place.serve();
     let said = served.until_ready();
     assert_eq!(said.matches("127.0.0.1:").count(), 2, "both listeners are named: {said}");
+    // READY does not wait for the index; until it is there, commands about the queue are refused.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !place.run(&["queue", "list"]).status.success() && std::time::Instant::now() < deadline {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
     assert_eq!(place.text(&["queue", "list", "--json"]), "", "nothing is queued");
 
     let pid = rustix::process::Pid::from_child(&served.child);
