@@ -14,7 +14,7 @@ fn turns(per_destination: usize, total: usize) -> Turns {
 }
 
 fn key(lane: Lane, tenant: &str, destination: &str) -> StreamKey {
-    StreamKey { lane, tenant: tenant.into(), destination: Destination(destination.into()) }
+    StreamKey { lane, tenant: tenant.into(), destination: Destination(destination.into()), held: false }
 }
 
 /// `count` legs of one stream that are all due.
@@ -145,7 +145,7 @@ fn a_stuck_destination_holds_up_nobody_else() {
     fill(&mut lanes, &key(Lane::Bulk, "t", "fine"), 10);
     (0..10).for_each(|_| assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "fine"));
     assert!(turn(&mut lanes).is_none());
-    assert_eq!(lanes.next(NOW), None, "only a slot that is given back can move the rest");
+    assert_eq!(lanes.next(NOW), (None, None), "only a slot that is given back can move the rest");
     lanes.release(Lane::Urgent, &Destination("stuck".into()));
     assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "stuck");
 }
