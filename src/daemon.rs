@@ -263,7 +263,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
     let config = Arc::new(ArcSwap::from_pointee(config));
     let outlook = Arc::new(Outlook::new(files.resolver.clone(), opened.clock.clone()));
     let (admit, inbound) = open::rooms(&config, &files, &opened, &outlook);
-    let Opened { log, secret, store, metrics, clock } = opened;
+    let Opened { log, secret, control: _, store, metrics, clock } = opened;
     let watch = Arc::new(Watch {
         outlook: Arc::clone(&outlook),
         config: Arc::clone(&config),

@@ -75,27 +75,37 @@ pub fn check_secret_mode(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// The random octets of a secret of our own, made at the first call. One that is there is never replaced: what was made with
-/// it is in other people's hands.
+/// Octets of a secret that we make ourselves.
+pub const SECRET: usize = 32;
+
+/// A secret of ours, such as `<state>/secrets/control`: what the file holds, or, where there is none, 32 random octets that are then
+/// in it, mode 0600. Two processes that both find none end with the same one.
 ///
 /// # Errors
-/// Others can read it, it has another length, or whatever the file system said.
-pub fn own_secret<const N: usize>(path: &Path, fresh: [u8; N]) -> io::Result<Zeroizing<[u8; N]>> {
+/// Whatever the file system said; `PermissionDenied` where others can read it, `InvalidData` where it is no secret.
+pub fn secret(path: &Path) -> io::Result<Zeroizing<[u8; SECRET]>> {
     match std::fs::read(path).map(Zeroizing::new) {
-        Ok(found) => {
+        Ok(octets) => {
             check_secret_mode(path)?;
-            let octets = <[u8; N]>::try_from(found.as_slice()).map_err(|_| {
-                let text = format!("{} holds {} octets, not {N}", path.display(), found.len());
-                io::Error::new(io::ErrorKind::InvalidData, text)
-            })?;
-            Ok(Zeroizing::new(octets))
+            let what = || io::Error::new(io::ErrorKind::InvalidData, "not a secret of 32 octets");
+            Ok(Zeroizing::new(octets.as_slice().try_into().map_err(|_| what())?))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_dir(parent(path))?;
-            let fresh = Zeroizing::new(fresh);
-            write_atomically(path, fresh.as_slice(), 0o600)?;
-            Ok(fresh)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_secret(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_secret(path: &Path) -> io::Result<Zeroizing<[u8; SECRET]>> {
+    create_dir(parent(path))?;
+    let made = Zeroizing::new(rand::random::<[u8; SECRET]>());
+    let temp = parent(path).join(format!(".{:016x}", rand::random::<u64>()));
+    write_atomically(&temp, &*made, 0o600)?;
+    // A link does not replace: whoever comes second takes the first one's.
+    let linked = std::fs::hard_link(&temp, path);
+    std::fs::remove_file(&temp)?;
+    match linked {
+        Ok(()) => sync_dir(parent(path)).map(|()| made),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => secret(path),
         Err(error) => Err(error),
     }
 }
@@ -323,14 +333,27 @@ mod tests {
     #[test]
     fn a_secret_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secrets/bounce");
-        assert_eq!(*own_secret(&path, [1; 32]).unwrap(), [1; 32]);
-        assert_eq!(*own_secret(&path, [2; 32]).unwrap(), [1; 32], "the first one stays");
+        let path = dir.path().join("secrets/control");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| secret(&path).unwrap())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(made.windows(2).all(|two| two[0] == two[1]), "whoever comes second takes the first one's");
+        assert_eq!(
+            secret(&path).unwrap(),
+            made[0],
+            "and it stays: what was made with it is in other people's hands"
+        );
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
+        std::fs::write(&path, b"short").unwrap();
+        assert_eq!(secret(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        assert_eq!(own_secret(&path, [2; 32]).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        write_atomically(&path, b"short", 0o600).unwrap();
-        assert_eq!(own_secret(&path, [2; 32]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(secret(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

@@ -230,20 +230,21 @@ impl Writer {
 }
 
 /// A delimiter line: the content before it ends without its CRLF, the next part starts behind it.
-struct Delimiter {
-    content_end: usize,
-    line_end: usize,
-    closes: bool,
+pub(super) struct Delimiter {
+    pub(super) content_end: usize,
+    pub(super) line_end: usize,
+    pub(super) closes: bool,
 }
 
-struct Delimiters<'a> {
+/// The delimiter lines of a multipart body (RFC 2046 section 5.1.1).
+pub(super) struct Delimiters<'a> {
     body: &'a [u8],
     mark: memmem::Finder<'static>,
     at: usize,
 }
 
 impl<'a> Delimiters<'a> {
-    fn new(body: &'a [u8], boundary: &str) -> Self {
+    pub(super) fn new(body: &'a [u8], boundary: &str) -> Self {
         Self { body, mark: memmem::Finder::new(&format!("--{boundary}")).into_owned(), at: 0 }
     }
 }

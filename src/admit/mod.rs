@@ -1,7 +1,8 @@
-//! May this message be sent? One short story: own the From, repair, judge, sign, put. Each refusal is a `Reply` made where it is
+//! May this message be sent? One short story: own the From, classify, repair, judge, sign, put. Each refusal is a `Reply` made where it is
 //! found; what is accepted is on stable storage before its 250.
 
 mod body;
+pub mod classify;
 mod encode;
 mod judge;
 mod own;
@@ -38,6 +39,7 @@ use crate::queue::store::Store;
 use crate::seal::outlook::{Force, Outlook};
 use crate::seal::{self, Keyring, Order, SealError, Sealed};
 use crate::tenant::{Tenant, Tenants};
+use classify::{ControlKey, Told};
 use judge::Judged;
 use own::Author;
 use platform::Watch;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub secret: Arc<Secret>,
     /// Wall time.
     pub clock: Clock,
+    /// What control addresses are authenticated with.
+    pub control: ControlKey,
 }
 
 /// The gate that every submitted message passes once.
@@ -109,6 +113,7 @@ pub struct Submission {
 struct Admitted {
     author: Author,
     envelope: Envelope,
+    told: Told,
     repaired: Repaired,
     judged: Judged,
     /// `None`: it is held, and sealed when it is released.
@@ -170,7 +175,8 @@ impl Admit {
         let headers = Headers::parse(message, config.limits.header_size)?;
         trace::count_hops(&headers, &config)?;
         let author = own::the_from(message, &headers, &submission.tenant)?;
-        let envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
+        let mut envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
+        let told = classify::tell(&self.parts, submission, (&headers, &author), &mut envelope)?;
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
         let judged = self.judge(submission, &author, &envelope, (id, now), force)?;
@@ -184,7 +190,7 @@ impl Admit {
             }
         };
         let signatures = headers.all("DKIM-Signature").count();
-        Ok(Admitted { author, envelope, repaired, judged, sealed, signatures })
+        Ok(Admitted { author, envelope, told, repaired, judged, sealed, signatures })
     }
 
     /// Says no, to the client and to the log.

@@ -9,7 +9,7 @@ use super::repair::Body;
 use super::{Admit, Admitted, Submission};
 use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
-use crate::mail::message::{Facts, Kind, Lane, Message};
+use crate::mail::message::{Facts, Kind, Message};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path;
 use crate::mail::time::Time;
@@ -30,7 +30,7 @@ impl Admit {
         now: Time,
     ) -> Result<Arc<Message>, Reply> {
         let Submission { client, tenant, body, .. } = submission;
-        let Admitted { author, envelope, repaired, judged, sealed, signatures } = admitted;
+        let Admitted { author, envelope, told, repaired, judged, sealed, signatures } = admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
@@ -45,8 +45,8 @@ impl Admit {
             tenant: Arc::clone(&tenant.name),
             login: client.login.clone(),
             header_from: Some(author.address),
-            class: None,
-            lane: Lane::Normal,
+            lane: tenant.classes.lane(told.class.as_ref()),
+            class: told.class,
             kind: Kind::Mail,
             envelope,
             received: now,
@@ -75,6 +75,9 @@ impl Admit {
             ..Arrival::default()
         };
         self.parts.log.received(&message.facts, &arrival);
+        for (address, why) in &told.void {
+            self.parts.log.stray(&message.facts, address, why);
+        }
         if let Some(hold) = held {
             let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
             self.parts.log.held(&message.facts, &all, "seal", &hold.reason);

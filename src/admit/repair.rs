@@ -5,6 +5,7 @@ use memchr::memchr;
 
 use super::Submission;
 use super::body::{self, Change};
+use super::classify;
 use super::encode;
 use super::own::Author;
 use super::refusal::Refusal;
@@ -178,13 +179,14 @@ impl Head {
         Ok(())
     }
 
-    /// What must not leave: blind recipients, a path that is the last hop's to write (RFC 5321 section 4.4), results that
+    /// What must not leave: blind recipients, words between the platform and us, a path that is the last hop's to write (RFC 5321 section 4.4), results that
     /// only we may claim (RFC 8601 section 5), empty fields that were replaced, and a second MIME-Version.
     fn removed(&mut self, field: &Field<'_>, stamp: &Stamp<'_>) -> Option<&'static str> {
         let empty = || field.value().trim_ascii().is_empty();
         match () {
             () if field.is("Bcc") || field.is("Resent-Bcc") => Some("bcc"),
             () if field.is("Return-Path") => Some("return-path"),
+            () if field.is(classify::HEADER) => Some("class-header"),
             () if field.is("Authentication-Results") && results::claims(field, stamp.hostname) => {
                 Some("authentication-results")
             }

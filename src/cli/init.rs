@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::key::first_key;
 use super::output::{Context, Failure, Outcome};
+use crate::admit::classify::ControlKey;
 use crate::config::Config;
 use crate::fsx;
 use crate::mail::address::Domain;
-use crate::mail::return_path::SECRET;
 
 /// The commented sample, which `init` fills in.
 const SAMPLE: &str = include_str!("../../config/waxseal.toml");
@@ -51,7 +51,8 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     fsx::write_atomically(&file, filled_in(&hostname).as_bytes(), 0o644)?;
     let config = Config::load(Some(&file)).map_err(|error| Failure::Config(error.to_string()))?;
     first_key(&config, &config.relay.domain)?;
-    fsx::own_secret::<SECRET>(&config.bounce_secret(), rand::random())?;
+    fsx::secret(&config.bounce_secret())?;
+    ControlKey::open(&config.state)?;
     report(context, &config)
 }
 
@@ -104,7 +105,8 @@ mod tests {
         let file = dir.path().join("config/waxseal.toml");
         let config = Config::load_with(Some(&file), &|_| None).unwrap();
         assert_eq!(config.hostname.as_str(), "relay.test");
-        assert!(config.state.ends_with("config/../data") && config.bounce_secret().is_file());
+        let secrets = [config.bounce_secret(), config.state.join("secrets/control")];
+        assert!(config.state.ends_with("config/../data") && secrets.iter().all(|path| path.is_file()));
         assert_eq!(config.listeners.len(), 2);
         assert!(
             config.log.path.ends_with("../data/mail.jsonl")

@@ -7,8 +7,8 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{
-    Admin, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log, Queue,
-    Relay, Role, Seal, Tls,
+    Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log,
+    Queue, Relay, Role, Seal, Tls,
 };
 use crate::mail::address::Domain;
 
@@ -38,6 +38,8 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
     let hostname = file.hostname.ok_or_else(|| source.wrong(0, "missing key `hostname`"))?;
     let tls = file.tls.map(|tls| certificates(source, tls)).transpose()?;
     let listeners = listeners(source, &file.listener, tls.is_some())?;
+    let wrong = |offset, what| source.wrong(offset, what);
+    let classes = Classes::default().overlaid(&file.class, true, &wrong)?;
     Ok(Config {
         file: std::path::absolute(source.path).unwrap_or_else(|_| source.path.to_owned()),
         state: source.join(file.state.unwrap_or_else(|| "/var/lib/waxseal".into())),
@@ -56,6 +58,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
             socket: source.join(file.admin.socket.unwrap_or_else(|| "/run/waxseal/admin.sock".into())),
             http: file.admin.http,
         },
+        classes,
         hostname,
     })
 }

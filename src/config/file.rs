@@ -57,6 +57,8 @@ pub(super) struct File {
     pub(super) log: Log,
     #[serde(default)]
     pub(super) admin: Admin,
+    #[serde(default)]
+    pub(super) class: Vec<super::class::Written>,
 }
 
 /// The keys that stand before the first table.

@@ -1,6 +1,7 @@
 //! The configuration, parsed and checked: nothing downstream reads a file or doubts a value.
 
 mod check;
+pub mod class;
 mod defaults;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use self::class::{Class, Classes};
 pub use self::error::ConfigError;
 pub use self::load::Environment;
 pub(crate) use self::load::read;
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// The daemon's admin API.
     pub admin: Admin,
+    /// The kinds of mail; a tenant's file may change what each means for its own.
+    pub classes: Classes,
 }
 
 /// One socket.
@@ -294,6 +298,7 @@ impl Config {
             queue: Queue::default(),
             log: Log { path: state.join("mail.jsonl") },
             admin: Admin { socket: state.join("admin.sock"), http: None },
+            classes: Classes::default(),
         }
     }
 }

@@ -209,7 +209,7 @@ impl From<&Entry> for Row {
             tenant: Arc::clone(&leg.tenant),
             from: facts.envelope.from.as_ref().map(ToString::to_string).unwrap_or_default(),
             to: leg.rcpts.iter().filter_map(to).map(|rcpt| rcpt.address.to_string()).collect(),
-            class: facts.class.clone(),
+            class: facts.class.as_ref().map(|classed| Arc::clone(&classed.name)),
             destination: Arc::clone(&leg.destination.0),
             state: *state,
             lane: leg.lane,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::StartError;
+use crate::admit::classify::ControlKey;
 use crate::admit::{self, Admit};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub(super) struct Files {
 pub(super) struct Opened {
     pub(super) log: Arc<MailLog>,
     pub(super) secret: Arc<Secret>,
+    pub(super) control: ControlKey,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -70,10 +72,11 @@ impl Opened {
         let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
         let store =
             opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
-        // Made after the store took the lock: no second process makes another one.
         let path = config.bounce_secret();
-        let octets = fsx::own_secret(&path, rand::random()).map_err(StartError::io(path.display()))?;
-        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), store, metrics, clock })
+        let octets = fsx::secret(&path).map_err(StartError::io(path.display()))?;
+        let control =
+            ControlKey::open(&config.state).map_err(StartError::io("the key of control addresses"))?;
+        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), control, store, metrics, clock })
     }
 }
 
@@ -109,6 +112,7 @@ pub(super) fn rooms(
         metrics: Arc::clone(&opened.metrics),
         secret: Arc::clone(&opened.secret),
         clock: opened.clock.clone(),
+        control: opened.control.clone(),
     });
     let inbound = Inbound::new(inbound::Parts {
         config: Arc::clone(config),

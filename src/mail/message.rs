@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Domain};
+use super::class::Classed;
 use super::envelope::Envelope;
 use super::id::Id;
 use super::time::Time;
@@ -21,8 +22,8 @@ pub struct Facts {
     pub login: Option<Arc<str>>,
     /// The address in the From header.
     pub header_from: Option<Address>,
-    /// The kind of notification it is, as configured; `None` until something classifies it.
-    pub class: Option<Arc<str>>,
+    /// The kind of notification it is, as configured, and by what that was recognised; `None`: nothing told.
+    pub class: Option<Classed>,
     /// How it takes its turn.
     pub lane: Lane,
     /// Whether a failure of it is told of.

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod attempt;
+pub mod class;
 pub mod envelope;
 pub mod header;
 pub mod id;

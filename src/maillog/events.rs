@@ -25,8 +25,6 @@ pub struct Arrival<'a> {
     pub tls: Option<&'a TlsFacts>,
     /// The Message-ID header, without brackets.
     pub message_id: Option<&'a str>,
-    /// By what the class was recognised (`login`, `header`, ...).
-    pub class_by: Option<&'a str>,
     /// The signatures put on it.
     pub seals: &'a [Seal],
     /// Why there are none: `route` (the upstream signs), `held` (sealed at release), `unseen` (no key of ours was seen in DNS).
@@ -181,7 +179,7 @@ impl MailLog {
         record.helo = Some(arrival.helo).filter(|name| !name.is_empty());
         record.tls = arrival.tls;
         record.message_id = arrival.message_id;
-        record.class_by = arrival.class_by;
+        record.class_by = facts.class.as_ref().map(|classed| classed.by.name());
         record.auth = Some(Auth::new(arrival));
         record.repairs = arrival.repairs;
         record.ms.total = arrival.took;
@@ -231,6 +229,14 @@ impl MailLog {
     /// Recipients were ended without anybody being told.
     pub fn dropped(&self, facts: &Facts, rcpts: &[u16], actor: &str, reason: &str) {
         self.acted(Type::Dropped, facts, rcpts, (actor, reason));
+    }
+
+    /// A recipient that a message came with and that is nobody: a control address which proves nothing.
+    pub fn stray(&self, facts: &Facts, recipient: &Address, why: &str) {
+        let mut record = self.about(Type::Dropped, facts);
+        record.actor = Some("admit");
+        record.reason = Some(why);
+        self.say(&record.naming_address(Some(recipient)));
     }
 
     /// An administrator failed these recipients: the tenant is told.

@@ -122,7 +122,7 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) class_by: Option<&'a str>,
+    pub(super) class_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reverse_path")]
     pub(super) from: Option<Option<&'a Address>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,7 +243,7 @@ impl<'a> Record<'a> {
         self.id = Some(facts.id);
         self.tenant = Some(&facts.tenant);
         self.login = facts.login.as_deref();
-        self.class = facts.class.as_deref();
+        self.class = facts.class.as_ref().map(|classed| &*classed.name);
         self.from = Some(facts.envelope.from.as_ref());
         self.header_from = facts.header_from.as_ref().map(|from| Cow::Owned(from.to_string()));
         self.size = Some(facts.size);

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::record::Type;
 use super::*;
 use crate::mail::attempt::{Decided, Fate, Hop, Timings, TlsFacts};
+use crate::mail::class::{By, Classed};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Kind, Lane, Needs};
@@ -34,7 +35,7 @@ fn facts() -> Facts {
         tenant: "acme".into(),
         login: Some("acme".into()),
         header_from: Some("rewards@acme.test".parse().unwrap()),
-        class: Some("reward".into()),
+        class: Some(Classed { name: "reward".into(), by: By::Login }),
         lane: Lane::Normal,
         kind: Kind::Mail,
         envelope: Envelope {
@@ -85,7 +86,6 @@ fn say_everything(log: &MailLog) {
             helo: "pod-7",
             tls: Some(&tls),
             message_id: Some("1@acme.test"),
-            class_by: Some("login"),
             unsigned: Some("held"),
             expected: Some(Expected { spf: "pass", dmarc: "pass", aligned_by: Some("both") }),
             seals: &seals,

@@ -245,12 +245,13 @@ mod tests {
             name: name.into(),
             networks: vec!["198.51.100.0/24".parse().unwrap()],
             notify: Vec::new(),
-            logins: vec![Login { username: name.into(), password }],
+            logins: vec![Login { username: name.into(), password, class: None }],
             domains: Vec::new(),
             route: Arc::new(Route::Mx),
             signing: crate::tenant::Signing::default(),
             limits: TenantLimits::default(),
             bare_newlines: BareNewlines::Refuse,
+            classes: crate::config::Classes::default(),
         }
     }
 

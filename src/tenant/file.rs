@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{BareNewlines, OnFail, SignWith, UpstreamTls};
+use crate::config::class::Written;
 use crate::config::value::{Count, Port, Size};
 use crate::mail::address::{Address, Domain};
 
@@ -24,6 +25,7 @@ pub(super) struct File {
     pub(super) notify: Vec<Address>,
     #[serde(default)]
     pub(super) bare_newlines: BareNewlines,
+    pub(super) default_class: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) login: Vec<Login>,
     #[serde(default)]
@@ -32,6 +34,8 @@ pub(super) struct File {
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) route: Route,
+    #[serde(default)]
+    pub(super) class: Vec<Written>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +43,7 @@ pub(super) struct File {
 pub(super) struct Login {
     pub(super) username: Spanned<String>,
     pub(super) password: Spanned<String>,
+    pub(super) class: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::file::{self, File};
 use super::{Directory, Login, OwnedDomain, Route, SignWith, Signing, Tenant, TenantLimits, clash, upstream};
-use crate::config::{Config, ConfigError};
+use crate::config::{Classes, Config, ConfigError};
 
 /// Bounds of an argon2id hash in a file: one that costs more would let a login attempt take the machine down.
 const HASH_MEMORY_MAX_KIB: u32 = 256 * 1024;
@@ -191,11 +191,13 @@ fn return_path(draft: &Draft, domain: &file::OwnedDomain) -> Result<(), ConfigEr
 fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
     let file = &draft.file;
     let route = upstream::route(config, draft)?;
+    let classes = classes(config, draft)?;
     let active = !file.disabled;
     let networks = file.networks.iter().filter(|_| active).map(|net| *net.get_ref());
     let logins = file.login.iter().filter(|_| active).map(|login| Login {
         username: login.username.get_ref().as_str().into(),
         password: login.password.get_ref().clone(),
+        class: login.class.as_ref().map(|class| class.get_ref().as_str().into()),
     });
     Ok(Tenant {
         name: draft.name().into(),
@@ -207,7 +209,21 @@ fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
         route: Arc::new(route.map_or(Route::Mx, Route::Upstream)),
         limits: limits(&file.limits),
         bare_newlines: file.bare_newlines,
+        classes,
     })
+}
+
+/// The server's classes, with what this tenant wants otherwise, and every name that its file gives checked.
+fn classes(config: &Config, draft: &Draft) -> Result<Classes, ConfigError> {
+    let wrong = |offset, what| ConfigError::at(&draft.path, &draft.text, offset, what);
+    let classes = config.classes.overlaid(&draft.file.class, false, &wrong)?;
+    let default = draft.file.default_class.as_ref();
+    for named in default.into_iter().chain(draft.file.login.iter().filter_map(|login| login.class.as_ref())) {
+        if let Some(what) = classes.unknown(named.get_ref()) {
+            return Err(draft.wrong(named, what));
+        }
+    }
+    Ok(classes.with_default(default.map(|name| name.get_ref().as_str())))
 }
 
 fn domain(written: &file::OwnedDomain) -> OwnedDomain {

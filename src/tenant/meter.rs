@@ -107,6 +107,7 @@ mod tests {
             signing: crate::tenant::Signing::default(),
             limits: TenantLimits { per_hour, per_day, ..TenantLimits::default() },
             bare_newlines: BareNewlines::Refuse,
+            classes: crate::config::Classes::default(),
         }
     }
 

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Classes, Config, ConfigError};
 use crate::mail::address::{Address, Domain};
 use crate::mail::secret::SecretString;
 
@@ -62,6 +62,8 @@ pub struct Tenant {
     pub limits: TenantLimits,
     /// What happens to bare LF and CR in its mail.
     pub bare_newlines: BareNewlines,
+    /// The kinds of its mail, and which one it is that nothing tells.
+    pub classes: Classes,
 }
 
 /// A user name and its password's hash.
@@ -71,6 +73,8 @@ pub struct Login {
     pub username: Arc<str>,
     /// PHC string, argon2id.
     pub password: String,
+    /// The class of all mail that comes by it.
+    pub class: Option<Arc<str>>,
 }
 
 /// A From domain of a tenant.
@@ -263,6 +267,12 @@ impl Directory {
 }
 
 impl Tenant {
+    /// The class of all mail that comes by this login.
+    #[must_use]
+    pub fn login_class(&self, username: &str) -> Option<&str> {
+        self.logins.iter().find(|login| *login.username == *username)?.class.as_deref()
+    }
+
     /// The From domain of this tenant that covers `domain`.
     #[must_use]
     pub fn owns(&self, domain: &Domain) -> Option<&OwnedDomain> {

@@ -217,6 +217,7 @@ fn tenant(options: &Options) -> Arc<Tenant> {
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
+        classes: waxseal::config::Classes::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio_util::sync::CancellationToken;
+use waxseal::admit::classify::ControlKey;
 use waxseal::admit::{Admit, Parts};
 use waxseal::clock::Clock;
 use waxseal::config::{Config, Listener, ListenerTls, Role, Tls};
@@ -58,12 +59,13 @@ fn tenant(options: &Options) -> Tenant {
         name: "t".into(),
         networks,
         notify: Vec::new(),
-        logins: vec![Login { username: "t".into(), password: hash() }],
+        logins: vec![Login { username: "t".into(), password: hash(), class: None }],
         domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path, subdomains: false }],
         route: Arc::new(Route::Mx),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
+        classes: waxseal::config::Classes::default(),
     }
 }
 
@@ -140,6 +142,7 @@ impl Front {
             log: Arc::clone(&log),
             secret: Arc::clone(&secret),
             clock: Clock::System,
+            control: ControlKey::new(&[7; 32]),
         });
         let inbound = Inbound::new(inbound::Parts {
             config: Arc::clone(&config),

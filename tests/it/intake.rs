@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use waxseal::admit::classify::ControlKey;
 use waxseal::admit::{Admit, Client, Parts, Submission};
 use waxseal::clock::Clock;
 use waxseal::config::{Config, Dns};
@@ -132,6 +133,7 @@ pub fn tenant(name: &str, domains: &[&str]) -> Tenant {
         signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::Refuse,
+        classes: waxseal::config::Classes::default(),
     }
 }
 
@@ -176,6 +178,7 @@ impl Intake {
             metrics: Arc::default(),
             secret: Arc::new(secret()),
             clock,
+            control: ControlKey::new(&[7; 32]),
         });
         Self { admit, shelf, log, tenant: own, dir, keys }
     }

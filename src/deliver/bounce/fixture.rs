@@ -30,6 +30,7 @@ pub(crate) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
         signing: crate::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
+        classes: crate::config::Classes::default(),
     }
 }
 

@@ -46,6 +46,7 @@ pub fn tenant(name: &str, notify: &[&str]) -> Tenant {
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
+        classes: waxseal::config::Classes::default(),
     }
 }
 

@@ -208,7 +208,9 @@ fn end(row: &mut Row, open: &OpenLeg, action: &Action, now: Time) -> Option<Note
 fn fits_message(filter: &Filter, facts: &Facts, now: Time) -> bool {
     let Filter { tenant, from, from_domain, class, older_than, .. } = filter;
     tenant.as_ref().is_none_or(|tenant| **tenant == *facts.tenant)
-        && class.as_ref().is_none_or(|class| facts.class.as_deref() == Some(class.as_str()))
+        && class
+            .as_ref()
+            .is_none_or(|class| facts.class.as_ref().is_some_and(|classed| *classed.name == **class))
         && from_domain.as_ref().is_none_or(|wanted| {
             facts.from_domain().is_some_and(|domain| domain.as_str().eq_ignore_ascii_case(wanted))
         })
