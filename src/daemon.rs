@@ -342,6 +342,7 @@ impl House {
     fn control(self: &Arc<Self>) -> Arc<control::State> {
         Arc::new(control::State {
             store: Arc::clone(&self.store),
+            tenants: Arc::clone(&self.tenants),
             log: Arc::clone(&self.log),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),

@@ -61,6 +61,12 @@ label!(
     health
 );
 
+label!(
+    /// `by`: by what a class was recognised, or `none`.
+    ByLabel,
+    by
+);
+
 /// The numbers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -83,6 +89,9 @@ pub struct Metrics {
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
     /// expired, dropped, dsn, remote_bounce, complaint, platform_seal, probe, audit. A recipient's fate is one record.
     pub events: Family<EventLabel, Counter>,
+    /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
+    /// classes themselves are no label: their names are configured, and no closed list.
+    pub classed: Family<ByLabel, Counter>,
     /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
     pub hops: Family<ResultLabel, Counter>,
     /// From accept to the reply that delivered, for each recipient.
@@ -145,6 +154,7 @@ impl Metrics {
             accept_seconds: seconds(),
             seal_seconds: seconds(),
             events: Family::default(),
+            classed: Family::default(),
             hops: Family::default(),
             delivery_seconds: seconds(),
             lookups: Family::default(),
@@ -196,6 +206,7 @@ impl Metrics {
         to.register_with_unit("accept", accept, Unit::Seconds, self.accept_seconds.clone());
         to.register_with_unit("seal", "Time to seal a message", Unit::Seconds, self.seal_seconds.clone());
         to.register("events", "Mail log records", self.events.clone());
+        to.register("classed", "Accepted messages by what told their class", self.classed.clone());
     }
 
     fn register_delivery(&self, to: &mut Registry) {
@@ -248,6 +259,7 @@ mod tests {
         }
         metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
+        metrics.classed.get_or_create(&ByLabel { by: "none" }).inc();
         let text = metrics.render();
         let numbers = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
         let name = |line: &str| {

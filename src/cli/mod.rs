@@ -3,6 +3,7 @@
 
 mod ask;
 mod check;
+mod classify;
 mod config;
 mod doctor;
 mod domain;
@@ -83,6 +84,8 @@ pub enum Command {
     Log(log::Verb),
     /// Tell what became of one message.
     Trace(trace::Args),
+    /// Tell which class a message would get, and why.
+    Classify(classify::Args),
     /// Tell how the daemon is.
     Status(steer::StatusArgs),
     /// Let the daemon take over changed files.
@@ -118,6 +121,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Queue(verb) => queue::run(context, verb),
         Command::Log(verb) => log::run(context, verb),
         Command::Trace(args) => trace::run(context, args),
+        Command::Classify(args) => classify::run(context, args),
         Command::Status(args) => steer::status(context, args),
         Command::Reload(args) => steer::reload(context, args),
         Command::Drain(args) => steer::drain(context, args),

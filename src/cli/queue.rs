@@ -76,7 +76,7 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
     match verb {
         Verb::List(selector) => list(context, &daemon()?, &selector),
         Verb::Show(one) => show(context, &daemon()?, one.id),
-        Verb::Cat(one) => context.print_bytes(&daemon()?.bytes(&format!("/v1/message/{}/raw", one.id))?),
+        Verb::Cat(one) => cat(context, &daemon()?, one.id),
         Verb::Summary(selector) => summary(context, &daemon()?, &selector),
         Verb::Retry(selector) => act(context, &selector, Action::Retry),
         Verb::Hold(Because { selector, because }) => {
@@ -131,6 +131,19 @@ fn name(state: StateName) -> &'static str {
     }
 }
 
+/// Prints a message whole, and says so where its class hides something.
+fn cat(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
+    let shown: Shown = daemon.get(&format!("/v1/message/{id}"))?;
+    if let (Some(class), false) = (&shown.facts.class, shown.hidden.is_empty()) {
+        let hidden = shown.hidden.join(" and ");
+        context.note(format_args!(
+            "class {} hides {hidden}: what follows is its recipient's secret; keep it from logs and tickets",
+            class.name
+        ));
+    }
+    context.print_bytes(&daemon.bytes(&format!("/v1/message/{id}/raw"))?)
+}
+
 fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
     let shown: Shown = daemon.get(&format!("/v1/message/{id}"))?;
     if context.json {
@@ -139,10 +152,15 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
     let facts = &shown.facts;
     let from = facts.envelope.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let login = facts.login.as_deref().unwrap_or("none (by network)");
+    let class = facts
+        .class
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |class| format!("{} (by {})", class.name, class.by));
     for (name, value) in [
         ("id", facts.id.to_string()),
         ("tenant", facts.tenant.to_string()),
         ("login", login.to_owned()),
+        ("class", class),
         ("from", format!("<{from}>")),
         ("received", facts.received.utc().to_string()),
         ("expires", facts.expires.utc().to_string()),
@@ -153,6 +171,9 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
     context.print("")?;
     print(context, &shown.legs)?;
     context.print("")?;
+    if !shown.hidden.is_empty() {
+        context.note(format_args!("not shown, because of the class: {}", shown.hidden.join(", ")));
+    }
     shown.headers.lines().try_for_each(|line| context.print(clean(line)))
 }
 

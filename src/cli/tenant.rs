@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::output::{Context, Failure, Outcome};
+use crate::admit::classify::ControlKey;
 use crate::config::Config;
 use crate::mail::secret::{ExposeSecret, SecretString};
 use crate::tenant::{self, Directory, Route, Tenant, edit, edit::EditError, password};
@@ -35,6 +36,17 @@ pub enum Verb {
         /// Let them send again.
         #[arg(long)]
         undo: bool,
+    },
+    /// Print the address that, as BCC of a tenant's mail, tells its class. It is never delivered to.
+    #[command(
+        name = "control-address",
+        after_help = "Example:\n  waxseal tenant control-address acme password_reset\n\nWhere a platform can set no header, its template gets this address as BCC."
+    )]
+    ControlAddress {
+        /// Whose mail.
+        tenant: String,
+        /// The class.
+        class: String,
     },
     /// Add, list and revoke logins.
     #[command(subcommand)]
@@ -85,8 +97,24 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
             context.note(format_args!("tenant {name} is {}", if undo { "enabled" } else { "disabled" }));
             context.tell_daemon(&config)
         }
+        Verb::ControlAddress { tenant, class } => control_address(context, &config, &tenant, &class),
         Verb::Login(verb) => login(context, &config, verb),
     }
+}
+
+fn control_address(context: &Context, config: &Config, name: &str, class: &str) -> Outcome {
+    let directory = directory(config)?;
+    let tenant = named(&directory, name)?;
+    if let Some(what) = tenant.classes.unknown(class) {
+        return Err(Failure::NotFound(what));
+    }
+    let address = ControlKey::open(&config.state)?.address(&config.relay.domain, name, class);
+    let address =
+        address.ok_or_else(|| Failure::Bad("relay.domain is too long for such an address".to_owned()))?;
+    if context.json {
+        return context.print_json(&json!({"v": 1, "tenant": name, "class": class, "address": address}));
+    }
+    context.print(address)
 }
 
 fn login(context: &Context, config: &Config, verb: LoginVerb) -> Outcome {

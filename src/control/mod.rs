@@ -28,6 +28,7 @@ use crate::maillog::{Audit, MailLog};
 use crate::metrics::Metrics;
 use crate::queue::store::{Store, StoreError};
 use crate::seal::check::Report;
+use crate::tenant::Tenants;
 
 /// What an order answers, later.
 pub type Ordered<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -58,6 +59,8 @@ pub trait Steer: Send + Sync {
 pub struct State {
     /// The queue.
     pub store: Arc<dyn Store>,
+    /// What each tenant's classes hide.
+    pub tenants: Arc<Tenants>,
     /// Where what administrators do is told.
     pub log: Arc<MailLog>,
     /// The numbers.

@@ -8,8 +8,10 @@ use axum::{Json, extract::State as In};
 
 use super::wire::{Act, Row, Rows, Shown, VERSION};
 use super::{Peer, Problem, Shared, State};
+use crate::config::class::Hides;
+use crate::deliver::redact;
 use crate::mail::id::Id;
-use crate::mail::message::Message;
+use crate::mail::message::{Facts, Message};
 use crate::queue::store::{Action, Entry, Filter, StateName};
 
 /// Legs in one answer, unless the asker says how many.
@@ -74,9 +76,20 @@ pub(super) async fn show(In(state): Shared, Path(id): Path<String>) -> Result<Js
     let filter = Filter { ids: vec![message.facts.id], ..Filter::default() };
     let entries = state.store.list(filter, state.clock.now()).await?;
     let end = memchr::memmem::find(&message.body, b"\r\n\r\n").map_or(message.body.len(), |end| end + 2);
-    let headers = String::from_utf8_lossy(message.body.get(..end).unwrap_or(&[])).into_owned();
+    let hides = hides(&state, &message.facts);
+    let headers = redact::headers(message.body.get(..end).unwrap_or(&[]), hides);
+    let headers = String::from_utf8_lossy(&headers).into_owned();
     let legs = entries.iter().map(Row::from).collect();
-    Ok(Json(Shown { v: VERSION, facts: message.facts.clone(), headers, legs }))
+    let hidden = [("subject", hides.subject), ("link", hides.link)];
+    let hidden = hidden.into_iter().filter(|(_, hides)| *hides).map(|(what, _)| what.to_owned()).collect();
+    Ok(Json(Shown { v: VERSION, facts: message.facts.clone(), headers, hidden, legs }))
+}
+
+/// What the class of a message does not show. Without its tenant the built-in classes have the word.
+fn hides(state: &State, facts: &Facts) -> Hides {
+    let tenants = state.tenants.load();
+    let classes = tenants.tenant(&facts.tenant).map(|tenant| tenant.classes.clone());
+    classes.unwrap_or_default().hides(facts.class.as_ref())
 }
 
 pub(super) async fn raw(

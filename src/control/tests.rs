@@ -194,6 +194,7 @@ async fn world() -> World {
     let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
     let state = super::State {
         store: Arc::clone(&store) as Arc<dyn Store>,
+        tenants: Arc::new(crate::tenant::Tenants::from_pointee(crate::tenant::Directory::default())),
         log: Arc::clone(&log),
         metrics: Arc::new(Metrics::new()),
         clock: Clock::System,

@@ -134,8 +134,11 @@ pub struct Shown {
     pub v: u8,
     /// What was decided when it was accepted.
     pub facts: Facts,
-    /// Its header section, as it leaves.
+    /// Its header section as it leaves, without what its class hides.
     pub headers: String,
+    /// What its class hides: `subject`, `link`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<String>,
     /// Its open legs.
     pub legs: Vec<Row>,
 }

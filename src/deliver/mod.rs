@@ -14,6 +14,7 @@ pub mod opening;
 pub mod outcome;
 mod pool;
 pub mod reach;
+pub mod redact;
 pub mod reply;
 mod route;
 mod tls;

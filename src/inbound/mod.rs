@@ -10,6 +10,7 @@ mod fields;
 mod notice;
 pub mod probe;
 pub mod report;
+mod veil;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -139,7 +140,7 @@ impl Inbound {
                 Reply::new(250, Enhanced(2, 0, 0), "Ok: the probe has arrived")
             }
             Token::Bounce(id) => match report::read(&returned.body) {
-                Ok(Report::Status(status)) => self.status(&returned, id, &status).await,
+                Ok(Report::Status(status)) => self.status(&returned, id, status).await,
                 Ok(Report::Complaint(complaint)) => self.complaint(&returned, id, &complaint),
                 Err(why) => self.refuse(&returned, id, &why),
             },
@@ -147,7 +148,7 @@ impl Inbound {
     }
 
     /// A delivery status notification: failures are told to the tenant, everything is told to the log.
-    async fn status(&self, returned: &Returned, id: Id, status: &Status) -> Reply {
+    async fn status(&self, returned: &Returned, id: Id, mut status: Status) -> Reply {
         let known = match self.parts.store.message(id).await {
             Ok(known) => known,
             Err(StoreError::Damaged(_)) => None,
@@ -156,7 +157,11 @@ impl Inbound {
         let tenants = self.parts.tenants.load();
         let named = known.as_ref().and_then(|message| tenants.tenant(&message.facts.tenant));
         let tenant = named.or_else(|| tenants.return_path(returned.to.domain()));
-        let about = notice::About { id, tenant: tenant.map(Arc::as_ref), known: known.as_deref(), status };
+        let config = self.parts.config.load();
+        let classes = tenant.map_or(&config.classes, |tenant| &tenant.classes);
+        let hides = veil::hide(&mut status, known.as_deref(), classes);
+        let (known, status) = (known.as_deref(), &status);
+        let about = notice::About { id, tenant: tenant.map(Arc::as_ref), known, status, hides };
         let told = match self.tell(&about).await {
             Ok(told) => told,
             Err(notice::NotTold::Store(error)) => return unable(&error),

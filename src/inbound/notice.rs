@@ -11,7 +11,9 @@ use lru::LruCache;
 
 use super::Inbound;
 use super::report::{Action, Reported, Status};
+use crate::config::class::Hides;
 use crate::deliver::bounce::{self, Audience, Content, Notice, Told, Unsent};
+use crate::deliver::redact;
 use crate::mail::address::Address;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::Headers;
@@ -37,6 +39,8 @@ pub(super) struct About<'a> {
     pub(super) known: Option<&'a Message>,
     /// What is reported.
     pub(super) status: &'a Status,
+    /// What must not be shown of the message.
+    pub(super) hides: Hides,
 }
 
 /// Who was told.
@@ -91,8 +95,8 @@ impl Inbound {
             Told { facts: Arc::clone(&facts), rcpt, last }
         });
         let returned = match about.known {
-            Some(message) => Some(bounce::headers(message)),
-            None => about.status.returned.clone().map(Content::Headers),
+            Some(message) => Some(bounce::headers(message, about.hides)),
+            None => about.status.returned.as_deref().and_then(|head| shown(head, about.hides)),
         };
         let notice = Notice {
             id: Id::new(now, rand::random()),
@@ -200,6 +204,12 @@ fn recipient(known: Option<&Facts>, one: &Reported) -> Recipient {
     }
     let address = one.recipient().cloned().unwrap_or_else(Address::unknown);
     Recipient { address, orcpt: None, notify: Notify::default() }
+}
+
+/// What goes back of a header section that came back.
+fn shown(head: &[u8], hides: Hides) -> Option<Content> {
+    let shown = redact::headers(head, hides);
+    (!shown.is_empty()).then(|| Content::Headers(shown.into()))
 }
 
 /// The address in the From field of a header section.

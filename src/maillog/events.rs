@@ -13,6 +13,7 @@ use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::reply::Reply;
 use crate::mail::time::Time;
+use crate::metrics::ByLabel;
 
 /// How an accepted message came in, and what was done to it.
 #[derive(Clone, Debug, Default)]
@@ -180,6 +181,8 @@ impl MailLog {
         record.tls = arrival.tls;
         record.message_id = arrival.message_id;
         record.class_by = facts.class.as_ref().map(|classed| classed.by.name());
+        let by = record.class_by.unwrap_or("none");
+        self.metrics.classed.get_or_create(&ByLabel { by }).inc();
         record.auth = Some(Auth::new(arrival));
         record.repairs = arrival.repairs;
         record.ms.total = arrival.took;

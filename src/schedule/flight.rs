@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,6 +17,7 @@ use super::{Room, sealing};
 use crate::config::Config;
 use crate::deliver::Job;
 use crate::deliver::bounce::{Audience, RELAY, audience};
+use crate::deliver::redact::Veil;
 use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Settlement, State, StoreError, Then};
@@ -63,6 +65,10 @@ struct Flight<'a> {
     tenant: Option<Arc<Tenant>>,
     verdict: Verdict,
     rulings: UnboundedSender<Work>,
+    /// The waits between its attempts, as its class has them now.
+    waits: Vec<Duration>,
+    /// Hides what its class hides in what servers say.
+    veil: Veil,
 }
 
 impl<'a> Flight<'a> {
@@ -72,8 +78,13 @@ impl<'a> Flight<'a> {
             Audience::Told { .. } => None,
             Audience::Nobody(why) => Some(why),
         };
+        let config = room.parts.config.load_full();
+        let classes = tenant.as_ref().map_or(&config.classes, |tenant| &tenant.classes);
+        let class = message.facts.class.as_ref();
+        let waits = classes.waits(class, &config.delivery.retry);
+        let veil = Veil::new(classes.hides(class), &message.body);
         let verdict = Verdict::new(leg, message, nobody);
-        Self { room, config: room.parts.config.load_full(), tenant, verdict, rulings }
+        Self { room, config, tenant, verdict, rulings, waits, veil }
     }
 
     async fn fly(mut self) {
@@ -117,7 +128,10 @@ impl<'a> Flight<'a> {
         let job = self.job(route);
         self.begin(&job);
         let (room, courier) = (Arc::clone(self.room), Arc::clone(&self.room.parts.courier));
-        let mut witness = |decided: Vec<Decided>| self.rule(|verdict, when| verdict.rule(decided, when));
+        let mut witness = |mut decided: Vec<Decided>| {
+            decided.iter_mut().for_each(|one| self.veil.reply(&mut one.reply));
+            self.rule(|verdict, when| verdict.rule(decided, when));
+        };
         let ended = tokio::select! {
             biased;
             ended = unpanicked(courier.attempt(&job, &mut witness)) => ended,
@@ -165,15 +179,15 @@ impl<'a> Flight<'a> {
 
     /// Rules, under the circumstances of this moment, and hands the ruling on.
     fn rule(&mut self, rule: impl FnOnce(&mut Verdict, &When<'_>) -> Ruling) {
-        let config = Arc::clone(&self.config);
-        let when = self.when(&config);
+        let waits = std::mem::take(&mut self.waits);
+        let when = self.when(&waits);
         let ruling = rule(&mut self.verdict, &when);
+        self.waits = waits;
         self.send(ruling);
     }
 
-    fn when<'b>(&self, config: &'b Config) -> When<'b> {
+    fn when<'b>(&self, waits: &'b [Duration]) -> When<'b> {
         let leg = self.verdict.leg();
-        let waits = &config.delivery.retry;
         let life: Life = self.room.life(leg, waits);
         When {
             wall: self.room.parts.clock.now(),
@@ -181,7 +195,7 @@ impl<'a> Flight<'a> {
             life,
             waits,
             chance: rand::random_range(-1.0..=1.0),
-            delay_notice: config.delivery.delay_notice,
+            delay_notice: self.config.delivery.delay_notice,
         }
     }
 

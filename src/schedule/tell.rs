@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Room;
 use super::gather::{self, Group, Sorted};
 use super::turn::REBUILDING;
+use crate::config::class::Hides;
 use crate::deliver::bounce::{self, Action, Content, Notice, Told, Unsent};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
@@ -199,12 +200,21 @@ impl Teller<'_> {
                 Ok(None) | Err(StoreError::Damaged(_)) => continue,
                 Err(error) => return Err(error),
             };
+            let hides = self.hides(&message.facts);
             returned.push(match ids.len() {
-                1 => bounce::content(&message, action, group.sender),
-                _ => bounce::headers(&message),
+                1 => bounce::content(&message, action, group.sender, hides),
+                _ => bounce::headers(&message, hides),
             });
         }
         Ok(returned)
+    }
+
+    /// What must not be shown of a message, by its class as it is now.
+    fn hides(&self, facts: &Facts) -> Hides {
+        let tenants = self.room.parts.tenants.load();
+        let config = self.room.parts.config.load();
+        let classes = tenants.tenant(&facts.tenant).map_or(&config.classes, |tenant| &tenant.classes);
+        classes.hides(facts.class.as_ref())
     }
 }
 

@@ -73,6 +73,7 @@ fn the_sample_names_every_option() {
         "[queue]",
         "[log]",
         "[admin]",
+        "[[class]]",
     ];
     for table in tables {
         let error = config_error(&format!("{table}\nqqqqqqqq = 1\n"));

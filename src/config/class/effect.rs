@@ -54,6 +54,13 @@ impl Classes {
         let Some(class) = self.find(&classed.name) else { return Hides { subject: true, link: true } };
         Hides { subject: class.hide.contains(&Hide::Subject), link: class.hide.contains(&Hide::Link) }
     }
+
+    /// What must not be shown of mail whose class nobody knows any more: what any class hides.
+    #[must_use]
+    pub fn hides_of_any(&self) -> Hides {
+        let any = |what| self.iter().any(|class| class.hide.contains(&what));
+        Hides { subject: any(Hide::Subject), link: any(Hide::Link) }
+    }
 }
 
 /// The class's first waits, then those of the server's that are longer, or at least its last.
@@ -147,6 +154,7 @@ mod tests {
         assert_eq!(hides("w9"), Hides { subject: true, link: false });
         assert!(!hides("reward").any() && !classes.hides(None).any());
         assert!(hides("gone").any(), "nobody says any more what may be shown");
+        assert_eq!(classes.hides_of_any(), Hides { subject: true, link: true }, "it may have been a reset");
     }
 
     proptest! {

@@ -5,6 +5,8 @@ use lettre::message::header::ContentTransferEncoding;
 use lettre::message::{Body, SinglePart};
 
 use super::{Action, Unwritten, media};
+use crate::config::class::Hides;
+use crate::deliver::redact;
 use crate::mail::envelope::Ret;
 use crate::mail::message::Message;
 
@@ -28,10 +30,12 @@ pub enum Content {
 
 /// Chooses what goes back. `to_sender` tells whether only the message's own sender will read it: a tenant's `notify` is
 /// somebody else, and a body may hold what only its recipient should see (a link that resets a password), so it goes there
-/// only if the client asked for it.
+/// only if the client asked for it. Where the class hides something the body goes to nobody, whatever was asked: a notification is a mail in
+/// clear text, and rests in a mailbox.
 #[must_use]
-pub fn content(message: &Message, action: Action, to_sender: bool) -> Content {
+pub fn content(message: &Message, action: Action, to_sender: bool, hides: Hides) -> Content {
     let most = match message.facts.envelope.ret {
+        _ if hides.any() => 0,
         // RFC 3461 section 4.3: RET speaks of failures; other notifications return the header section.
         _ if action != Action::Failed => 0,
         Some(Ret::Full) => WHOLE_ASKED,
@@ -41,14 +45,15 @@ pub fn content(message: &Message, action: Action, to_sender: bool) -> Content {
     if message.body.len() <= most && carries(&message.body) {
         Content::Whole(message.body.clone())
     } else {
-        headers(message)
+        headers(message, hides)
     }
 }
 
-/// The header section alone.
+/// The header section alone, without what the class hides.
 #[must_use]
-pub fn headers(message: &Message) -> Content {
-    Content::Headers(section(&message.body))
+pub fn headers(message: &Message, hides: Hides) -> Content {
+    let section = section(&message.body);
+    Content::Headers(if hides.any() { redact::headers(&section, hides).into() } else { section })
 }
 
 /// Whether the octets fit a message/rfc822 part that any server takes: RFC 2046 section 5.2.1 lets it not be encoded.

@@ -3,6 +3,7 @@
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 
 use super::*;
+use crate::config::class::Hides;
 use crate::mail::envelope::{Envelope, Notify, Recipient, Ret};
 use crate::mail::message::{Kind, Lane, Message, Needs};
 use crate::mail::reply::Enhanced;
@@ -209,7 +210,7 @@ fn how_much_goes_back() {
         let mut facts = facts(1, vec![rcpt("bob@example.test", None)]);
         facts.envelope.ret = ret;
         let message = Message { facts, body: body.clone().into() };
-        match content(&message, action, to_sender) {
+        match content(&message, action, to_sender, Hides::default()) {
             Content::Whole(octets) => assert!(whole && octets == body.as_bytes(), "{why}"),
             Content::Headers(octets) => assert!(!whole && *octets == b"Subject: s\r\n"[..], "{why}"),
         }
@@ -236,7 +237,9 @@ fn an_endless_header_section_is_cut_at_a_line_and_eight_bit_headers_are_encoded(
         facts: facts(1, vec![rcpt("bob@example.test", None)]),
         body: "X-Filler: 0123456789\r\n".repeat(10_000).into(),
     };
-    let Content::Headers(octets) = content(&endless, Action::Failed, false) else { panic!("never whole") };
+    let Content::Headers(octets) = content(&endless, Action::Failed, false, Hides::default()) else {
+        panic!("never whole")
+    };
     assert!(octets.len() <= 64 * 1024 && octets.ends_with(b"\r\n") && octets.len() > 60_000);
     let part = returned::part(&Content::Headers("Subject: j\u{f6}rg\r\n".into())).unwrap();
     assert!(part.formatted().is_ascii());
