@@ -72,7 +72,6 @@ impl Admit {
             expected: expected(&judged.ruled),
             repairs: &repaired.done,
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
-            ..Arrival::default()
         };
         self.parts.log.received(&message.facts, &arrival);
         for (address, why) in &told.void {

@@ -251,8 +251,8 @@ fn spelled(wait: Duration) -> String {
     let seconds = wait.as_secs();
     match seconds {
         0 => format!("{}ms", wait.as_millis()),
-        _ if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ if seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         _ => format!("{seconds}s"),
     }
 }

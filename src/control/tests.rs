@@ -9,6 +9,7 @@ use super::client::AskError;
 use super::wire::{About, Act, Done, Rows, Shown, Status};
 use super::*;
 use crate::config::Admin;
+use crate::mail::class::{By, Classed};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
@@ -22,7 +23,7 @@ struct Still {
 }
 
 impl Still {
-    fn new() -> Self {
+    fn new(class: Option<Classed>) -> Self {
         let rcpt =
             Recipient { address: "b@there.test".parse().unwrap(), orcpt: None, notify: Notify::default() };
         let envelope = Envelope {
@@ -36,7 +37,7 @@ impl Still {
             tenant: "acme".into(),
             login: None,
             header_from: None,
-            class: None,
+            class,
             lane: Lane::Normal,
             kind: Kind::Mail,
             envelope,
@@ -186,11 +187,17 @@ struct World {
 }
 
 async fn world() -> World {
+    world_with(None).await
+}
+
+/// A world whose message is of this class.
+async fn world_with(class: Option<Classed>) -> World {
     let dir = tempfile::tempdir().unwrap();
     let admin = Admin { socket: dir.path().join("run/admin.sock"), http: Some(([127, 0, 0, 1], 0).into()) };
     let doors = Doors::bind(&admin).await.unwrap();
     let http = doors.http().unwrap();
-    let (store, drained, stop) = (Arc::new(Still::new()), CancellationToken::new(), CancellationToken::new());
+    let (store, drained, stop) =
+        (Arc::new(Still::new(class)), CancellationToken::new(), CancellationToken::new());
     let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
     let state = super::State {
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -289,6 +296,18 @@ async fn a_message_is_shown_without_its_body_and_read_with_a_trace() {
     assert_eq!(world.events()[0]["action"], "queue.cat");
     let absent = world.client.get::<Shown>(&format!("/v1/message/{}", Id::new(Time(5), 5))).await;
     assert!(matches!(absent, Err(AskError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn what_a_class_hides_is_not_shown() {
+    let class = Classed { name: "password_reset".into(), by: By::Link };
+    let world = world_with(Some(class)).await;
+    let id = world.store.message.facts.id;
+    let shown: Shown = world.client.get(&format!("/v1/message/{id}")).await.unwrap();
+    assert_eq!(shown.headers, "From: a\r\n");
+    assert_eq!(shown.hidden, ["subject", "link"]);
+    let raw = world.client.bytes(&format!("/v1/message/{id}/raw")).await.unwrap();
+    assert_eq!(raw, world.store.message.body, "whole, for who asks for that, and kept in the log");
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@
 mod admit;
 mod bounce;
 mod certificates;
+mod classes;
+mod classes_cli;
+mod classes_world;
 mod cli;
 mod cli_files;
 mod cli_keys;

@@ -243,3 +243,6 @@ fn subject(field: &Field<'_>) -> Option<String> {
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;
