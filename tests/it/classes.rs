@@ -261,6 +261,7 @@ fn unguessing(tenant: &Tenant) -> Arc<Tenant> {
         logins: Vec::new(),
         domains: tenant.domains.clone(),
         route: Arc::clone(&tenant.route),
+        signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: tenant.bare_newlines,
         classes: load(&server, "").unwrap().0.classes,

@@ -23,6 +23,7 @@ fn tenant(notify: &[&str]) -> Tenant {
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
         signing: crate::tenant::Signing::default(),
+        classes: crate::config::Classes::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
     }
