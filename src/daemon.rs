@@ -13,12 +13,10 @@ mod watch;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +37,7 @@ use crate::maillog::MailLog;
 use crate::metrics::Metrics;
 use crate::queue::embedded::OpenError;
 use crate::queue::store::{Store, StoreError};
-use crate::schedule::{self, Scheduler};
-use crate::seal::outlook::Outlook;
+use crate::schedule::Scheduler;
 use crate::seal::{KeyError, Keyring};
 use crate::session::{self, Waits};
 use crate::tenant::Tenants;
@@ -261,34 +258,11 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
     let deliverer =
         Arc::new(Deliverer::new(&config, files.resolver.clone(), own, Arc::clone(&opened.metrics)));
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let outlook = Arc::new(Outlook::new(files.resolver.clone(), opened.clock.clone()));
-    let (admit, inbound) = open::rooms(&config, &files, &opened, &outlook);
-    let Opened { log, secret, control: _, store, metrics, clock } = opened;
-    let watch = Arc::new(Watch {
-        outlook: Arc::clone(&outlook),
-        config: Arc::clone(&config),
-        tenants: Arc::clone(&files.tenants),
-        keyring: Arc::clone(&files.keyring),
-        store: Arc::clone(&store),
-        log: Arc::clone(&log),
-        metrics: Arc::clone(&metrics),
-        clock: clock.clone(),
-        changed: Notify::new(),
-        released: AtomicU64::new(0),
-        recalled: AtomicBool::new(false),
-    });
+    let watch = Watch::new(&config, &files, &opened);
+    let (admit, inbound) = open::rooms(&config, &files, &opened, &watch.outlook);
+    let scheduler = open::scheduler(&config, &files, &opened, &watch.outlook, Arc::clone(&deliverer));
     watch.first().await;
-    let scheduler = Scheduler::start(schedule::Parts {
-        store: Arc::clone(&store),
-        courier: Arc::clone(&deliverer) as Arc<dyn schedule::Courier>,
-        config: Arc::clone(&config),
-        tenants: Arc::clone(&files.tenants),
-        keyring: Arc::clone(&files.keyring),
-        outlook,
-        log: Arc::clone(&log),
-        metrics: Arc::clone(&metrics),
-        clock: clock.clone(),
-    });
+    let Opened { log, secret, control: _, store, metrics, clock } = opened;
     let gate = Arc::new(Gate::new(Arc::clone(&files.tenants)));
     let house = Arc::new(House {
         config,

@@ -28,8 +28,7 @@ impl Admit {
     pub(super) fn judge(
         &self,
         submission: &Submission,
-        author: &Author,
-        envelope: &Envelope,
+        (author, envelope): (&Author, &Envelope),
         (id, now): (Id, Time),
         force: Force<'_>,
     ) -> Result<Judged, Refusal> {

@@ -179,7 +179,7 @@ impl Admit {
         let told = classify::tell(&self.parts, submission, (&headers, &author), &mut envelope)?;
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
-        let judged = self.judge(submission, &author, &envelope, (id, now), force)?;
+        let judged = self.judge(submission, (&author, &envelope), (id, now), force)?;
         let sealed = match &judged.held {
             Some(_) => None,
             None => {

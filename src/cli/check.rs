@@ -149,13 +149,15 @@ pub(super) fn watch(context: &Context, only: Option<&Domain>, follow: bool) -> O
         };
         context.print_table(&["domain", "tenant", "health", "since"], reports.iter().map(row).collect())?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         match log.next_line()? {
             Some(line) => change(context, only, &line)?,
             None => std::thread::sleep(LOOK),
         }
     }
-    Ok(())
 }
 
 /// Prints a line of the log that says a domain's health changed.

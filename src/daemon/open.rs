@@ -11,6 +11,7 @@ use crate::admit::classify::ControlKey;
 use crate::admit::{self, Admit};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::deliver::Deliverer;
 use crate::dns::Resolver;
 use crate::fsx;
 use crate::inbound::{self, Inbound};
@@ -20,6 +21,7 @@ use crate::maillog::MailLog;
 use crate::metrics::Metrics;
 use crate::queue::embedded::{Embedded, Options};
 use crate::queue::store::{Store, Turns};
+use crate::schedule::{self, Scheduler};
 use crate::seal::Keyring;
 use crate::seal::outlook::Outlook;
 use crate::tenant::{self, Tenants};
@@ -124,4 +126,25 @@ pub(super) fn rooms(
         clock: opened.clock.clone(),
     });
     (Arc::new(admit), Arc::new(inbound))
+}
+
+/// What carries mail on, running.
+pub(super) fn scheduler(
+    config: &Arc<ArcSwap<Config>>,
+    files: &Files,
+    opened: &Opened,
+    outlook: &Arc<Outlook>,
+    courier: Arc<Deliverer>,
+) -> Scheduler {
+    Scheduler::start(schedule::Parts {
+        store: Arc::clone(&opened.store),
+        courier,
+        config: Arc::clone(config),
+        tenants: Arc::clone(&files.tenants),
+        keyring: Arc::clone(&files.keyring),
+        outlook: Arc::clone(outlook),
+        log: Arc::clone(&opened.log),
+        metrics: Arc::clone(&opened.metrics),
+        clock: opened.clock.clone(),
+    })
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::open::{Files, Opened};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::address::Domain;
@@ -68,6 +69,23 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Knows nothing yet.
+    pub(super) fn new(config: &Arc<ArcSwap<Config>>, files: &Files, opened: &Opened) -> Arc<Self> {
+        Arc::new(Self {
+            outlook: Arc::new(Outlook::new(files.resolver.clone(), opened.clock.clone())),
+            config: Arc::clone(config),
+            tenants: Arc::clone(&files.tenants),
+            keyring: Arc::clone(&files.keyring),
+            store: Arc::clone(&opened.store),
+            log: Arc::clone(&opened.log),
+            metrics: Arc::clone(&opened.metrics),
+            clock: opened.clock.clone(),
+            changed: Notify::new(),
+            released: AtomicU64::new(0),
+            recalled: AtomicBool::new(false),
+        })
+    }
+
     /// Before the listeners accept: what was known, and then what DNS says now, as far as it says it in time.
     pub(super) async fn first(&self) {
         if tokio::time::timeout(RECALL, self.recall_soon()).await.is_err() {
@@ -176,7 +194,7 @@ impl Watch {
                 && let Some(wanted) = names.pop()
             {
                 let outlook = Arc::clone(&self.outlook);
-                looks.spawn(async move { outlook.look(&wanted).await });
+                looks.spawn(async move { Box::pin(outlook.look(&wanted)).await });
             }
             if let Some(Ok(looked)) = looks.join_next().await
                 && looked.changed

@@ -66,7 +66,7 @@ pub async fn look(outlook: &Arc<Outlook>, own: &OwnedDomain, force: Force<'_>) -
     let mut looks = tokio::task::JoinSet::new();
     for name in rests_on(own) {
         let (outlook, wanted) = (Arc::clone(outlook), wanted(name, force));
-        looks.spawn(async move { outlook.look(&wanted).await.picture });
+        looks.spawn(async move { Box::pin(outlook.look(&wanted)).await.picture });
     }
     looks.join_all().await
 }

@@ -169,6 +169,19 @@ impl Picture {
         }
     }
 
+    /// Whether another picture says the same, whenever they were taken.
+    #[must_use]
+    pub fn says_what(&self, other: &Self) -> bool {
+        let keys = |picture: &Self| -> Vec<(String, Option<KeyAnswer>)> {
+            picture.keys.iter().map(|(name, key)| (name.clone(), said(key.as_ref()).cloned())).collect()
+        };
+        said(self.presence.as_ref()) == said(other.presence.as_ref())
+            && said(self.exchange.as_ref()) == said(other.exchange.as_ref())
+            && said(self.spf.as_ref()) == said(other.spf.as_ref())
+            && said(self.dmarc.as_ref()) == said(other.dmarc.as_ref())
+            && keys(self) == keys(other)
+    }
+
     /// The same, with what only an older picture knows.
     #[must_use]
     pub fn or(mut self, older: Self) -> Self {
@@ -195,6 +208,10 @@ impl Picture {
         ];
         rest.into_iter().chain(keys).try_fold(Time(u64::MAX), |least, until| Some(least.min(until?)))
     }
+}
+
+fn said<T>(known: Option<&Known<T>>) -> Option<&T> {
+    known.map(|known| &known.value)
 }
 
 #[cfg(test)]

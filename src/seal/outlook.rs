@@ -187,10 +187,11 @@ impl Outlook {
             && !Arc::ptr_eq(was, now)
             && wanted.selectors.iter().all(|selector| now.keys.contains_key(selector))
         {
-            return Looked { changed: !says_the_same(was, now), picture: Arc::clone(now) };
+            return Looked { changed: !was.says_what(now), picture: Arc::clone(now) };
         }
-        let found = survey(&self.resolver, wanted, current.as_deref(), self.clock.now()).await;
-        let changed = !current.is_some_and(|current| says_the_same(&current, &found));
+        let now = self.clock.now();
+        let found = Box::pin(survey(&self.resolver, wanted, current.as_deref(), now)).await;
+        let changed = !current.is_some_and(|current| current.says_what(&found));
         let picture = Arc::new(found);
         self.with(|memory| {
             memory.pictures.insert(wanted.domain.clone(), Arc::clone(&picture));
@@ -384,22 +385,4 @@ pub fn wanted(name: &Domain, force: Force<'_>) -> Wanted {
         egress: egress(force.config).to_vec(),
         hostname: force.config.hostname.clone(),
     }
-}
-
-/// Whether two pictures say the same, whenever they were taken.
-fn says_the_same(one: &Picture, other: &Picture) -> bool {
-    fn plain<T>(known: Option<&super::facts::Known<T>>) -> Option<&T> {
-        known.map(|known| &known.value)
-    }
-    let keys = |picture: &Picture| -> Vec<(String, Option<super::facts::KeyAnswer>)> {
-        let said = |(name, key): (&String, &Option<super::facts::Known<super::facts::KeyAnswer>>)| {
-            (name.clone(), key.as_ref().map(|known| known.value.clone()))
-        };
-        picture.keys.iter().map(said).collect()
-    };
-    plain(one.presence.as_ref()) == plain(other.presence.as_ref())
-        && plain(one.exchange.as_ref()) == plain(other.exchange.as_ref())
-        && plain(one.spf.as_ref()) == plain(other.spf.as_ref())
-        && plain(one.dmarc.as_ref()) == plain(other.dmarc.as_ref())
-        && keys(one) == keys(other)
 }

@@ -100,6 +100,15 @@ fn config(options: &Options, dir: &Path) -> Config {
     config
 }
 
+/// The tenant's key, so that no test waits for one to be made.
+fn lay_key(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let keys = dir.join("keys/t.example");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::fs::write(keys.join("s1.pem"), include_str!("data/rsa2048.pem")).unwrap();
+    std::fs::set_permissions(keys.join("s1.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 impl Front {
     pub fn open(options: &Options, adjust: impl FnOnce(&mut Config)) -> Self {
         Self::open_with(options, Waits { auth: Duration::ZERO, ..Waits::default() }, adjust)
@@ -110,11 +119,7 @@ impl Front {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(options, dir.path());
         adjust(&mut config);
-        let keys = dir.path().join("keys/t.example");
-        std::fs::create_dir_all(&keys).unwrap();
-        std::fs::write(keys.join("s1.pem"), include_str!("data/rsa2048.pem")).unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(keys.join("s1.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        lay_key(dir.path());
         let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
         let tls = certificates.server_config().unwrap();
         let client = trusting(&config.tls.as_ref().unwrap().certificate, rustls::ALL_VERSIONS);

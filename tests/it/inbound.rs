@@ -92,7 +92,8 @@ async fn a_bounce_that_comes_back_is_told_once_and_logged_each_time() {
         "{words}"
     );
     assert!(words.contains(&format!("X-Waxseal-Queue-ID: {id}\n")), "{words}");
-    assert!(String::from_utf8_lossy(&told.message).contains("Subject: Your reward"));
+    // Not the Subject: the queue may have forgotten of which class it was, and some class hides it.
+    assert!(String::from_utf8_lossy(&told.message).contains("From: rewards@acme.test"));
 
     assert!(
         bring(back_door(&world), "", &out.from, &text).starts_with("250 2.0.0"),

@@ -79,7 +79,7 @@ fn fits(line: &str, pattern: &str) -> bool {
     let mut rest = line;
     for (at, piece) in pattern.split(['{', '}']).enumerate() {
         if at % 2 == 1 {
-            let word = rest.find(|c: char| c == ' ' || c == ')').unwrap_or(rest.len());
+            let word = rest.find([' ', ')']).unwrap_or(rest.len());
             rest = &rest[word..];
         } else {
             let Some(after) = rest.strip_prefix(piece) else { return false };

@@ -68,7 +68,7 @@ struct Records(Vec<(String, String, String)>);
 
 impl Records {
     fn of(row: &Row, keys: &Keys) -> Self {
-        let gone = |name: &str, kind: &str| row.without.iter().any(|gone| *gone == (name, kind));
+        let gone = |name: &str, kind: &str| row.without.contains(&(name, kind));
         let kept = GOOD.iter().filter(|(name, kind, _)| !gone(name, kind));
         let owned = |(name, kind, data): &(&str, &str, &str)| {
             ((*name).to_owned(), (*kind).to_owned(), keys.filled(data))
@@ -154,7 +154,7 @@ async fn pictures(zone: &Zone, way: &Way, egress: &[IpAddr]) -> BTreeMap<&'stati
             hostname: "relay.example".parse::<Domain>().unwrap(),
         };
         if !pictures.contains_key(name) {
-            pictures.insert(name, survey(&resolver, &wanted, None, Time(0)).await);
+            pictures.insert(name, Box::pin(survey(&resolver, &wanted, None, Time(0))).await);
         }
     }
     pictures

@@ -6,10 +6,18 @@ use serde_json::Value;
 
 use crate::relay::{Layout, Relay, smtp};
 
-/// `queue list --json`, a value a leg.
+/// `queue list --json`, a value a leg. READY does not wait for the index: until it is there, the daemon says so.
 fn list(relay: &Relay, args: &[&str]) -> Vec<Value> {
-    let output = relay.run(&[&["queue", "list", "--json"], args].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let output = loop {
+        let output = relay.run(&[&["queue", "list", "--json"], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            break output;
+        }
+        assert!(said.contains("the index is being rebuilt") && Instant::now() < deadline, "{said}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    };
     String::from_utf8(output.stdout)
         .unwrap()
         .lines()

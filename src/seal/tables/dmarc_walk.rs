@@ -40,7 +40,8 @@ fn the_walk_asks_at_most_eight_names() {
 
 #[test]
 fn the_organization_is_where_the_walk_ends() {
-    let rows: [(&[(&str, &str)], Option<&str>, &str); 6] = [
+    type Steps = &'static [(&'static str, &'static str)];
+    let rows: [(Steps, Option<&str>, &str); 6] = [
         (&[("a.b.c", ""), ("b.c", ""), ("c", "")], None, "no record"),
         (
             &[("a.b.c", "v=DMARC1; p=none"), ("b.c", "v=DMARC1; p=none"), ("c", "")],
