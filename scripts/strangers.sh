@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the programs that tests judge Waxseal by, and unpacks them below target/strangers: nothing is installed, nothing of
-# the machine's own mail system is touched or started. Idempotent. What could not be had is listed, with the reason, in
-# target/strangers/absent; tests that need it are then reported as not run.
+# Fetches the programs and the suite that tests judge Waxseal by, and unpacks them below target/strangers: nothing is
+# installed, nothing of the machine's own mail system is touched or started. Idempotent. What could not be had is listed, with
+# the reason, in target/strangers/absent; tests that need it are then reported as not run.
 set -u
 cd "$(dirname "$0")/.."
 here=$PWD/target/strangers
@@ -40,6 +40,16 @@ if [ ! -x "$here/venv/bin/python" ] || ! "$here/venv/bin/python" -c 'import dkim
   if python3 -m venv "$here/venv" >/dev/null 2>"$here/pip.err" \
     && "$here/venv/bin/pip" install -q 'dkimpy==1.1.8' 'pynacl==1.6.2' >/dev/null 2>"$here/pip.err"; then :; else
     echo "dkimpy $(tail -n 1 "$here/pip.err")" >> "$here/absent.new"
+  fi
+fi
+# The test suite of RFC 7208 (BSD licence), which is in pyspf's source package.
+suite=$here/rfc7208-tests.yml
+if [ ! -s "$suite" ]; then
+  rm -rf "$here/pyspf" && mkdir -p "$here/pyspf"
+  if python3 -m pip download -q --no-deps --no-binary pyspf -d "$here/pyspf" 'pyspf==2.0.14' >/dev/null 2>"$here/pip.err" \
+    && tar --no-same-owner -xzf "$here"/pyspf/pyspf-*.tar.gz -C "$here/pyspf" --strip-components=2 --wildcards '*/test/rfc7208-tests.*' \
+    && mv "$here"/pyspf/rfc7208-tests.* "$here/"; then :; else
+    echo "rfc7208-tests $(tail -n 1 "$here/pip.err")" >> "$here/absent.new"
   fi
 fi
 for p in curl python3; do command -v "$p" >/dev/null || echo "$p not on this machine" >> "$here/absent.new"; done

@@ -33,7 +33,7 @@ pub struct Silent(pub String);
 /// The TXT records at a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
-    /// The name that a CNAME there leads to, also where nothing stands at its end.
+    /// The name that a CNAME there leads to.
     pub alias: Option<String>,
     /// Each record, its strings joined; octets that are not UTF-8 are replaced.
     pub records: Vec<String>,
@@ -69,25 +69,33 @@ enum Told {
 }
 
 impl Resolver {
-    /// The TXT records at a name, aliases followed.
+    /// The TXT records at a name, aliases followed. An alias with no TXT at its end is not told of here.
     ///
     /// # Errors
     /// Silence.
     pub async fn text(&self, name: &str) -> Result<Answer<Text>, Silent> {
         let told = self.ask(name, RecordType::TXT).await?;
-        let ttl = told.ttl();
-        let Told::Found(found) = told else {
-            // The end of the alias was denied: whether there is an alias is another question.
-            let alias = self.alias(name).await?;
-            let ttl = if alias.value.is_some() { ttl.min(alias.ttl) } else { ttl };
-            return Ok(Answer { value: Text { alias: alias.value, records: Vec::new() }, ttl });
+        let value = match &told {
+            Told::Found(found) => Text { alias: target(found, name), records: texts(found) },
+            Told::Denied(_) | Told::NoName => Text::default(),
         };
-        let records = found.answers().iter().filter_map(|record| {
-            let RData::TXT(text) = &record.data else { return None };
-            Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned())
-        });
-        let value = Text { alias: target(&found, name), records: records.collect() };
-        Ok(Answer { value, ttl })
+        Ok(Answer { value, ttl: told.ttl() })
+    }
+
+    /// The TXT records at a name, and its alias also where nothing stands at the end of it.
+    ///
+    /// # Errors
+    /// Silence.
+    pub async fn text_or_alias(&self, name: &str) -> Result<Answer<Text>, Silent> {
+        let mut text = self.text(name).await?;
+        if text.value.records.is_empty() && text.value.alias.is_none() {
+            let alias = self.alias(name).await?;
+            if alias.value.is_some() {
+                text.ttl = text.ttl.min(alias.ttl);
+            }
+            text.value.alias = alias.value;
+        }
+        Ok(text)
     }
 
     /// The name that a CNAME here leads to.
@@ -181,7 +189,7 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Told, Silent> {
-        let Some(name) = absolute(name) else { return Ok(Told::NoName) };
+        let Some(name) = absolute(name).or_else(|| labelled(name)) else { return Ok(Told::NoName) };
         match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
             Ok(Ok(found)) => Ok(Told::Found(found)),
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(denied)))) if relied_on(&denied) => {
@@ -192,6 +200,13 @@ impl Resolver {
             Err(_) => Err(Silent(TIMED_OUT.into())),
         }
     }
+}
+
+/// Records of others point at names that are none of a host: whatever may stand in a label is asked for.
+fn labelled(name: &str) -> Option<Name> {
+    let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 /// The same rule as for mail that is delivered: an empty answer without SOA may be a lame server's.
@@ -208,6 +223,14 @@ impl Told {
         };
         seconds.map_or(DENIED, |seconds| Duration::from_secs(seconds.into()))
     }
+}
+
+fn texts(found: &Lookup) -> Vec<String> {
+    let texts = found.answers().iter().filter_map(|record| {
+        let RData::TXT(text) = &record.data else { return None };
+        Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned())
+    });
+    texts.collect()
 }
 
 /// Where the CNAME at this very name points.

@@ -145,7 +145,7 @@ pub enum Change {
     Replace {
         /// The record.
         record: Record,
-        /// What the TXT records to be replaced begin with; empty: every record of the type.
+        /// What the TXT records to be replaced begin with, in any case; empty: every record of the type.
         instead_of: String,
     },
     /// Remove every record of this type at this name.

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use super::facts::SpfFault;
 use super::records::{Kind, Record};
-
-/// RFC 7208 section 5, without `all`.
-const MECHANISMS: [&str; 7] = ["include", "a", "mx", "ptr", "ip4", "ip6", "exists"];
+use super::spf;
 
 /// One record of all those that are there (RFC 7208 section 3.2 allows no second), its order kept. Terms that `faults` name
 /// are dropped, and each of `needed` is added.
@@ -24,8 +22,11 @@ pub(super) fn mended(records: &[String], faults: &[&SpfFault], needed: &[String]
             // In one of several a redirect decided what that record left open: now the other's mechanisms may too.
             terms.push(format!("include:{target}"));
         } else if is_modifier(&lower) {
-            modifiers.push(term.to_owned());
-        } else if is_mechanism(&lower) && !faults.iter().any(|fault| names(&fault.what, term)) {
+            let broken = |fault: &&SpfFault| names(&fault.what, term) || leads(&fault.what, &lower);
+            if is_sound(term) && !faults.iter().any(broken) {
+                modifiers.push(term.to_owned());
+            }
+        } else if is_sound(term) && !faults.iter().any(|fault| names(&fault.what, term)) {
             terms.push(term.to_owned());
         }
     }
@@ -97,24 +98,9 @@ fn is_modifier(term: &str) -> bool {
     })
 }
 
-/// Whether a term is a mechanism that every receiver reads.
-fn is_mechanism(term: &str) -> bool {
-    let bare = term.strip_prefix(['+', '-', '~', '?']).unwrap_or(term);
-    let name = bare.split([':', '/']).next().unwrap_or_default();
-    let rest = bare.get(name.len()..).unwrap_or_default();
-    MECHANISMS.contains(&name)
-        && match name {
-            "ip4" => is_network(rest, |address| address.is_ipv4()),
-            "ip6" => is_network(rest, |address| address.is_ipv6()),
-            "include" | "exists" => rest.len() > 1 && rest.starts_with(':'),
-            _ => rest != ":",
-        }
-}
-
-fn is_network(rest: &str, family: impl Fn(&IpAddr) -> bool) -> bool {
-    let Some(network) = rest.strip_prefix(':') else { return false };
-    let address = network.parse().ok().or_else(|| network.parse::<ipnet::IpNet>().ok().map(|net| net.addr()));
-    address.is_some_and(|address: IpAddr| family(&address))
+/// Whether a term is one that every receiver reads.
+fn is_sound(term: &str) -> bool {
+    spf::Record::read(&format!("v=spf1 {term}")).faults.is_empty()
 }
 
 /// Whether a sentence names a term, whole.
@@ -125,6 +111,11 @@ fn names(sentence: &str, term: &str) -> bool {
             word.eq_ignore_ascii_case(term)
         },
     )
+}
+
+/// Whether a sentence complains of where a redirect leads, which the survey calls an include as receivers do.
+fn leads(sentence: &str, term: &str) -> bool {
+    term.strip_prefix("redirect=").is_some_and(|target| names(sentence, &format!("include:{target}")))
 }
 
 #[cfg(test)]
@@ -180,6 +171,12 @@ mod tests {
             &["`include:gone.example` leads to a name without SPF"],
             "v=spf1 mx ip4:192.0.2.1 ~all",
             "the term that a fault names",
+        ),
+        (
+            &["v=spf1 mx redirect=gone.example"],
+            &["`include:gone.example`: there is no SPF record at gone.example"],
+            "v=spf1 mx ip4:192.0.2.1 ~all",
+            "a redirect to nothing",
         ),
         (&["v=spf1 ip4:192.0.2.1 mx ~all"], &[], "v=spf1 ip4:192.0.2.1 mx ~all", "nothing to add"),
         (&["v=spf1 +all"], &[], "v=spf1 ip4:192.0.2.1 +all", "the qualifier is not ours to judge"),

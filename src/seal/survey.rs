@@ -172,7 +172,7 @@ async fn keys(fresh: &Resolver, wanted: &Wanted, deadline: Instant) -> Vec<(Stri
         tasks.spawn(async move {
             let question = format!("{name} TXT");
             let asked = async {
-                let text = asker.text(&name).await;
+                let text = asker.text_or_alias(&name).await;
                 let value = text.map(|text| KeyAnswer { alias: text.alias, records: kept(text.records) });
                 asker.done(value)
             };

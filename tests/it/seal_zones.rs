@@ -92,7 +92,9 @@ impl Records {
                 self.0.retain(|(name, kind, data)| {
                     *name != record.name
                         || (kind != "CNAME" && record.kind != Kind::Cname && *kind != word(record.kind))
-                        || (kind == "TXT" && record.kind == Kind::Txt && !data.starts_with(instead_of))
+                        || (kind == "TXT"
+                            && record.kind == Kind::Txt
+                            && !data.to_ascii_lowercase().starts_with(&instead_of.to_ascii_lowercase()))
                 });
                 self.add(record);
             }

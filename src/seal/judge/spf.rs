@@ -8,14 +8,11 @@ use crate::seal::align::{Identifier, alignment};
 use crate::seal::dmarc_record::Mode;
 use crate::seal::facts::{SpfAnswer, SpfFault, SpfResult};
 use crate::seal::records::{Kind, Record};
+use crate::seal::spf::{LOOKUPS_MAX, VOIDS_MAX, is_spf};
 use crate::seal::spf_record;
 use crate::seal::tags::short;
 
 const CHECK: &str = "spf";
-/// RFC 7208 section 4.6.4.
-const LOOKUPS_MAX: u32 = 10;
-/// RFC 7208 section 4.6.4.
-const VOIDS_MAX: u32 = 2;
 
 pub(super) fn look(bench: &Bench<'_>) -> Part {
     let case = bench.case;
@@ -109,6 +106,10 @@ fn evaluated(bench: &Bench<'_>, answer: &SpfAnswer) -> (Option<bool>, Vec<Findin
         let addresses = listed(bench.case.egress);
         findings.push(Finding::new(CHECK, Level::Ok, format!("{sender} lets {addresses} send")));
     }
+    findings.extend(answer.warnings.iter().map(|odd| {
+        let says = format!("SPF of {}: {}", short(&odd.name), short(&odd.what));
+        Finding::new(CHECK, Level::Warning, says).fix("it passes all the same; tidy the record up")
+    }));
     (Some(true), findings)
 }
 
@@ -119,8 +120,8 @@ fn result(answer: &SpfAnswer, address: IpAddr) -> Option<SpfResult> {
 /// What is wrong with the sender's own record, mended by one change.
 fn own(bench: &Bench<'_>, answer: &SpfAnswer) -> Option<Finding> {
     let sender = &bench.case.sender.domain;
-    let faults: Vec<&SpfFault> =
-        answer.faults.iter().filter(|fault| fault.name.eq_ignore_ascii_case(sender.as_str())).collect();
+    let ours = |fault: &&SpfFault| fault.name.eq_ignore_ascii_case(sender.as_str());
+    let faults: Vec<&SpfFault> = answer.faults.iter().filter(ours).collect();
     let lacking: Vec<_> =
         bench.case.egress.iter().copied().filter(|address| lacks(answer, *address)).collect();
     let mut wrong = Vec::new();
@@ -130,7 +131,9 @@ fn own(bench: &Bench<'_>, answer: &SpfAnswer) -> Option<Finding> {
     if answer.records.len() > 1 {
         wrong.push(format!("{sender} has {} SPF records, where only one may be", answer.records.len()));
     }
-    wrong.extend(faults.iter().map(|fault| format!("{sender}: {}", short(&fault.what))));
+    // That there are several is said already.
+    let others = faults.iter().filter(|fault| answer.records.len() < 2 || fault.what.contains('`'));
+    wrong.extend(others.map(|fault| format!("{sender}: {}", short(&fault.what))));
     // More than one reason to fail an address is no use to anybody: an error in the record comes first.
     if wrong.is_empty() && !lacking.is_empty() {
         let results: Vec<_> =
@@ -154,8 +157,7 @@ fn own(bench: &Bench<'_>, answer: &SpfAnswer) -> Option<Finding> {
 /// The record that would do, where what is there is not already just that.
 fn change(bench: &Bench<'_>, answer: &SpfAnswer, faults: &[&SpfFault], lacking: &[IpAddr]) -> Option<Change> {
     let sender = bench.case.sender.domain.as_str();
-    let wanted =
-        bench.wanted(sender, |record| record.kind == Kind::Txt && record.value.starts_with("v=spf1"));
+    let wanted = bench.wanted(sender, |record| record.kind == Kind::Txt && is_spf(&record.value));
     let needed: Vec<String> = lacking.iter().map(|address| spf_record::mechanism(*address)).collect();
     let record: Record = if answer.records.is_empty() {
         wanted.cloned().unwrap_or_else(|| spf_record::fresh(sender, bench.case.egress))

@@ -55,6 +55,7 @@ impl Record {
         }
         record.repeated();
         record.idle();
+        record.fragile();
         if text.len() > OCTETS_ADVISED {
             let octets = text.len();
             record.warnings.push(format!(
@@ -89,6 +90,16 @@ impl Record {
             redirects.chain(explanations).map(|term| format!("`{}` is the second of its kind", term.shown()));
         let faults: Vec<_> = faults.collect();
         self.faults.extend(faults);
+    }
+
+    /// RFC 7208 section 7.2: `%{p}` should not be published.
+    fn fragile(&mut self) {
+        let has_p = |term: &&Term| term.text.to_ascii_lowercase().contains("%{p");
+        let warnings = self.terms.iter().filter(has_p).map(|term| {
+            format!("`{}` holds %{{p}}, which receivers fill in differently or not at all", term.shown())
+        });
+        let warnings: Vec<_> = warnings.collect();
+        self.warnings.extend(warnings);
     }
 
     /// What nobody comes to, and what should not be there (RFC 7208 sections 5.1, 5.5 and 6.1).

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::Ipv6Net;
+
 use super::name::{Letters, Spec, macro_string};
 use super::shown;
 
@@ -95,7 +97,7 @@ fn mechanism(name: &str, rest: &str) -> Result<Kind, String> {
         "mx" => Ok(Kind::Mx(optional(without_lengths(rest)?)?)),
         "ptr" => Ok(Kind::Ptr(optional(rest)?)),
         "ip4" => network::<Ipv4Addr>(rest, 32),
-        "ip6" => network::<Ipv6Addr>(rest, 128),
+        "ip6" => mapped(rest).map_or_else(|| network::<Ipv6Addr>(rest, 128), Err),
         _ => Err("is a mechanism that receivers do not know".to_owned()),
     }
 }
@@ -149,4 +151,14 @@ fn network<A: FromStr>(rest: &str, most: u8) -> Result<Kind, String> {
     }
     length.map_or(Ok(()), |length| prefix_length(length, most))?;
     Ok(Kind::Network)
+}
+
+/// RFC 7208 section 5: `ip6:` matches no IPv4 address. mail-auth takes one for its mapped form, and lets it pass.
+fn mapped(rest: &str) -> Option<String> {
+    let network: Ipv6Net = rest.strip_prefix(':')?.parse().ok()?;
+    let all_mapped = Ipv6Net::new(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96).ok()?;
+    let covers = network.contains(&all_mapped) || all_mapped.contains(&network);
+    covers.then(|| {
+        "covers IPv4 addresses for some receivers and not for others: name those with ip4".to_owned()
+    })
 }

@@ -8,13 +8,14 @@ use super::name::{Sender, Spec};
 use super::term::{Kind, Term};
 use super::{EXCHANGERS_MAX, LOOKUPS_MAX, Record, is_spf};
 use crate::dns::{Family, Mx};
+use crate::mail::address::DOMAIN_MAX;
 use crate::seal::facts::{SpfAnswer, SpfFault};
 use crate::seal::survey::Asker;
 
 /// Terms looked up before a walk is given up: enough to say by how much a record is over the limit.
 const WALK_MAX: u32 = LOOKUPS_MAX * 3;
-/// Names that a person is shown of a chain of includes.
-const CHAIN_SHOWN: &str = " > ";
+/// Between the names of a chain of includes.
+const CHAIN: &str = " > ";
 
 /// Whose mail is judged by the records.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,8 @@ pub(crate) async fn lint(asker: &mut Asker, whose: Whose<'_>, answer: &mut SpfAn
         answer.faults.extend(faults.into_iter().map(|what| SpfFault { name: whose.name.to_owned(), what }));
     }
     let Some(first) = answer.records.first().cloned() else { return };
-    let one_of = |four: bool| whose.egress.iter().copied().find(|address| address.is_ipv4() == four);
+    let one_of =
+        |four: bool| whose.egress.iter().map(IpAddr::to_canonical).find(|address| address.is_ipv4() == four);
     let mut addresses: Vec<Option<IpAddr>> =
         [one_of(true), one_of(false)].into_iter().flatten().map(Some).collect();
     if addresses.is_empty() {
@@ -104,30 +106,47 @@ impl Walker<'_> {
     }
 
     async fn term(&mut self, at: &str, term: &Term) {
-        let own = Some(at.to_owned());
         match &term.kind {
             Kind::All | Kind::Network | Kind::Explanation | Kind::Unknown => {}
-            Kind::Include(spec) | Kind::Redirect(spec) => self.enter(at, term, spec).await,
-            Kind::A(spec) => {
-                let name = spec.as_ref().map_or(own, |spec| spec.name(at, self.sender));
-                self.host(term, name, self.family()).await;
+            Kind::Include(spec) | Kind::Redirect(spec) => {
+                let Some(name) = self.name(at, term, Some(spec)) else { return };
+                self.enter(at, term, name).await;
             }
-            // RFC 7208 section 5.7: an A query, whatever the address.
-            Kind::Exists(spec) => self.host(term, spec.name(at, self.sender), Family::V4).await,
+            Kind::A(spec) => {
+                let Some(name) = self.name(at, term, spec.as_ref()) else { return };
+                self.host(term, &name, self.family()).await;
+            }
+            Kind::Exists(spec) => {
+                let Some(name) = self.name(at, term, Some(spec)) else { return };
+                self.exists(at, term, &name).await;
+            }
             Kind::Mx(spec) => {
-                let name = spec.as_ref().map_or(own, |spec| spec.name(at, self.sender));
-                self.exchangers(at, term, name).await;
+                let Some(name) = self.name(at, term, spec.as_ref()) else { return };
+                self.exchangers(at, term, &name).await;
             }
             Kind::Ptr(_) => self.pointer(term).await,
         }
     }
 
+    /// The name that a term asks for; a term that has none is counted here.
+    fn name(&mut self, at: &str, term: &Term, spec: Option<&Spec>) -> Option<String> {
+        let Some(name) = spec.map_or(Some(at.to_owned()), |spec| spec.name(at, self.sender)) else {
+            self.spend(term, UNKNOWN);
+            return None;
+        };
+        if !is_lookable(&name) {
+            self.spend(term, "cannot be looked up");
+            self.fault(at, format!("`{}` asks for a name that cannot be looked up", term.shown()));
+            return None;
+        }
+        Some(name)
+    }
+
     /// The record that an include or a redirect leads to.
-    async fn enter(&mut self, at: &str, term: &Term, spec: &Spec) {
-        let Some(target) = spec.name(at, self.sender) else { return self.spend(term, UNKNOWN) };
+    async fn enter(&mut self, at: &str, term: &Term, target: String) {
         if self.path.contains(&target) {
             self.spend(term, "a loop");
-            let chain = format!("{}{CHAIN_SHOWN}{target}", self.path.join(CHAIN_SHOWN));
+            let chain = format!("{}{CHAIN}{target}", self.path.join(CHAIN));
             return self.fault(at, format!("`{}` leads back to itself ({chain})", term.shown()));
         }
         let Some(text) = self.asker.text(&target).await else { return self.spend(term, SILENT) };
@@ -144,17 +163,30 @@ impl Walker<'_> {
         self.follow(target, record).await;
     }
 
-    /// `a` and `exists`.
-    async fn host(&mut self, term: &Term, name: Option<String>, family: Family) {
-        let Some(name) = name else { return self.spend(term, UNKNOWN) };
-        let Some(found) = self.asker.hosts(&name, family).await else { return self.spend(term, SILENT) };
+    /// Whether the host has addresses; `None`: DNS is silent.
+    async fn host(&mut self, term: &Term, name: &str, family: Family) -> Option<bool> {
+        let Some(found) = self.asker.hosts(name, family).await else {
+            self.spend(term, SILENT);
+            return None;
+        };
         self.void(found.is_empty());
         self.spend(term, &if found.is_empty() { "nothing there".to_owned() } else { joined(&found) });
+        Some(!found.is_empty())
     }
 
-    async fn exchangers(&mut self, at: &str, term: &Term, name: Option<String>) {
-        let Some(name) = name else { return self.spend(term, UNKNOWN) };
-        let Some(mx) = self.asker.exchange(&name).await else { return self.spend(term, SILENT) };
+    /// RFC 7208 section 5.7: an A query, whatever the address. mail-auth is content with AAAA.
+    async fn exists(&mut self, at: &str, term: &Term, name: &str) {
+        if self.host(term, name, Family::V4).await != Some(false) {
+            return;
+        }
+        let six = self.asker.hosts(name, Family::V6).await;
+        if six.is_some_and(|found| !found.is_empty()) {
+            self.fault(at, format!("`{}` finds an AAAA record alone, and receivers ask for A", term.shown()));
+        }
+    }
+
+    async fn exchangers(&mut self, at: &str, term: &Term, name: &str) {
+        let Some(mx) = self.asker.exchange(name).await else { return self.spend(term, SILENT) };
         let hosts: Vec<String> = match mx {
             Mx::Exchangers(list) => list.into_iter().map(|exchanger| exchanger.host).collect(),
             Mx::Implicit | Mx::Null => Vec::new(),
@@ -212,6 +244,11 @@ impl Walker<'_> {
 /// The name holds a macro of the address, and no address is known.
 const UNKNOWN: &str = "depends on the address";
 const SILENT: &str = "DNS did not answer";
+
+/// RFC 1035 section 2.3.4.
+fn is_lookable(name: &str) -> bool {
+    name.len() <= DOMAIN_MAX && name.split('.').all(|label| (1..=63).contains(&label.len()))
+}
 
 fn joined(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")

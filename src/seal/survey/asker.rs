@@ -44,6 +44,11 @@ impl Asker {
         self.heard(name, "TXT", told, |text| text.records.is_empty())
     }
 
+    pub(super) async fn text_or_alias(&mut self, name: &str) -> Option<Text> {
+        let told = self.resolver.text_or_alias(name).await;
+        self.heard(name, "TXT", told, |text| text.records.is_empty())
+    }
+
     pub(in crate::seal) async fn exchange(&mut self, name: &str) -> Option<Mx> {
         let told = self.resolver.exchange(name).await;
         self.heard(name, "MX", told, |mx| *mx == Mx::Implicit)

@@ -22,7 +22,9 @@ pub(super) async fn ask(fresh: &Resolver, wanted: &Wanted) -> Asked<SpfAnswer> {
     lint(&mut asker, whose, &mut answer).await;
     let authenticator = MessageAuthenticator(fresh.hickory().clone());
     for address in &wanted.egress {
-        let parameters = SpfParameters::verify_mail_from(*address, whose.hello, whose.hello, whose.mailbox);
+        // RFC 7208 section 5: an IPv4-mapped address is an IPv4 address.
+        let parameters =
+            SpfParameters::verify_mail_from(address.to_canonical(), whose.hello, whose.hello, whose.mailbox);
         let result = result(authenticator.verify_spf(parameters).await.result());
         // Of a record that nobody can evaluate, an error is the answer; of a sound one, it is DNS that failed.
         if result == SpfResult::TempError && answer.is_sound() && !asker.is_silent() {

@@ -34,6 +34,12 @@ const ROWS: &[Row<'_>] = &[
     ("v=spf1 ip6:192.0.2.1 -all", "IPv6", "the other family"),
     ("v=spf1 ip6:2001:db8::/129 -all", "prefix length", "longer than the address"),
     ("v=spf1 ip6:2001:db8::g -all", "IPv6", "no hexadecimal digit"),
+    (
+        "v=spf1 ip6:::/0 -all",
+        "for some receivers",
+        "mail-auth lets IPv4 through here, others do not (section 5)",
+    ),
+    ("v=spf1 ip6:2001:db8::/32 ip6:::1 -all", "", "other networks cover no IPv4"),
     ("v=spf1 a/33 -all", "prefix length", "of an a"),
     ("v=spf1 a//129 -all", "prefix length", "of an a, in IPv6"),
     ("v=spf1 a/ -all", "prefix length", "no digits"),
@@ -92,6 +98,7 @@ fn what_is_not_wrong_but_not_meant_is_a_warning() {
         ("v=spf1 -all a", "`a` stands behind `all`", "section 5.1"),
         ("v=spf1 redirect=x.example -all", "`redirect=x.example` counts for nothing", "section 6.1"),
         ("v=spf1 ptr -all", "`ptr` is slow", "section 5.5"),
+        ("v=spf1 exists:%{P}.x.example -all", "`exists:%{P}.x.example` holds %{p}", "section 7.2"),
     ];
     for (text, warning, why) in rows {
         let record = Record::read(text);

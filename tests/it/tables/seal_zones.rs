@@ -413,6 +413,16 @@ pub const ROWS: &[Row] = &[
         told: &["replace v=spf1 bounce.acme.example TXT v=spf1 ip4:192.0.2.1 ~all"],
     },
     Row {
+        why: "a redirect to a name without SPF",
+        way: KEYLESS,
+        without: NO_SPF,
+        with: &[(BOUNCE, "TXT", "v=spf1 mx redirect=gone.example")],
+        finds: NEITHER,
+        says: &["gone.example"],
+        told: &["replace v=spf1 bounce.acme.example TXT v=spf1 mx ~all"],
+        ..ROW
+    },
+    Row {
         why: "an earlier term denies our address",
         way: KEYLESS,
         without: NO_SPF,
@@ -484,6 +494,13 @@ pub const ROWS: &[Row] = &[
         without: NO_SPF,
         with: &[(BOUNCE, "TXT", "v=spf1 +all")],
         says: &["lets anybody send"],
+        ..ROW
+    },
+    Row {
+        why: "a mechanism behind all: nobody looks there",
+        without: NO_SPF,
+        with: &[(BOUNCE, "TXT", "v=spf1 ip4:192.0.2.1 -all mx")],
+        says: &["stands behind `all`"],
         ..ROW
     },
     Row {
