@@ -53,6 +53,11 @@ struct Asked<T> {
 
 /// Asks DNS now. Never longer than `SURVEY_MAX`; `before` is the last picture of the same name.
 pub async fn survey(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, now: Time) -> Picture {
+    // On the heap: all questions under way at once make a large future.
+    Box::pin(take(resolver, wanted, before, now)).await
+}
+
+async fn take(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, now: Time) -> Picture {
     let blank = Picture::blank(wanted.domain.clone());
     let before = before.filter(|picture| picture.domain == wanted.domain).unwrap_or(&blank);
     let fresh = match resolver.afresh() {

@@ -218,7 +218,7 @@ impl World {
             }
             let alias = entries.iter().find_map(|entry| match entry {
                 Entry::Is(ttl, RData::CNAME(to)) if kind != RecordType::CNAME => Some((*ttl, to.clone())),
-                _ => None,
+                Entry::Is(..) | Entry::Silent(_) | Entry::Fails(_) | Entry::Lame => None,
             });
             if let Some((ttl, to)) = alias {
                 answer.add_answer(Record::from_rdata(name(&at), ttl, RData::CNAME(to.clone())));

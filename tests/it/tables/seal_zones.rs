@@ -420,7 +420,6 @@ pub const ROWS: &[Row] = &[
         finds: NEITHER,
         says: &["gone.example"],
         told: &["replace v=spf1 bounce.acme.example TXT v=spf1 mx ~all"],
-        ..ROW
     },
     Row {
         why: "an earlier term denies our address",
