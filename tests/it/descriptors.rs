@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use waxseal::control::Client;
 
 use crate::relay::{Layout, Relay, smtp};
 use crate::sink::Sink;
@@ -18,14 +17,6 @@ const DESCRIPTORS: usize = 64;
 const STARVED: Duration = Duration::from_secs(2);
 /// 20, 40 … 640 ms and then every second: at most this many a listener, and as many again for a busy machine.
 const FAILURES_MAX: u64 = 20;
-
-/// A counter's value.
-async fn counted(relay: &Relay, name: &str) -> u64 {
-    let text = Client::new(&relay.dir.join("data/admin.sock")).bytes("/metrics").await.unwrap();
-    let text = String::from_utf8(text.to_vec()).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    value.map_or(0, |value| value.parse().unwrap())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fa9_without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
@@ -54,7 +45,7 @@ async fn fa9_without_descriptors_accepting_pauses_and_goes_on_when_there_are_som
     BufReader::new(&waiting).read_line(&mut greeting).unwrap();
     assert!(greeting.starts_with("220 "), "who waited is greeted: {greeting}");
     assert_eq!(sink.next(), "starved", "and what was accepted goes out");
-    let failures = counted(&relay, "waxseal_connections_refused_total{reason=\"descriptors\"}").await;
+    let failures = relay.counted("waxseal_connections_refused_total{reason=\"descriptors\"}").await;
     assert!((1..=FAILURES_MAX).contains(&failures), "{failures} failed accepts");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code(), Some(0));

@@ -197,6 +197,14 @@ impl Relay {
         child
     }
 
+    /// The value of this counter of the running daemon's.
+    pub async fn counted(&self, name: &str) -> u64 {
+        let admin = waxseal::control::Client::new(&self.dir.join("data/admin.sock"));
+        let text = String::from_utf8(admin.bytes("/metrics").await.unwrap().to_vec()).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     /// Runs a command of the same configuration to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command().args(args).stdin(Stdio::null()).output().unwrap()

@@ -229,26 +229,26 @@ fn sighup_takes_over_a_tenants_file_and_reopens_the_log_while_sessions_go_on() {
     assert_eq!(received(&log), ["a@new.test"; 2], "what came after is in the new one");
 }
 
-/// 1,000 reloads asked for while mail flows: no session is cut, nothing is refused (FA14).
-#[test]
-fn reloads_under_load_cut_no_session() {
+/// Submits so many over one session; each must be taken.
+fn submit_all(relay: SocketAddr, writer: usize, messages: usize) {
+    let mut session = smtp::Session::open(relay).unwrap();
+    for n in 0..messages {
+        let reply = submit(&mut session, "a@bench.test", &format!("{writer}-{n}")).unwrap();
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+}
+
+/// Reloads one after the other while mail flows: no session is cut, nothing is refused (FA14).
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_under_load_cut_no_session() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Sink::start();
     let relay = relay(dir.path(), &sink, "");
     let daemon = relay.start();
     std::thread::scope(|load| {
-        let writers: Vec<_> = (0..2)
-            .map(|writer| {
-                let relay = relay.address();
-                load.spawn(move || {
-                    let mut session = smtp::Session::open(relay).unwrap();
-                    for n in 0..100 {
-                        let reply = submit(&mut session, "a@bench.test", &format!("{writer}-{n}"));
-                        assert!(reply.unwrap().starts_with("250 "));
-                    }
-                })
-            })
-            .collect();
+        let door = relay.address();
+        let writers: Vec<_> =
+            (0..2).map(|writer| load.spawn(move || submit_all(door, writer, 100))).collect();
         while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             daemon.signal(Signal::HUP);
             std::thread::yield_now();
@@ -257,6 +257,12 @@ fn reloads_under_load_cut_no_session() {
     for _ in 0..200 {
         sink.next();
     }
+    let (taken, refused) = ("{result=\"ok\"}", "{result=\"refused\"}");
+    assert!(
+        relay.counted(&format!("waxseal_reloads_total{taken}")).await > 1,
+        "signals were obeyed meanwhile"
+    );
+    assert_eq!(relay.counted(&format!("waxseal_reloads_total{refused}")).await, 0);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code(), Some(0));
     assert_eq!(sink.taken().len(), 200);
