@@ -46,12 +46,23 @@ fn act(relay: &Relay, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {said}");
 }
 
-/// Whether the mail log has an event of this type for this id.
+/// Whether the mail log has an event of this type for this id. A line that is being written has no end yet.
 fn logged(relay: &Relay, kind: &str, id: &str) -> bool {
     let text = std::fs::read_to_string(relay.dir.join("data/mail.jsonl")).unwrap();
-    text.lines()
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .any(|event| event["type"] == kind && event["id"] == id)
+}
+
+/// Waits until the mail log has it: a verb is answered before the log's thread has written.
+#[track_caller]
+fn until_logged(relay: &Relay, kind: &str, id: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !logged(relay, kind, id) {
+        assert!(Instant::now() < deadline, "no {kind} event for {id}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 #[allow(clippy::cognitive_complexity, reason = "one story, told in order")]
@@ -81,6 +92,7 @@ fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     assert_eq!(list(&relay, &mine).len(), 1);
     assert!(list(&relay, &["--from-domain", "test"]).is_empty(), "the domain itself, not those below");
     assert!(list(&relay, &["--cause", "seal"]).is_empty());
+    until_logged(&relay, "held", &id);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     daemon = relay.start();
