@@ -88,6 +88,9 @@ impl Watch {
 
     /// Before the listeners accept: what was known, and then what DNS says now, as far as it says it in time.
     pub(super) async fn first(&self) {
+        if self.names().is_empty() {
+            return self.follow(true).await;
+        }
         if tokio::time::timeout(RECALL, self.recall_soon()).await.is_err() {
             tracing::warn!("the facts of DNS from before the restart are not at hand yet");
         }
