@@ -82,6 +82,9 @@ impl Opened {
     }
 }
 
+/// Octets that a large day may leave behind in the index's files: as much as a segment of the journal.
+const INDEX_SLACK: u64 = 64 << 20;
+
 fn options(config: &Config, clock: Clock) -> Options {
     Options {
         turns: Turns {
@@ -91,6 +94,7 @@ fn options(config: &Config, clock: Clock) -> Options {
         window: config.queue.window,
         body_cache: config.queue.body_cache,
         index_cache: config.queue.index_cache,
+        index_slack: INDEX_SLACK,
         disk_reserve: config.queue.disk_reserve,
         clock,
     }

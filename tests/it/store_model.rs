@@ -50,8 +50,16 @@ const START: u64 = 1_800_000_000_000;
 const DAY: u64 = 86_400_000;
 
 pub fn options(clock: &Clock) -> Options {
-    let (window, body_cache) = (6, 20_000);
-    Options { turns: TURNS, window, body_cache, index_cache: 1 << 20, disk_reserve: 0, clock: clock.clone() }
+    Options {
+        turns: TURNS,
+        window: 6,
+        body_cache: 20_000,
+        index_cache: 1 << 20,
+        // Made anew after every start.
+        index_slack: 0,
+        disk_reserve: 0,
+        clock: clock.clone(),
+    }
 }
 
 /// So small that compaction is never far.

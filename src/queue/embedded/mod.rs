@@ -49,6 +49,8 @@ pub struct Options {
     pub body_cache: u64,
     /// Octets the index may cache.
     pub index_cache: u64,
+    /// Octets that the index's files may take before it is asked how much of them still lives.
+    pub index_slack: u64,
     /// Free octets below which mail is refused (`StoreError::Full`); 0: never.
     pub disk_reserve: u64,
     /// Wall time.
@@ -136,6 +138,7 @@ impl Embedded {
             spool: Arc::clone(&spool),
             dir: dir.to_owned(),
             sled_cache: options.index_cache,
+            sled_slack: options.index_slack,
             turns: options.turns,
             window: options.window,
             clock: options.clock,

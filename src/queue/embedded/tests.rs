@@ -10,7 +10,15 @@ use crate::queue::store::{Cause, Destination, Hold, Then};
 pub(super) fn options() -> Options {
     let turns = Turns { per_destination: 5, total: 50 };
     let clock = Clock::System;
-    Options { turns, window: 100, body_cache: 0, index_cache: 1 << 20, disk_reserve: 0, clock }
+    Options {
+        turns,
+        window: 100,
+        body_cache: 0,
+        index_cache: 1 << 20,
+        index_slack: 0,
+        disk_reserve: 0,
+        clock,
+    }
 }
 
 pub(super) fn message(serial: u128) -> Accept {

@@ -87,7 +87,7 @@ impl Desk {
 
     /// Whether there is work that need not wait to be asked for.
     pub(super) fn busy(&self) -> bool {
-        !self.sweeps.is_empty() || self.rows.heavy() || self.compaction.busy()
+        !self.sweeps.is_empty() || self.rows.heavy() || self.rows.tree().busy() || self.compaction.busy()
     }
 
     /// Changes a message, and with it everything that follows from it: sizes, use of segments, turns. `freed` are its
@@ -296,9 +296,11 @@ impl Desk {
             }
         }
         self.spill(usize::MAX)?;
-        keys::put(self.rows.db(), keys::APPLIED, &self.end)?;
-        keys::put(self.rows.db(), keys::SIZES, &(self.stats, &self.usage))?;
-        self.rows.db().flush().map(drop)
+        let tree = self.rows.tree();
+        keys::put(tree, keys::APPLIED, &self.end)?;
+        keys::put(tree, keys::SIZES, &(self.stats, &self.usage))?;
+        tree.note_live()?;
+        tree.flush()
     }
 }
 

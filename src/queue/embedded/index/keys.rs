@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::lanes::{Item, StreamKey};
 use super::row::row_key;
 use super::rows::doubt;
+use super::tree::Tree;
 use crate::mail::id::Id;
 use crate::mail::message::Lane;
 use crate::mail::time::Time;
@@ -123,12 +124,12 @@ pub(super) fn memo_key(key: &str) -> Vec<u8> {
 }
 
 /// Writes a value.
-pub(super) fn put<T: Serialize>(db: &sled::Db, key: &[u8], value: &T) -> sled::Result<()> {
+pub(super) fn put<T: Serialize>(tree: &Tree, key: &[u8], value: &T) -> sled::Result<()> {
     let octets = postcard::to_stdvec(value).map_err(|_| doubt("a value cannot be written"))?;
-    db.insert(key, octets).map(drop)
+    tree.insert(key, &octets).map(drop)
 }
 
 /// Reads a value; `None` where it is absent or unreadable.
-pub(super) fn take<T: DeserializeOwned>(db: &sled::Db, key: &[u8]) -> sled::Result<Option<T>> {
-    Ok(db.get(key)?.and_then(|octets| postcard::from_bytes(&octets).ok()))
+pub(super) fn take<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> sled::Result<Option<T>> {
+    Ok(tree.read()?.get(key)?.and_then(|octets| postcard::from_bytes(&octets).ok()))
 }

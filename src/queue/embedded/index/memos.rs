@@ -94,23 +94,23 @@ impl Desk {
 
     /// The last word on a memo lies here.
     pub(super) fn memo_at(&mut self, at: Position, header: &Header, head: &MemoHead) -> sled::Result<()> {
-        let (key, db) = (memo_key(&head.key), self.rows.db());
-        if let Some(old) = keys::take::<Place>(db, &key)? {
+        let (key, tree) = (memo_key(&head.key), self.rows.tree());
+        if let Some(old) = keys::take::<Place>(tree, &key)? {
             self.usage.take(old.at.segment, old.length);
         }
         if head.kept {
             let place = Place::new(at, header, None);
             self.usage.put(place.at.segment, place.length);
-            keys::put(db, &key, &place)
+            keys::put(tree, &key, &place)
         } else {
-            db.remove(key).map(drop)
+            tree.remove(&key)
         }
     }
 
     /// Where the memos lie whose keys begin like this, sorted by key.
     pub(super) fn recall(&self, prefix: &str) -> sled::Result<Vec<(String, Place)>> {
         let mut found = Vec::new();
-        for entry in self.rows.db().scan_prefix(memo_key(prefix)) {
+        for entry in self.rows.tree().read()?.scan_prefix(memo_key(prefix)) {
             let (key, place) = entry?;
             let key = key.get(1..).and_then(|key| std::str::from_utf8(key).ok());
             let key = key.ok_or_else(|| doubt("a memo's key cannot be read"))?.to_owned();
@@ -130,7 +130,7 @@ impl Desk {
 
     /// What becomes of the memo at this position when its segment goes.
     pub(super) fn memo_fate(&self, at: Position, head: &MemoHead) -> sled::Result<Fate> {
-        let place = keys::take::<Place>(self.rows.db(), &memo_key(&head.key))?;
+        let place = keys::take::<Place>(self.rows.tree(), &memo_key(&head.key))?;
         Ok(match place.filter(|place| place.at == at) {
             None => Fate::Dead,
             // A copy now would stand behind that later word and take its place.
@@ -143,7 +143,7 @@ impl Desk {
     pub(super) fn memo_lost(&mut self, head: &MemoHead, error: &io::Error) -> sled::Result<()> {
         self.spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::error!(key = head.key, %error, "a memo cannot be read from a damaged segment");
-        self.rows.db().remove(memo_key(&head.key)).map(drop)
+        self.rows.tree().remove(&memo_key(&head.key))
     }
 
     /// The same memo, to be written anew. A damaged value stays one: its checksum goes with it.

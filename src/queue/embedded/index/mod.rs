@@ -15,6 +15,7 @@ mod replay;
 mod row;
 mod rows;
 mod salvage;
+mod tree;
 mod usage;
 mod verbs;
 
@@ -111,6 +112,7 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
         }
         desk.sweep()?;
         desk.compact()?;
+        desk.rows.renew()?;
         if idle || desk.rows.heavy() {
             idle &= desk.spill(SPILL_AT_ONCE)?;
         }

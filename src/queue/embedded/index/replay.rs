@@ -2,8 +2,7 @@
 //! from where sled has it up to its end, while new mail is already written behind that end.
 
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -18,6 +17,7 @@ use super::desk::Desk;
 use super::lanes::Lanes;
 use super::memos::Pending;
 use super::rows::Rows;
+use super::tree::{Site, clear};
 use super::usage::Usage;
 use super::{Ask, keys};
 use crate::clock::Clock;
@@ -36,6 +36,7 @@ pub(in super::super) struct Parts {
     /// Holds sled's directory.
     pub(in super::super) dir: PathBuf,
     pub(in super::super) sled_cache: u64,
+    pub(in super::super) sled_slack: u64,
     pub(in super::super) turns: Turns,
     pub(in super::super) window: usize,
     pub(in super::super) clock: Clock,
@@ -48,6 +49,10 @@ pub(in super::super) struct Parts {
 }
 
 impl Parts {
+    fn site(&self) -> Site {
+        Site { dir: self.dir.join("index"), cache: self.sled_cache, slack: self.sled_slack }
+    }
+
     /// A file that says that sled's directory is not to be trusted.
     pub(in super::super) fn doubt(&self) -> PathBuf {
         self.dir.join("index.doubt")
@@ -57,7 +62,7 @@ impl Parts {
 /// Builds the index. `None`: the store was closed meanwhile.
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
-    let applied = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
+    let applied = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
@@ -91,7 +96,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     if sizes.is_none() && !empty {
         recount(&mut desk)?;
     }
-    for (key, first) in keys::streams(desk.rows.db())? {
+    for (key, first) in keys::streams(desk.rows.tree().read()?)? {
         desk.lanes.restore(key, first);
     }
     desk.replaying = false;
@@ -128,48 +133,41 @@ type Sizes = Option<(Stats, Usage)>;
 
 /// Opens sled if it can be trusted, and a new one if not. Its sizes are there if it was closed tidily.
 fn open(parts: &Parts) -> sled::Result<(Rows, Sizes)> {
-    let dir = parts.dir.join("index");
+    let site = parts.site();
     let doubtful = parts.doubt();
     if doubtful.exists() {
-        clear(&dir)?;
+        clear(&site.dir)?;
         std::fs::remove_file(&doubtful)?;
     }
-    if let Some(opened) = trusted(parts, &dir)? {
+    if let Some(opened) = trusted(parts, &site)? {
         return Ok(opened);
     }
     tracing::warn!("the index is rebuilt from the journal");
-    clear(&dir)?;
-    let rows = Rows::open(&dir, parts.sled_cache)?;
-    rows.db().insert(BOOT, boot().into_bytes())?;
+    clear(&site.dir)?;
+    let rows = Rows::open(site)?;
+    rows.tree().insert(BOOT, boot().as_bytes())?;
     Ok((rows, None))
 }
 
-fn trusted(parts: &Parts, dir: &Path) -> sled::Result<Option<(Rows, Sizes)>> {
-    let (at, cache) = (dir.to_owned(), parts.sled_cache);
-    let Ok(Ok(rows)) = std::panic::catch_unwind(move || Rows::open(&at, cache)) else { return Ok(None) };
-    let sizes: Sizes = keys::take(rows.db(), keys::SIZES)?;
+fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
+    let site = site.clone();
+    let Ok(Ok(rows)) = std::panic::catch_unwind(move || Rows::open(site)) else { return Ok(None) };
+    let sizes: Sizes = keys::take(rows.tree(), keys::SIZES)?;
     let boot = boot();
-    let same = rows.db().insert(BOOT, boot.as_bytes())?.is_none_or(|last| last == boot.as_bytes());
-    let applied: Position = keys::take(rows.db(), keys::APPLIED)?.unwrap_or_default();
+    let same = rows.tree().insert(BOOT, boot.as_bytes())?.is_none_or(|last| last == boot.as_bytes());
+    let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
     // What stood in segments that are gone has been copied, or had ended: sled must have known it before they went.
     let gap = parts.spool.oldest().is_some_and(|(oldest, _)| oldest > 1 && applied.segment < oldest);
     if gap || applied > parts.spool.end() || (sizes.is_none() && !same) {
         return Ok(None);
     }
-    rows.db().remove(keys::SIZES)?;
-    rows.db().flush()?;
+    rows.tree().remove(keys::SIZES)?;
+    rows.tree().flush()?;
     Ok(Some((rows, sizes)))
 }
 
 fn boot() -> String {
     std::fs::read_to_string(BOOT_ID).unwrap_or_default()
-}
-
-fn clear(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Replays the journal from where the index has it up to `end`.

@@ -9,12 +9,12 @@
 //! for messages with owed failures; `k` key → where a memo lies; `applied`, `sizes`, `boot`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 
 use super::super::record::Position;
 use super::keys::{self, due_key, owed_key};
 use super::lanes::{Item, LOAD, Loaded, StreamKey};
 use super::row::{Row, row_key};
+use super::tree::{Site, Tree};
 use crate::mail::id::Id;
 
 /// sled keeps small values well and large ones badly: a row is cut into pieces of this size.
@@ -44,7 +44,7 @@ pub(super) struct Slot {
 
 /// The rows.
 pub(super) struct Rows {
-    db: sled::Db,
+    tree: Tree,
     slots: BTreeMap<Id, Slot>,
     /// Dirty slots in the order in which they became so, with the journal's end as it was then.
     order: VecDeque<(Id, Position)>,
@@ -54,15 +54,19 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Opens sled's directory.
-    pub(super) fn open(dir: &Path, cache: u64) -> sled::Result<Self> {
-        let db = sled::Config::new().path(dir).cache_capacity(cache).flush_every_ms(None).open()?;
-        let (slots, order) = (BTreeMap::new(), VecDeque::new());
-        Ok(Self { db, slots, order, octets: 0, since_applied: 0 })
+    pub(super) fn open(site: Site) -> sled::Result<Self> {
+        let (tree, slots, order) = (Tree::open(site)?, BTreeMap::new(), VecDeque::new());
+        Ok(Self { tree, slots, order, octets: 0, since_applied: 0 })
     }
 
-    /// The database, for what is not about one message.
-    pub(super) fn db(&self) -> &sled::Db {
-        &self.db
+    /// The tree, for what is not about one message.
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Makes sled's files smaller where they have grown too large, a little at a time.
+    pub(super) fn renew(&mut self) -> sled::Result<()> {
+        self.tree.renew()
     }
 
     /// A message as it stands; brought into memory if it is not there. An absent one gives an empty slot.
@@ -86,7 +90,7 @@ impl Rows {
     fn read(&self, id: Id) -> sled::Result<Option<(Row, u16)>> {
         let mut octets = Vec::new();
         let mut pieces = 0;
-        for piece in self.db.scan_prefix(row_key(id)) {
+        for piece in self.tree.read()?.scan_prefix(row_key(id)) {
             octets.extend_from_slice(&piece?.1);
             pieces += 1;
         }
@@ -118,7 +122,7 @@ impl Rows {
 
     /// Puts a leg's due key into sled ahead of its row: there is no room for it in the window.
     pub(super) fn put_due(&mut self, key: &StreamKey, item: Item) -> sled::Result<()> {
-        self.db.insert(due_key(key, &item), &[])?;
+        self.tree.insert(&due_key(key, &item), &[])?;
         if let Some(slot) = self.slots.get_mut(&item.id) {
             let due = (key.clone(), item);
             if !slot.dues.contains(&due) {
@@ -147,7 +151,7 @@ impl Rows {
         self.order.pop_front();
         if let Some(slot) = self.slots.remove(&id) {
             self.octets = self.octets.saturating_sub(slot.size);
-            write(&self.db, id, slot)?;
+            write(&self.tree, id, slot)?;
         }
         self.since_applied += 1;
         if self.since_applied >= APPLIED_EVERY || self.order.is_empty() {
@@ -163,7 +167,7 @@ impl Rows {
         for _ in 0..most {
             if self.order.front().is_none_or(|(_, since)| since.segment > segment) {
                 self.set_applied(end)?;
-                self.db.flush()?;
+                self.tree.flush()?;
                 return Ok(true);
             }
             if !self.spill(end)? {
@@ -181,7 +185,8 @@ impl Rows {
 
     fn set_applied(&self, end: Position) -> sled::Result<()> {
         let applied = self.order.front().map_or(end, |(_, since)| *since);
-        keys::put(&self.db, keys::APPLIED, &applied)
+        self.tree.note_live()?;
+        keys::put(&self.tree, keys::APPLIED, &applied)
     }
 
     /// The next legs of a stream on disk, from this one on, and where the rest begins. Keys that no longer say the truth
@@ -194,7 +199,7 @@ impl Rows {
     ) -> sled::Result<Loaded> {
         let mut items = Vec::new();
         let prefix = keys::stream_prefix(key);
-        for (seen, entry) in self.db.range(due_key(key, &from)..).enumerate() {
+        for (seen, entry) in self.tree.read()?.range(due_key(key, &from)..).enumerate() {
             let entry = entry?.0;
             let Some(item) = entry.strip_prefix(prefix.as_slice()).and_then(keys::item) else { break };
             if seen >= LOAD {
@@ -206,7 +211,7 @@ impl Rows {
             if self.waits(key, &item)? {
                 items.push(item);
             } else {
-                self.db.remove(entry)?;
+                self.tree.remove(&entry)?;
             }
         }
         Ok((items, None))
@@ -222,7 +227,7 @@ impl Rows {
 
     /// Messages with ids from this one on, in order, at most so many.
     pub(super) fn range(&self, from: Id, most: usize) -> sled::Result<Vec<Row>> {
-        let ids = keys::ids(&self.db, b'm', from, most)?;
+        let ids = keys::ids(self.tree.read()?, b'm', from, most)?;
         self.merge(from, ids, most, |_| true)
     }
 
@@ -231,7 +236,7 @@ impl Rows {
         let mut from = Id::from_bytes([0; 16]);
         let mut rows = Vec::new();
         loop {
-            let ids = keys::ids(&self.db, b'o', from, most)?;
+            let ids = keys::ids(self.tree.read()?, b'o', from, most)?;
             let last = ids.last().copied().filter(|_| ids.len() >= most);
             rows.extend(self.merge(from, ids, most, |row| !row.standing.owed.is_empty())?);
             match last.and_then(keys::successor).filter(|_| rows.len() < most) {
@@ -273,43 +278,43 @@ fn clean((row, pieces): (Row, u16)) -> Slot {
     Slot { row: Some(row), pieces, dues, owed_key, size, ..Slot::default() }
 }
 
-fn write(db: &sled::Db, id: Id, slot: Slot) -> sled::Result<()> {
+fn write(db: &Tree, id: Id, slot: Slot) -> sled::Result<()> {
     let Some(row) = slot.row else { return erase(db, id, &slot) };
     let dues: Vec<_> = row.standing.legs.iter().map(|leg| row.turn(leg)).collect();
     for (key, item) in dues.iter().filter(|due| !slot.dues.contains(due)) {
-        db.insert(due_key(key, item), &[])?;
+        db.insert(&due_key(key, item), &[])?;
     }
     let owes = !row.standing.owed.is_empty();
     if owes && !slot.owed_key {
-        db.insert(owed_key(id), &[])?;
+        db.insert(&owed_key(id), &[])?;
     }
     let octets = postcard::to_stdvec(&row).map_err(|_| doubt("a row cannot be written"))?;
     let mut pieces = 0u16;
     for piece in octets.chunks(PIECE) {
-        db.insert(keys::piece_key(id, pieces), piece)?;
+        db.insert(&keys::piece_key(id, pieces), piece)?;
         pieces = pieces.saturating_add(1);
     }
     for piece in pieces..slot.pieces {
-        db.remove(keys::piece_key(id, piece))?;
+        db.remove(&keys::piece_key(id, piece))?;
     }
     for (key, item) in slot.dues.iter().filter(|due| !dues.contains(due)) {
-        db.remove(due_key(key, item))?;
+        db.remove(&due_key(key, item))?;
     }
     if slot.owed_key && !owes {
-        db.remove(owed_key(id))?;
+        db.remove(&owed_key(id))?;
     }
     Ok(())
 }
 
-fn erase(db: &sled::Db, id: Id, slot: &Slot) -> sled::Result<()> {
+fn erase(db: &Tree, id: Id, slot: &Slot) -> sled::Result<()> {
     for piece in (0..slot.pieces).rev() {
-        db.remove(keys::piece_key(id, piece))?;
+        db.remove(&keys::piece_key(id, piece))?;
     }
     for (key, item) in &slot.dues {
-        db.remove(due_key(key, item))?;
+        db.remove(&due_key(key, item))?;
     }
     if slot.owed_key {
-        db.remove(owed_key(id))?;
+        db.remove(&owed_key(id))?;
     }
     Ok(())
 }
