@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::MailLog;
 use super::auth::Auth;
-use super::record::{Record, Type};
+use super::kind::Type;
+use super::record::Record;
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::{Decided, Fate, TlsFacts};
 use crate::mail::id::Id;

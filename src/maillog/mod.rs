@@ -5,6 +5,7 @@ mod answered;
 mod auth;
 mod escape;
 pub mod events;
+pub mod kind;
 pub mod record;
 pub mod returns;
 pub mod tail;
@@ -20,7 +21,8 @@ pub use returns::{Complained, RemoteBounce};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use record::{Record, Type};
+use kind::Type;
+use record::Record;
 use writer::Writer;
 
 /// The mail log. Cheap to call: a line is formatted by the caller and handed to a thread that writes many at once.

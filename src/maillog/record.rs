@@ -10,13 +10,13 @@ use super::answered::Answered;
 use super::auth::Auth;
 use super::escape::Plain;
 use super::events::DsnKind;
+use super::kind::Type;
 use crate::mail::address::Address;
 use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::reply::PeerReply;
 use crate::mail::time::Time;
-use crate::metrics::EventLabel;
 
 /// The format's version, in every line: raised when a field changes its meaning or type.
 pub const VERSION: u8 = 1;
@@ -24,86 +24,6 @@ pub const VERSION: u8 = 1;
 const LINE: usize = 768;
 /// Recipients named in one line at most; `rcpts` says how many there are.
 const NAMED_MAX: usize = 100;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "docs/log.md says what each means, and a test holds it to this list")]
-pub enum Type {
-    Received,
-    Rejected,
-    Held,
-    Released,
-    Attempt,
-    Deferred,
-    Delivered,
-    Relayed,
-    Bounced,
-    Expired,
-    Dropped,
-    Dsn,
-    RemoteBounce,
-    Complaint,
-    PlatformSeal,
-    Probe,
-    Health,
-    Audit,
-}
-
-impl Type {
-    /// Every type, in the order of a message's life.
-    pub const ALL: [Self; 18] = [
-        Self::Received,
-        Self::Rejected,
-        Self::Held,
-        Self::Released,
-        Self::Attempt,
-        Self::Deferred,
-        Self::Delivered,
-        Self::Relayed,
-        Self::Bounced,
-        Self::Expired,
-        Self::Dropped,
-        Self::Dsn,
-        Self::RemoteBounce,
-        Self::Complaint,
-        Self::PlatformSeal,
-        Self::Probe,
-        Self::Health,
-        Self::Audit,
-    ];
-
-    /// As it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Rejected => "rejected",
-            Self::Held => "held",
-            Self::Released => "released",
-            Self::Attempt => "attempt",
-            Self::Deferred => "deferred",
-            Self::Delivered => "delivered",
-            Self::Relayed => "relayed",
-            Self::Bounced => "bounced",
-            Self::Expired => "expired",
-            Self::Dropped => "dropped",
-            Self::Dsn => "dsn",
-            Self::RemoteBounce => "remote_bounce",
-            Self::Complaint => "complaint",
-            Self::PlatformSeal => "platform_seal",
-            Self::Probe => "probe",
-            Self::Health => "health",
-            Self::Audit => "audit",
-        }
-    }
-}
-
-impl From<Type> for EventLabel {
-    fn from(kind: Type) -> Self {
-        Self { r#type: kind.name() }
-    }
-}
 
 /// One line.
 #[derive(Debug, Serialize)]

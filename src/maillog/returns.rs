@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::MailLog;
 use super::auth::Auth;
 use super::events::{DsnKind, Seal};
-use super::record::Type;
+use super::kind::Type;
 use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::id::Id;

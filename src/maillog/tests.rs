@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::record::Type;
+use super::kind::Type;
 use super::*;
 use crate::mail::attempt::{Decided, Fate, Hop, Timings, TlsFacts};
 use crate::mail::class::{By, Classed};
