@@ -153,9 +153,10 @@ impl Daemon {
     /// # Errors
     /// What stands in the way, for one line on standard error.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let files = Files::read(&config)?;
+        let mut files = Files::read(&config)?;
         let listeners = Listeners::bind(&config.listeners).map_err(StartError::io("listener"))?;
         let opened = Opened::open(&config, clock).await?;
+        files.resolver = files.resolver.counted(&opened.metrics);
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
         Ok(join(config, files, opened, (listeners, doors)).await)
     }

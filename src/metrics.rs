@@ -87,7 +87,7 @@ pub struct Metrics {
     /// Time to seal a message.
     pub seal_seconds: Histogram,
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
-    /// expired, dropped, dsn, remote_bounce, complaint, platform_seal, probe, audit. A recipient's fate is one record.
+    /// expired, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, probe, audit. A recipient's fate is one record.
     pub events: Family<EventLabel, Counter>,
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
     /// classes themselves are no label: their names are configured, and no closed list.
@@ -96,6 +96,8 @@ pub struct Metrics {
     pub hops: Family<ResultLabel, Counter>,
     /// From accept to the reply that delivered, for each recipient.
     pub delivery_seconds: Histogram,
+    /// Our own signatures verified as receivers do, a sample, by `result`: pass, fail, unknown.
+    pub seal_checks: Family<ResultLabel, Counter>,
     /// DNS lookups, by `result`: found, none, failed.
     pub lookups: Family<ResultLabel, Counter>,
     /// From domains, by `health`: both, dkim_only, spf_only, fail, unknown, unjudged.
@@ -157,6 +159,7 @@ impl Metrics {
             classed: Family::default(),
             hops: Family::default(),
             delivery_seconds: seconds(),
+            seal_checks: Family::default(),
             lookups: Family::default(),
             domains: Family::default(),
             queue_messages: Gauge::default(),
@@ -213,6 +216,7 @@ impl Metrics {
         to.register("hop_connections", "Connections to exchangers and upstreams", self.hops.clone());
         let delivery = "From accept to the reply that delivered";
         to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
+        to.register("seal_checks", "Own signatures verified, a sample", self.seal_checks.clone());
         to.register("dns_lookups", "DNS lookups", self.lookups.clone());
         to.register("domains", "From domains by how they stand with receivers", self.domains.clone());
     }
@@ -253,8 +257,14 @@ mod tests {
         let metrics = Metrics::new();
         metrics.connections.get_or_create(&MethodLabel { method: "none" }).inc();
         metrics.connections_refused.get_or_create(&ReasonLabel { reason: "total" }).inc();
-        for family in [&metrics.handshakes, &metrics.auth, &metrics.hops, &metrics.lookups, &metrics.reloads]
-        {
+        for family in [
+            &metrics.handshakes,
+            &metrics.auth,
+            &metrics.hops,
+            &metrics.seal_checks,
+            &metrics.lookups,
+            &metrics.reloads,
+        ] {
             family.get_or_create(&ResultLabel { result: "ok" }).inc();
         }
         metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);

@@ -1,11 +1,13 @@
 //! May this message be sent? One short story: own the From, classify, repair, judge, sign, put. Each refusal is a `Reply` made where it is
 //! found; what is accepted is on stable storage before its 250.
 
+mod beside;
 mod body;
 pub mod classify;
 mod encode;
 mod judge;
 mod own;
+mod own_seal;
 mod platform;
 mod put;
 mod refusal;
@@ -39,10 +41,10 @@ use crate::queue::store::Store;
 use crate::seal::outlook::{Force, Outlook};
 use crate::seal::{self, Keyring, Order, SealError, Sealed};
 use crate::tenant::{Tenant, Tenants};
+use beside::Beside;
 use classify::{ControlKey, Told};
 use judge::Judged;
 use own::Author;
-use platform::Watch;
 use refusal::Refusal;
 use repair::Repaired;
 use trace::Stamp;
@@ -76,7 +78,7 @@ pub struct Parts {
 /// The gate that every submitted message passes once.
 pub struct Admit {
     parts: Parts,
-    watch: Watch,
+    beside: Beside,
 }
 
 /// Who hands a message in, for `Received:` and the log.
@@ -126,8 +128,8 @@ impl Admit {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let watch = Watch::new(&parts.resolver, &parts.log);
-        Self { parts, watch }
+        let beside = Beside::new(&parts.resolver, &parts.log, &parts.metrics);
+        Self { parts, beside }
     }
 
     /// Whether this tenant may use that reverse-path, asked at MAIL so that a refusal costs no body.

@@ -38,7 +38,7 @@ impl Admit {
         // The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
         let domain = author.return_path.filter(|_| envelope.from.is_some());
         let return_path = domain.map(|domain| return_path::make(&self.parts.secret, id, &domain));
-        let look = self.watch.look(signatures, &body);
+        let looks = self.beside.looks(signatures, &body, &seals);
         let octets = assemble(fields, &repaired.head, repaired.body, body);
         let facts = Facts {
             id,
@@ -81,9 +81,7 @@ impl Admit {
             let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
             self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
         }
-        if let Some(look) = look {
-            look.begin(&message, repaired.done);
-        }
+        looks.begin(&message, seals, repaired.done);
         Ok(message)
     }
 }

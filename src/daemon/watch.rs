@@ -27,6 +27,7 @@ use crate::seal::judge::{Believed, Verdict};
 use crate::seal::outlook::{Force, Health, Outlook, names};
 use crate::seal::refusal::hold_reason;
 use crate::seal::survey::Wanted;
+use crate::seal::volume::{Count, Provider};
 use crate::tenant::{OwnedDomain, Tenant, Tenants};
 
 /// Longest wait for DNS at a start, before the listeners accept (contract: 10 s).
@@ -49,6 +50,8 @@ const UNJUDGED: &str = "unjudged";
 const FACTS: &str = "seal/facts/";
 /// Where the health of domains is.
 const HEALTH: &str = "seal/health/";
+/// Where counts of what went to providers are: `gmail/acme.com`.
+const VOLUME: &str = "seal/volume/";
 
 /// What it works with.
 pub(super) struct Watch {
@@ -235,6 +238,13 @@ impl Watch {
         let pictures = self.remembered::<Picture>(FACTS).await?;
         let health = self.remembered::<Health>(HEALTH).await?;
         self.outlook.recall(pictures.into_iter().map(|(_, picture)| picture));
+        for (name, count) in self.remembered::<Count>(VOLUME).await? {
+            if let Some((provider, organization)) = name.split_once('/')
+                && let Some(provider) = Provider::named(provider)
+            {
+                self.outlook.volumes.recall(organization.to_owned(), provider, count);
+            }
+        }
         for (name, health) in health {
             if let Ok(domain) = name.parse() {
                 self.outlook.recall_health(domain, health);
@@ -291,6 +301,7 @@ impl Watch {
             }
         }
         self.count(&counts);
+        memos.extend(self.volumes());
         self.remember(memos).await;
         if self.may_release(news) {
             self.release(&good).await;
@@ -302,6 +313,15 @@ impl Watch {
             let count = counts.get(health).copied().unwrap_or(0);
             self.metrics.domains.get_or_create(&HealthLabel { health }).set(count);
         }
+    }
+
+    /// Counts that changed since they were last remembered.
+    fn volumes(&self) -> Vec<Memo> {
+        let memo = |(organization, provider, count): (String, Provider, Count)| {
+            let key = format!("{VOLUME}{}/{organization}", provider.name());
+            Some(Memo { key, value: Some(serde_json::to_vec(&count).ok()?) })
+        };
+        self.outlook.volumes.fresh().into_iter().filter_map(memo).collect()
     }
 
     /// Going through the whole queue is dear: it is done when something changed, and now and then besides.

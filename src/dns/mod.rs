@@ -19,9 +19,12 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family as Counters;
 
 use crate::config;
 use crate::mail::address::Domain;
+use crate::metrics::{Metrics, ResultLabel};
 
 /// Exchangers taken from one answer, the best ones; the rest is never tried. Postfix's `smtp_mx_address_limit` is 5.
 pub const EXCHANGERS_MAX: usize = 20;
@@ -50,6 +53,7 @@ pub struct Resolver {
     inner: TokioResolver,
     servers: Arc<ResolverConfig>,
     timeout: Duration,
+    counts: Counters<ResultLabel, Counter>,
 }
 
 /// Why the resolver could not be made.
@@ -106,7 +110,7 @@ impl Resolver {
         };
         tune(&mut options, config);
         let inner = build(servers.clone(), options).map_err(fault)?;
-        Ok(Self { inner, servers: Arc::new(servers), timeout: config.timeout })
+        Ok(Self { inner, servers: Arc::new(servers), timeout: config.timeout, counts: Counters::default() })
     }
 
     /// The same servers, nothing remembered: whoever wants to know what DNS says now asks this one, and what is asked twice of
@@ -123,7 +127,14 @@ impl Resolver {
         options.use_hosts_file = ResolveHosts::Never;
         let inner =
             build(self.servers.as_ref().clone(), options).map_err(|error| SetupError(error.to_string()))?;
-        Ok(Self { inner, servers: Arc::clone(&self.servers), timeout: self.timeout })
+        let (servers, counts) = (Arc::clone(&self.servers), self.counts.clone());
+        Ok(Self { inner, servers, timeout: self.timeout, counts })
+    }
+
+    /// The same resolver, its lookups counted there. What mail-auth asks through `hickory` is not counted.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        Self { counts: metrics.lookups.clone(), ..self }
     }
 
     /// Where the domain takes mail.
@@ -182,11 +193,21 @@ impl Resolver {
 
     pub(crate) async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, Failure> {
         let name = absolute(name).ok_or(Failure::NoSuchName)?;
-        match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
+        let answer = match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => Err(Failure::Transient(TIMED_OUT.into())),
-        }
+        };
+        self.count(match answer {
+            Ok(_) => "found",
+            Err(Failure::NoSuchName | Failure::NoRecords) => "none",
+            Err(Failure::Transient(_)) => "failed",
+        });
+        answer
+    }
+
+    fn count(&self, result: &'static str) {
+        self.counts.get_or_create(&ResultLabel { result }).inc();
     }
 }
 

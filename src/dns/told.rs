@@ -190,7 +190,7 @@ impl Resolver {
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Told, Silent> {
         let Some(name) = absolute(name).or_else(|| labelled(name)) else { return Ok(Told::NoName) };
-        match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
+        let told = match tokio::time::timeout(self.timeout, self.inner.lookup(name, kind)).await {
             Ok(Ok(found)) => Ok(Told::Found(found)),
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(denied)))) if relied_on(&denied) => {
                 Ok(Told::Denied(Box::new(denied)))
@@ -198,7 +198,13 @@ impl Resolver {
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Err(Silent(NO_ZONE.into())),
             Ok(Err(error)) => Err(Silent(error.to_string())),
             Err(_) => Err(Silent(TIMED_OUT.into())),
-        }
+        };
+        self.count(match told {
+            Ok(Told::Found(_)) => "found",
+            Ok(Told::Denied(_) | Told::NoName) => "none",
+            Err(_) => "failed",
+        });
+        told
     }
 }
 

@@ -143,21 +143,6 @@ pub enum DsnKind {
     Success,
 }
 
-/// A From domain came to stand otherwise with receivers.
-#[derive(Clone, Debug)]
-pub struct HealthChange<'a> {
-    /// Whose domain.
-    pub tenant: &'a str,
-    /// The From domain.
-    pub domain: &'a str,
-    /// How it stands now: `both`, `dkim_only`, `spf_only`, `fail`, `unknown`.
-    pub now: &'static str,
-    /// How it stood; `None`: nobody had looked.
-    pub before: Option<&'static str>,
-    /// Why, in one line.
-    pub reason: &'a str,
-}
-
 /// Something an administrator did.
 #[derive(Clone, Debug)]
 pub struct Audit<'a> {
@@ -311,17 +296,6 @@ impl MailLog {
         record.dsn = Some(kind);
         record.reason = Some(why);
         self.say(&record.naming_one(facts, rcpt));
-    }
-
-    /// A From domain came to stand otherwise with receivers.
-    pub fn health(&self, what: &HealthChange<'_>) {
-        let mut record = self.record(Type::Health);
-        record.tenant = Some(what.tenant);
-        record.domain = Some(what.domain);
-        record.health = Some(what.now);
-        record.before = what.before;
-        record.reason = Some(what.reason).filter(|reason| !reason.is_empty());
-        self.say(&record);
     }
 
     /// An administrator did something.

@@ -45,6 +45,8 @@ types! {
     RemoteBounce "remote_bounce",
     Complaint "complaint",
     PlatformSeal "platform_seal",
+    SealCheck "seal_check",
+    Volume "volume",
     Probe "probe",
     Health "health",
     Audit "audit",

@@ -8,6 +8,7 @@ pub mod events;
 pub mod kind;
 pub mod record;
 pub mod returns;
+pub mod standing;
 pub mod tail;
 pub mod view;
 mod writer;
@@ -16,8 +17,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Expected, HealthChange, Probe, Rejected, Seal};
+pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Expected, Probe, Rejected, Seal};
 pub use returns::{Complained, RemoteBounce};
+pub use standing::{HealthChange, Volume};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

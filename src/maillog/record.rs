@@ -96,6 +96,10 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) domain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) health: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<&'static str>,
@@ -151,6 +155,8 @@ impl<'a> Record<'a> {
             dsn: None,
             about: &[],
             domain: None,
+            provider: None,
+            count: None,
             health: None,
             before: None,
             actor: None,

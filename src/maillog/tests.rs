@@ -164,6 +164,8 @@ fn say_what_came_back(log: &MailLog, facts: &Facts, seals: &[Seal]) {
         host: Some("fbl.there.test"),
     });
     log.platform_seal(facts, seals, &["date"]);
+    log.seal_check(facts, seals, &["date"], "body hash mismatch");
+    log.volume(&Volume { tenant: "acme", domain: "acme.test", provider: "gmail", count: 2_500 });
 }
 
 fn read(path: &Path) -> Vec<Value> {

@@ -11,8 +11,9 @@ use super::Room;
 use super::tell::Courtesy;
 use super::verdict::Ruling;
 use crate::deliver::bounce::{Action, Told};
-use crate::mail::attempt::Fate;
-use crate::mail::message::Message;
+use crate::mail::attempt::{Decided, Fate};
+use crate::mail::message::{Facts, Kind, Message};
+use crate::maillog::Volume;
 use crate::queue::store::{Last, Settlement};
 
 /// Rulings settled in one call at most.
@@ -75,8 +76,8 @@ fn say(room: &Room, work: &Work) {
     let (log, facts) = (&room.parts.log, &message.facts);
     for (decided, next) in &work.ruling.said {
         log.decided(facts, decided, work.attempt, *next);
-        if let (Fate::Delivered, Some(total)) = (decided.fate, decided.ms.total) {
-            room.parts.metrics.delivery_seconds.observe(Duration::from_millis(total).as_secs_f64());
+        if decided.fate == Fate::Delivered {
+            delivered(room, facts, decided);
         }
     }
     for (rcpt, heard) in &work.ruling.expired {
@@ -84,6 +85,24 @@ fn say(room: &Room, work: &Work) {
     }
     for (rcpt, why) in &work.ruling.silent {
         room.untold(facts, *rcpt, Action::Failed, why);
+    }
+}
+
+/// A recipient has it: that took its time, and providers count it.
+fn delivered(room: &Room, facts: &Facts, decided: &Decided) {
+    if let Some(total) = decided.ms.total {
+        room.parts.metrics.delivery_seconds.observe(Duration::from_millis(total).as_secs_f64());
+    }
+    let rcpt = facts.envelope.rcpts.get(usize::from(decided.rcpt));
+    let (Some(author), Some(rcpt), Kind::Mail) = (facts.from_domain(), rcpt, facts.kind) else { return };
+    let now = room.parts.clock.now();
+    if let Some(reached) = room.parts.outlook.volumes.count(author, rcpt.address.domain(), now) {
+        room.parts.log.volume(&Volume {
+            tenant: &facts.tenant,
+            domain: &reached.organization,
+            provider: reached.provider.name(),
+            count: reached.count,
+        });
     }
 }
 

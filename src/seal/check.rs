@@ -78,6 +78,7 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
     let Verdict { dkim, spf, dmarc, policy, findings, verified: _ } = &*verdict;
     let pictures: Vec<_> = rests_on(own).into_iter().filter_map(|name| outlook.picture(name)).collect();
     let tree = pictures.last().and_then(|picture| picture.spf.as_ref()).map(|spf| spf.value.tree.clone());
+    let volumes = outlook.volumes.findings(&own.name, outlook.now());
     let health = outlook.health(&own.name).filter(|health| health.believed == *dmarc);
     Report {
         v: 1,
@@ -90,7 +91,7 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
         policy: *policy,
         since: health.map(|health| health.since.utc().to_string()),
         upstream_signs: tenant.signing.keys == SignWith::None,
-        findings: findings.clone(),
+        findings: findings.iter().cloned().chain(volumes).collect(),
         silence: pictures.iter().flat_map(|picture| picture.silence.clone()).collect(),
         spf_tree: tree.unwrap_or_default(),
     }

@@ -26,6 +26,7 @@ mod spf_record;
 pub mod stages;
 pub mod survey;
 mod tags;
+pub mod volume;
 
 pub use keyring::{Keyring, Order, Sealed, Signed};
 pub use moves::Moved;

@@ -15,6 +15,7 @@ use super::judge::{Believed, Candidate, Case, Verdict, judge};
 use super::keyring::Keyring;
 use super::records::{self, Setting};
 use super::survey::{Wanted, survey};
+use super::volume::Volumes;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dns::Resolver;
@@ -39,6 +40,8 @@ pub struct Outlook {
     looking: Mutex<HashMap<Domain, Arc<tokio::sync::Mutex<()>>>>,
     /// A name was asked for that nobody has looked at.
     pub(crate) asked: Notify,
+    /// What reached providers that count.
+    pub volumes: Volumes,
 }
 
 #[derive(Default)]
@@ -122,7 +125,8 @@ impl Outlook {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(resolver: Resolver, clock: Clock) -> Self {
-        Self { resolver, clock, memory: Mutex::default(), looking: Mutex::default(), asked: Notify::new() }
+        let (memory, looking) = (Mutex::default(), Mutex::default());
+        Self { resolver, clock, memory, looking, asked: Notify::new(), volumes: Volumes::default() }
     }
 
     /// Takes pictures from before a restart; what has been heard since stays.
@@ -137,6 +141,12 @@ impl Outlook {
                 memory.pictures.insert(name, Arc::new(known));
             }
         });
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// Whom DNS is asked.

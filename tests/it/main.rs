@@ -63,6 +63,7 @@ mod schedule_wire;
 mod seal;
 mod seal_refusals;
 mod seal_rotation;
+mod seal_watch;
 mod seal_zones;
 mod session_limits;
 mod session_machine;

@@ -25,7 +25,7 @@ async fn withdraw(world: &World) {
 }
 
 /// What `waxseal domain check acme.test` asks the daemon.
-async fn check(world: &World) -> Report {
+pub async fn check(world: &World) -> Report {
     let client = Client::new(&world.config.admin.socket);
     client.post("/v1/domain/acme.test/check", &()).await.unwrap()
 }

@@ -155,7 +155,8 @@ fn network<A: FromStr>(rest: &str, most: u8) -> Result<Kind, String> {
 
 /// RFC 7208 section 5: `ip6:` matches no IPv4 address. mail-auth takes one for its mapped form, and lets it pass.
 fn mapped(rest: &str) -> Option<String> {
-    let network: Ipv6Net = rest.strip_prefix(':')?.parse().ok()?;
+    let text = rest.strip_prefix(':')?;
+    let network: Ipv6Net = text.parse().ok().or_else(|| Some(text.parse::<Ipv6Addr>().ok()?.into()))?;
     let all_mapped = Ipv6Net::new(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96).ok()?;
     let covers = network.contains(&all_mapped) || all_mapped.contains(&network);
     covers.then(|| {

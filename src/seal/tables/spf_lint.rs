@@ -39,6 +39,7 @@ const ROWS: &[Row<'_>] = &[
         "for some receivers",
         "mail-auth lets IPv4 through here, others do not (section 5)",
     ),
+    ("v=spf1 ip6:::ffff:192.0.2.1 -all", "for some receivers", "an IPv4 address in IPv6's clothes"),
     ("v=spf1 ip6:2001:db8::/32 ip6:::1 -all", "", "other networks cover no IPv4"),
     ("v=spf1 a/33 -all", "prefix length", "of an a"),
     ("v=spf1 a//129 -all", "prefix length", "of an a, in IPv6"),
