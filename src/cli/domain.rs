@@ -90,11 +90,14 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
         }
         Verb::Dns { domain, offline, .. } => {
             let look = if offline { Look::Nowhere } else { Look::Everywhere };
-            let wanted = match domain {
-                Some(domain) => of_tenant(context, &config, &parse(&domain)?)?,
+            let domain = domain.as_deref().map(parse).transpose()?;
+            let wanted = match &domain {
+                Some(domain) => of_tenant(context, &config, domain)?,
                 None => of_relay(&config)?,
             };
-            publish::print(context, &config, &wanted, look)
+            let retired =
+                publish::retired(&keyring(&config)?, domain.as_ref().unwrap_or(&config.relay.domain));
+            publish::print(context, &config, (&wanted, &retired), look)
         }
         Verb::Probe(args) => super::probe::run(context, &config, &args),
     }
@@ -114,7 +117,7 @@ fn add(context: &Context, config: &Config, (domain, tenant): (&Domain, &str), lo
     context.note(format_args!("{domain} is tenant {tenant}'s; publish these records:"));
     // A key that was there may have been published: only a fresh one is not looked for.
     let look = if look == Look::ButKeys && !made { Look::Everywhere } else { look };
-    publish::print(context, config, &of_tenant(context, config, domain)?, look)?;
+    publish::print(context, config, (&of_tenant(context, config, domain)?, &[]), look)?;
     context.tell_daemon(config)
 }
 

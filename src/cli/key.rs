@@ -383,6 +383,6 @@ fn rotate(context: &Context, config: &Config, domain: &Domain) -> Outcome {
     let ring = keyring(config)?;
     let wanted: Vec<_> =
         selectors.iter().flat_map(|selector| publish::of_key(config, &ring, domain, selector)).collect();
-    publish::print(context, config, &wanted, Look::Nowhere)?;
+    publish::print(context, config, (&wanted, &[]), Look::Nowhere)?;
     context.tell_daemon(config)
 }

@@ -10,7 +10,8 @@ use crate::mail::address::Domain;
 use crate::seal::Keyring;
 use crate::seal::merge::{self, Zone};
 use crate::seal::published;
-use crate::seal::records::{self, Record, Setting};
+use crate::seal::records::{self, Kind, Record, Setting};
+use crate::seal::stages::Stage;
 
 /// Names told of that got no answer; the rest is counted.
 const SILENT_SHOWN: usize = 3;
@@ -61,22 +62,50 @@ pub(super) fn of_key(config: &Config, keyring: &Keyring, domain: &Domain, select
     found
 }
 
-/// Prints records, each with how it stands with it now.
-pub(super) fn print(context: &Context, config: &Config, wanted: &[Record], look: Look) -> Outcome {
-    let entries = merge::merge(wanted, &zone(context, config, wanted, look)?);
+/// The names of a domain's retired keys: what stands there serves nothing any more. Where the name is a CNAME's, or the next
+/// key's, it is wanted.
+pub(super) fn retired(keyring: &Keyring, domain: &Domain) -> Vec<String> {
+    let retired = keyring.keys(domain).iter().filter(|key| key.stage == Stage::Retired);
+    retired.map(|key| records::dkim_name(&key.selector, domain)).collect()
+}
+
+/// Prints records, each with how it stands with it now, and which of the retired keys' are still there.
+pub(super) fn print(
+    context: &Context,
+    config: &Config,
+    (wanted, retired): (&[Record], &[String]),
+    look: Look,
+) -> Outcome {
+    let mut questions = merge::questions(wanted);
+    questions.extend(retired.iter().map(|name| (name.clone(), Kind::Txt)));
+    let zone = zone(context, config, questions, look)?;
+    let entries = merge::merge(wanted, &zone);
+    let there = |name: &&String| {
+        let stands = zone.get(&((*name).clone(), Kind::Txt)).is_some_and(|texts| !texts.is_empty());
+        stands && !wanted.iter().any(|record| record.name == **name)
+    };
+    let gone: Vec<&String> = retired.iter().filter(there).collect();
     if context.json {
-        return context.print_json(&json!({"v": 1, "records": entries}));
+        return context.print_json(&json!({"v": 1, "records": entries, "remove": gone}));
     }
-    context.print(merge::zone_text(&entries).trim_end())
+    let mut text = merge::zone_text(&entries);
+    for name in gone {
+        text.push_str(&format!("; the key is retired, its record can go: {name}\n"));
+    }
+    context.print(text.trim_end())
 }
 
 /// What DNS has. Silence is told of and is no failure: then the records are printed as they are without it.
-fn zone(context: &Context, config: &Config, wanted: &[Record], look: Look) -> Result<Zone, Failure> {
+fn zone(
+    context: &Context,
+    config: &Config,
+    mut questions: Vec<(String, Kind)>,
+    look: Look,
+) -> Result<Zone, Failure> {
     if look == Look::Nowhere {
         return Ok(Zone::new());
     }
     let is_key = |name: &str| name.contains("._domainkey.");
-    let mut questions = merge::questions(wanted);
     questions.retain(|(name, _)| look == Look::Everywhere || !is_key(name));
     let count = questions.len();
     let zone = ask::wait(async {

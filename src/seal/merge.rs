@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use super::keys;
 use super::records::{Kind, Record};
+use super::spf_record;
 
 /// Every SPF record begins with this term (RFC 7208 section 4.5).
 const SPF: &str = "v=spf1";
@@ -87,82 +87,21 @@ fn same_key(one: &str, other: &str) -> bool {
 }
 
 fn spf(record: &Record, stands: &[String]) -> Entry {
-    let is_spf = |text: &&String| first_term(text).is_some_and(|term| term.eq_ignore_ascii_case(SPF));
-    let present: Vec<&String> = stands.iter().filter(is_spf).collect();
-    let Some((first, more)) = present.split_first() else {
+    let is_spf =
+        |text: &&String| text.split_whitespace().next().is_some_and(|term| term.eq_ignore_ascii_case(SPF));
+    let present: Vec<String> = stands.iter().filter(is_spf).cloned().collect();
+    if present.is_empty() {
         return Entry { record: record.clone(), published: Some(false), instead_of: Vec::new() };
-    };
-    // Receivers answer permerror to two records (RFC 7208 section 4.5): all that the others allow goes into one.
-    let mut mechanisms: Vec<String> = more.iter().flat_map(|text| allowing(text)).collect();
-    mechanisms.extend(allowing(&record.value));
-    let value = merge_spf(first, &mechanisms);
-    let right = more.is_empty() && value.split_whitespace().eq(first.split_whitespace());
-    let instead_of = if right { Vec::new() } else { present.into_iter().cloned().collect() };
-    Entry { record: Record { value, ..record.clone() }, published: Some(right), instead_of }
-}
-
-fn first_term(text: &str) -> Option<&str> {
-    text.split_whitespace().next()
-}
-
-/// The mechanisms of a record that let somebody send.
-fn allowing(text: &str) -> Vec<String> {
-    let terms = text.split_whitespace().skip(1).filter(|term| !is_all(term) && !is_modifier(term));
-    terms.filter(|term| !term.starts_with(['-', '~', '?'])).map(str::to_owned).collect()
-}
-
-fn is_all(term: &str) -> bool {
-    term.trim_start_matches(['+', '-', '~', '?']).eq_ignore_ascii_case("all")
-}
-
-/// RFC 7208 section 4.6.1: `name=value`, where a mechanism has its colon or slash first.
-fn is_modifier(term: &str) -> bool {
-    term.find(['=', ':', '/']).is_some_and(|at| term.as_bytes().get(at) == Some(&b'='))
-}
-
-/// An SPF record that allows these mechanisms too. What is there stays as it is; what is lacking stands before the first term
-/// that allows nobody (`~all`, or what is refused by name), since the first match decides (RFC 7208 section 4.6.2).
-#[must_use]
-pub fn merge_spf(existing: &str, mechanisms: &[String]) -> String {
-    let mut terms: Vec<&str> = existing.split_whitespace().collect();
-    if terms.is_empty() {
-        terms.extend([SPF, "~all"]);
     }
-    let ends = |term: &&str| {
-        is_all(term)
-            || term.starts_with(['-', '~', '?'])
-            || term.to_ascii_lowercase().starts_with("redirect=")
-    };
-    let end = terms.iter().position(ends).unwrap_or(terms.len());
-    let (before, after) = terms.split_at_checked(end).unwrap_or((&terms, &[]));
-    let mut merged: Vec<&str> = before.to_vec();
-    for mechanism in mechanisms {
-        if !merged.iter().any(|term| covers(term, mechanism)) {
-            merged.push(mechanism);
-        }
+    let needed = spf_record::allowing(&record.value);
+    if let [only] = present.as_slice()
+        && spf_record::lets(only, &needed)
+    {
+        let record = Record { value: only.clone(), ..record.clone() };
+        return Entry { record, published: Some(true), instead_of: Vec::new() };
     }
-    merged.extend(after);
-    merged.join(" ")
-}
-
-/// Whether a term of a record already lets in what the mechanism would: itself, or a network with the address in it.
-fn covers(term: &str, mechanism: &str) -> bool {
-    let (term, mechanism) = (term.trim_start_matches('+'), mechanism.trim_start_matches('+'));
-    if term.eq_ignore_ascii_case(mechanism) {
-        return true;
-    }
-    match (network(term), network(mechanism)) {
-        (Some(wide), Some(narrow)) => wide.contains(&narrow),
-        (Some(_) | None, Some(_) | None) => false,
-    }
-}
-
-fn network(mechanism: &str) -> Option<IpNet> {
-    let (name, value) = mechanism.split_once(':')?;
-    if !name.eq_ignore_ascii_case("ip4") && !name.eq_ignore_ascii_case("ip6") {
-        return None;
-    }
-    value.parse().ok().or_else(|| value.parse().ok().map(|address: std::net::IpAddr| address.into()))
+    let value = spf_record::mended(&present, &[], &needed);
+    Entry { record: Record { value, ..record.clone() }, published: Some(false), instead_of: present }
 }
 
 /// A record at the name itself, or at one above it (RFC 9989 section 4.10 walks up), is the owner's choice and stays: a value to

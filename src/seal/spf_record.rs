@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::facts::SpfFault;
 use super::records::{Kind, Record};
 use super::spf;
@@ -30,10 +32,11 @@ pub(super) fn mended(records: &[String], faults: &[&SpfFault], needed: &[String]
             terms.push(term.to_owned());
         }
     }
-    let missing = needed.iter().filter(|term| !terms.contains(term)).cloned().collect::<Vec<_>>();
-    // An address that an earlier term denies must be named before it.
-    let denied = terms.iter().any(|term| term.starts_with(['-', '~', '?']));
-    let at = if denied { 0 } else { terms.len() };
+    // An address that an earlier term denies must be named before it (RFC 7208 section 4.6.2: the first match decides).
+    let denied = terms.iter().position(|term| denies(term));
+    let (before, _) = terms.split_at_checked(denied.unwrap_or(terms.len())).unwrap_or((&terms, &[]));
+    let missing: Vec<String> = lacking(before, needed).cloned().collect();
+    let at = if denied.is_some() { 0 } else { terms.len() };
     terms.splice(at..at, missing);
     let redirected = modifiers.iter().any(|modifier| modifier.to_ascii_lowercase().starts_with("redirect="));
     match mildest(&ends) {
@@ -65,6 +68,51 @@ pub(super) fn fresh(name: &str, egress: &[IpAddr]) -> Record {
 pub(super) fn mechanism(address: IpAddr) -> String {
     let name = if address.is_ipv4() { "ip4" } else { "ip6" };
     format!("{name}:{address}")
+}
+
+/// Whether a record that every receiver can read lets these send, as it is.
+pub(super) fn lets(record: &str, needed: &[String]) -> bool {
+    let terms: Vec<String> = record.split_ascii_whitespace().skip(1).map(str::to_owned).collect();
+    let ends = |term: &String| denies(term) || all(&term.to_ascii_lowercase()).is_some() || is_modifier(term);
+    let before: Vec<String> = terms.iter().take_while(|term| !ends(term)).cloned().collect();
+    terms.iter().all(|term| is_sound(term)) && lacking(&before, needed).next().is_none()
+}
+
+/// The mechanisms of a record that let somebody send.
+pub(super) fn allowing(record: &str) -> Vec<String> {
+    let terms = record.split_ascii_whitespace().skip(1);
+    let allows =
+        |term: &&str| !denies(term) && !is_modifier(term) && all(&term.to_ascii_lowercase()).is_none();
+    terms.filter(allows).map(str::to_owned).collect()
+}
+
+/// The needed ones that none of these terms lets send already.
+fn lacking<'n>(terms: &[String], needed: &'n [String]) -> impl Iterator<Item = &'n String> {
+    needed.iter().filter(|needed| !terms.iter().any(|term| covers(term, needed)))
+}
+
+fn denies(term: &str) -> bool {
+    term.starts_with(['-', '~', '?'])
+}
+
+/// Whether a term of a record already lets in what the mechanism would: itself, or a network with the address in it.
+fn covers(term: &str, mechanism: &str) -> bool {
+    let (term, mechanism) = (term.trim_start_matches('+'), mechanism.trim_start_matches('+'));
+    if term.eq_ignore_ascii_case(mechanism) {
+        return true;
+    }
+    match (network(term), network(mechanism)) {
+        (Some(wide), Some(narrow)) => wide.contains(&narrow),
+        (Some(_) | None, Some(_) | None) => false,
+    }
+}
+
+fn network(mechanism: &str) -> Option<IpNet> {
+    let (name, value) = mechanism.split_once(':')?;
+    if !name.eq_ignore_ascii_case("ip4") && !name.eq_ignore_ascii_case("ip6") {
+        return None;
+    }
+    value.parse().ok().or_else(|| value.parse().ok().map(|address: IpAddr| address.into()))
 }
 
 /// Whether a record lets everybody send.
@@ -179,6 +227,27 @@ mod tests {
             "a redirect to nothing",
         ),
         (&["v=spf1 ip4:192.0.2.1 mx ~all"], &[], "v=spf1 ip4:192.0.2.1 mx ~all", "nothing to add"),
+        (&["v=spf1 ip4:192.0.2.0/24 ~all"], &[], "v=spf1 ip4:192.0.2.0/24 ~all", "its network is there"),
+        (&["V=SPF1 +IP4:192.0.2.1 ~ALL"], &[], "v=spf1 +IP4:192.0.2.1 ~all", "in another spelling"),
+        (
+            &["v=spf1 ip4:192.0.2.1/31 ~all"],
+            &[],
+            "v=spf1 ip4:192.0.2.1/31 ~all",
+            "in a network with host bits",
+        ),
+        (
+            &["v=spf1 ~all ip4:192.0.2.1"],
+            &[],
+            "v=spf1 ip4:192.0.2.1 ~all",
+            "behind all it counted for nothing",
+        ),
+        (
+            &["v=spf1 -mx ip4:192.0.2.1 ~all"],
+            &[],
+            "v=spf1 ip4:192.0.2.1 -mx ~all",
+            "behind a term that may deny it",
+        ),
+        (&["v=spf1"], &[], "v=spf1 ip4:192.0.2.1 ~all", "an empty record"),
         (&["v=spf1 +all"], &[], "v=spf1 ip4:192.0.2.1 +all", "the qualifier is not ours to judge"),
         (
             &["v=spf1 exp=e.example mx ~all"],
@@ -200,7 +269,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_record_lets_already() {
+        for (record, lets, why) in [
+            ("v=spf1 ip4:192.0.2.1 -all", true, "named"),
+            (
+                "v=spf1 exp=e.example ip4:192.0.2.1 -all",
+                false,
+                "a modifier ends what is looked at: mended, it is clear",
+            ),
+            ("v=spf1 mx ip4:192.0.2.0/24", true, "its network"),
+            ("v=spf1 ~all ip4:192.0.2.1", false, "behind all"),
+            ("v=spf1 -mx ip4:192.0.2.1 ~all", false, "behind a term that may deny it"),
+            ("v=spf1 ip4:192.0.2.1 ipv4:192.0.2.2 -all", false, "a term that no receiver reads"),
+        ] {
+            assert_eq!(super::lets(record, &["ip4:192.0.2.1".to_owned()]), lets, "{record}: {why}");
+        }
+        let all = allowing("v=spf1 mx -ip4:192.0.2.9 +a:x.example ~all exp=e.example");
+        assert_eq!(all, ["mx", "+a:x.example"]);
+    }
+
     proptest! {
+        #[test]
+        fn any_text_is_survived(existing in "\\PC{0,60}", mechanism in "[!-~]{1,20}") {
+            let once = mended(std::slice::from_ref(&existing), &[], std::slice::from_ref(&mechanism));
+            prop_assert!(once.split_whitespace().any(|term| covers(term, &mechanism)), "{}", once);
+            let _ = super::lets(&existing, &[mechanism]);
+        }
+
         #[test]
         fn mending_is_done_once(text in "v=spf1( [-~?+]?(all|mx|a:x\\.example|ip4:[0-9.]{3,9}|redirect=x|foo)){0,6}") {
             let needed = ["ip4:192.0.2.1".to_owned()];

@@ -84,6 +84,22 @@ async fn a_key_signs_only_once_its_record_is_seen_and_the_last_one_stays() {
     assert_eq!(place.run(&["key", "activate", "acme.example", "wx9"]).status.code(), Some(4), "no such key");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_keys_record_is_said_to_be_free_to_go_as_long_as_it_is_there() {
+    let zone = Zone::start("").await.unwrap();
+    let place = place(&zone);
+    place.text(&["key", "generate", "acme.example", "--selector", "s2025"]);
+    zone.publish(&record(&place, "s2025")).await.unwrap();
+    place.text(&["key", "retire", "acme.example", "s2025"]);
+    let note = "; the key is retired, its record can go: s2025._domainkey.acme.example";
+    let text = place.text(&["domain", "dns", "acme.example"]);
+    assert!(text.ends_with(&format!("{note}\n")), "{text}");
+    let told = json(&place.text(&["domain", "dns", "acme.example", "--json"]));
+    assert_eq!(told["remove"], serde_json::json!(["s2025._domainkey.acme.example"]));
+    zone.withdraw("s2025._domainkey.acme.example.", RecordType::TXT).await.unwrap();
+    assert!(!place.text(&["domain", "dns", "acme.example"]).contains("can go"), "it is gone");
+}
+
 #[test]
 fn keys_are_made_beside_one_another_and_none_is_overwritten() {
     let place = Place::init();

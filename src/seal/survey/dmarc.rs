@@ -4,8 +4,10 @@
 use tokio::task::JoinSet;
 
 use super::{Asked, Asker, kept};
-use crate::dns::{Resolver, Standing};
+use crate::dns::{Resolver, Standing as Name};
 use crate::mail::address::Domain;
+use crate::seal::dmarc;
+use crate::seal::dmarc_record::{Record, Standing, is_dmarc};
 use crate::seal::facts::Walk;
 
 /// RFC 9989 section 4.10: with more labels than this, all but so many less one are skipped after the first query.
@@ -44,7 +46,7 @@ pub(super) async fn ask(fresh: &Resolver, start: &Domain) -> Asked<Found> {
     }
     let (Some(steps), Some(exists)) = (told, exists.0) else { return asker.done(None) };
     let mut found = Found { walk: Walk { steps, exists, reports: Vec::new() }, unheard: Vec::new() };
-    reports(fresh, &mut asker, &mut found).await;
+    reports(fresh, &mut asker, (start, &mut found)).await;
     asker.done(Some(found))
 }
 
@@ -78,13 +80,13 @@ async fn steps(fresh: &Resolver, start: &str) -> Vec<(String, Option<Vec<String>
 async fn exists(fresh: &Resolver, name: &str) -> (Option<bool>, Asker) {
     let mut asker = Asker::new(fresh);
     let standing = asker.standing(name).await;
-    (standing.map(|standing| standing != Standing::Absent), asker)
+    (standing.map(|standing| standing != Name::Absent), asker)
 }
 
 /// Asks each domain that reports go to.
-async fn reports(fresh: &Resolver, asker: &mut Asker, found: &mut Found) {
+async fn reports(fresh: &Resolver, asker: &mut Asker, (start, found): (&Domain, &mut Found)) {
     let mut tasks = JoinSet::new();
-    for (owner, domain) in foreign(&found.walk.steps) {
+    for (owner, domain) in foreign(start, &found.walk) {
         let mut asker = Asker::new(fresh);
         tasks.spawn(async move {
             let text = asker.text(&format!("{owner}._report._dmarc.{domain}")).await;
@@ -104,15 +106,15 @@ async fn reports(fresh: &Resolver, asker: &mut Asker, found: &mut Found) {
 
 /// The report addresses' domains that are not the organization's own, each with the owner of the record that names it. Only
 /// two records can be the one that applies: the start's, and its organization's.
-fn foreign(steps: &[(String, Vec<String>)]) -> Vec<(String, String)> {
-    let Some(organization) = organization(steps) else { return Vec::new() };
-    let start = steps.first().map(|(name, _)| name.as_str());
+fn foreign(start: &Domain, walk: &Walk) -> Vec<(String, String)> {
+    let organization = dmarc::organization(start, walk);
     let mut asked: Vec<(String, String)> = Vec::new();
     for (owner, records) in
-        steps.iter().filter(|(name, _)| Some(name.as_str()) == start || name == organization)
+        walk.steps.iter().filter(|(name, _)| name == start.as_str() || *name == organization)
     {
-        for domain in only(records).into_iter().flat_map(destinations) {
-            let head = domain.strip_suffix(organization);
+        let standing = Standing::of(records);
+        for domain in standing.record().into_iter().flat_map(destinations) {
+            let head = domain.strip_suffix(&*organization);
             let within = head.is_some_and(|head| head.is_empty() || head.ends_with('.'));
             let known = asked.iter().any(|(_, known)| *known == domain);
             if !within && !known && asked.len() < REPORTS_MAX {
@@ -123,54 +125,13 @@ fn foreign(steps: &[(String, Vec<String>)]) -> Vec<(String, String)> {
     asked
 }
 
-/// The organizational domain of the first step (RFC 9989 section 4.10.2), as far as the walk shows it.
-fn organization(steps: &[(String, Vec<String>)]) -> Option<&str> {
-    let mut shortest = None;
-    let mut below = None;
-    for (name, records) in steps {
-        if let Some(record) = only(records) {
-            let psd = tag(record, "psd").unwrap_or_default().to_ascii_lowercase();
-            match (psd.as_str(), below) {
-                ("n", _) => return Some(name),
-                ("y", Some(_)) => return below,
-                _ => shortest = Some(name.as_str()),
-            }
-        }
-        below = Some(name.as_str());
-    }
-    shortest
-}
-
-/// RFC 9989 section 4.10: of several, none counts.
-fn only(records: &[String]) -> Option<&str> {
-    let mut ours = records.iter().filter(|record| is_dmarc(record));
-    ours.next().filter(|_| ours.next().is_none()).map(String::as_str)
-}
-
-/// What begins with the version, to the letter of RFC 9989 section 4.8.
-fn is_dmarc(record: &str) -> bool {
-    let first = record.split(';').next().unwrap_or_default();
-    first
-        .split_once('=')
-        .is_some_and(|(name, value)| name.trim_end().eq_ignore_ascii_case("v") && value.trim() == "DMARC1")
-}
-
-fn tag<'r>(record: &'r str, wanted: &str) -> Option<&'r str> {
-    let mut tags = record.split(';').filter_map(|tag| tag.split_once('='));
-    tags.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
-}
-
 /// The domains of `rua=` and `ruf=`; a size behind `!` is the older form (RFC 7489 section 6.2).
-fn destinations(record: &str) -> Vec<String> {
-    let lists = ["rua", "ruf"].into_iter().filter_map(|name| tag(record, name));
-    let uris = lists.flat_map(|list| list.split(','));
-    let domains = uris.filter_map(|uri| {
-        let (scheme, address) = uri.trim().split_at_checked("mailto:".len())?;
-        let address = address.split('!').next().unwrap_or_default();
-        let (_, domain) = address.rsplit_once('@').filter(|_| scheme.eq_ignore_ascii_case("mailto:"))?;
+fn destinations(record: &Record) -> Vec<String> {
+    let domain = |uri: &String| {
+        let (_, domain) = uri.split('!').next()?.rsplit_once('@')?;
         domain.parse::<Domain>().ok().map(|domain| domain.as_str().to_owned())
-    });
-    domains.collect()
+    };
+    record.rua.iter().chain(&record.ruf).filter_map(domain).collect()
 }
 
 #[cfg(test)]

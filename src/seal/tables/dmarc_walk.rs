@@ -39,34 +39,6 @@ fn the_walk_asks_at_most_eight_names() {
 }
 
 #[test]
-fn the_organization_is_where_the_walk_ends() {
-    type Steps = &'static [(&'static str, &'static str)];
-    let rows: [(Steps, Option<&str>, &str); 6] = [
-        (&[("a.b.c", ""), ("b.c", ""), ("c", "")], None, "no record"),
-        (
-            &[("a.b.c", "v=DMARC1; p=none"), ("b.c", "v=DMARC1; p=none"), ("c", "")],
-            Some("b.c"),
-            "the shortest",
-        ),
-        (
-            &[("a.b.c", "v=DMARC1; psd=n"), ("b.c", "v=DMARC1; p=none"), ("c", "")],
-            Some("a.b.c"),
-            "psd=n ends it",
-        ),
-        (&[("a.b.c", ""), ("b.c", ""), ("c", "v=DMARC1; psd=y")], Some("b.c"), "one label below psd=y"),
-        (&[("b.c", "v=DMARC1; psd=y"), ("c", "")], Some("b.c"), "psd=y at the start is its own"),
-        (&[("b.c", "v=DMARC1"), ("c", "v=dmarc1; psd=y")], Some("b.c"), "another case is another record"),
-    ];
-    for (steps, expected, why) in rows {
-        let steps: Vec<_> =
-            steps.iter().map(|(name, record)| ((*name).to_owned(), vec![(*record).to_owned()])).collect();
-        assert_eq!(organization(&steps), expected, "{why}");
-    }
-    let several = vec![("b.c".to_owned(), vec!["v=DMARC1".to_owned(), "v=DMARC1; p=none".to_owned()])];
-    assert_eq!(organization(&several), None, "of several records none counts");
-}
-
-#[test]
 fn only_strangers_are_asked_whether_they_take_reports() {
     let rows: [(&str, &[&str], &str); 6] = [
         ("v=DMARC1; rua=mailto:a@acme.example", &[], "its own"),
@@ -83,7 +55,9 @@ fn only_strangers_are_asked_whether_they_take_reports() {
     for (record, expected, why) in rows {
         let steps =
             vec![("acme.example".to_owned(), vec![record.to_owned()]), ("example".to_owned(), vec![])];
-        let domains: Vec<_> = foreign(&steps).into_iter().map(|(_, domain)| domain).collect();
+        let walk = Walk { steps, exists: true, reports: Vec::new() };
+        let domains: Vec<_> =
+            foreign(&"acme.example".parse().unwrap(), &walk).into_iter().map(|(_, domain)| domain).collect();
         assert_eq!(domains, expected, "{why}");
     }
 }
@@ -93,9 +67,9 @@ proptest! {
     fn any_record_is_survived(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let text = String::from_utf8_lossy(&octets).into_owned();
         let record = format!("v=DMARC1; rua={text}");
-        prop_assert!(destinations(&text).len() <= 300);
         let steps = vec![("b.c".to_owned(), vec![record, text])];
-        prop_assert!(foreign(&steps).len() <= REPORTS_MAX);
+        let walk = Walk { steps, exists: true, reports: Vec::new() };
+        prop_assert!(foreign(&"b.c".parse().unwrap(), &walk).len() <= REPORTS_MAX);
     }
 
     #[test]
