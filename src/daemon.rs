@@ -40,6 +40,7 @@ use crate::queue::store::{Store, StoreError};
 use crate::schedule::Scheduler;
 use crate::seal::{KeyError, Keyring};
 use crate::session::{self, Waits};
+use crate::suppress::List;
 use crate::tenant::Tenants;
 use crate::tenant::auth::Gate;
 
@@ -105,6 +106,7 @@ struct House {
     scheduler: Scheduler,
     watch: Arc<Watch>,
     store: Arc<dyn Store>,
+    suppressions: Arc<List>,
     log: Arc<MailLog>,
     secret: Arc<Secret>,
     admit: Arc<Admit>,
@@ -263,7 +265,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
     let (admit, inbound) = open::rooms(&config, &files, &opened, &watch.outlook);
     let scheduler = open::scheduler(&config, &files, &opened, &watch.outlook, Arc::clone(&deliverer));
     watch.first().await;
-    let Opened { log, secret, control: _, store, metrics, clock } = opened;
+    let Opened { log, secret, control: _, store, suppressions, metrics, clock } = opened;
     let gate = Arc::new(Gate::new(Arc::clone(&files.tenants)));
     let house = Arc::new(House {
         config,
@@ -276,6 +278,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         scheduler,
         watch,
         store,
+        suppressions,
         log,
         secret,
         admit,
@@ -318,6 +321,7 @@ impl House {
         Arc::new(control::State {
             store: Arc::clone(&self.store),
             tenants: Arc::clone(&self.tenants),
+            suppressions: Arc::clone(&self.suppressions),
             log: Arc::clone(&self.log),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),

@@ -1,7 +1,7 @@
 //! Waxseal: an SMTP relay that seals mail so that receivers believe it, and loses none of it.
 //!
 //! The modules below stand in the order a message travels. A module may use only what stands to its right in
-//! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule } > deliver >
+//! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule } > deliver > suppress >
 //! { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
@@ -25,4 +25,5 @@ pub mod sandbox;
 pub mod schedule;
 pub mod seal;
 pub mod session;
+pub mod suppress;
 pub mod tenant;

@@ -87,7 +87,8 @@ pub struct Metrics {
     /// Time to seal a message.
     pub seal_seconds: Histogram,
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
-    /// expired, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, probe, audit. A recipient's fate is one record.
+    /// expired, suppressed, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, probe, audit. A recipient's fate is
+    /// one record.
     pub events: Family<EventLabel, Counter>,
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
     /// classes themselves are no label: their names are configured, and no closed list.
@@ -102,6 +103,8 @@ pub struct Metrics {
     pub lookups: Family<ResultLabel, Counter>,
     /// From domains, by `health`: both, dkim_only, spf_only, fail, unknown, unjudged.
     pub domains: Family<HealthLabel, Gauge>,
+    /// Addresses on suppression lists, by `reason`: bounce, complaint, unsubscribe, manual.
+    pub suppressions: Family<ReasonLabel, Gauge>,
     /// Messages not yet ended.
     pub queue_messages: Gauge,
     /// Recipients still open.
@@ -162,6 +165,7 @@ impl Metrics {
             seal_checks: Family::default(),
             lookups: Family::default(),
             domains: Family::default(),
+            suppressions: Family::default(),
             queue_messages: Gauge::default(),
             queue_recipients: Gauge::default(),
             queue_active: Gauge::default(),
@@ -222,6 +226,7 @@ impl Metrics {
     }
 
     fn register_queue(&self, to: &mut Registry) {
+        to.register("suppressions", "Addresses on suppression lists", self.suppressions.clone());
         to.register("queue_messages", "Messages not yet ended", self.queue_messages.clone());
         to.register("queue_recipients", "Recipients still open", self.queue_recipients.clone());
         to.register("queue_active", "Legs with an attempt under way", self.queue_active.clone());
@@ -268,6 +273,7 @@ mod tests {
             family.get_or_create(&ResultLabel { result: "ok" }).inc();
         }
         metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);
+        metrics.suppressions.get_or_create(&ReasonLabel { reason: "bounce" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
         metrics.classed.get_or_create(&ByLabel { by: "none" }).inc();
         let text = metrics.render();

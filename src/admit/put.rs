@@ -37,7 +37,10 @@ impl Admit {
         let fields = sealed.map(|sealed| sealed.fields).unwrap_or_default();
         // The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
         let domain = author.return_path.filter(|_| envelope.from.is_some());
-        let return_path = domain.map(|domain| return_path::make(&self.parts.secret, id, &domain));
+        let return_path = domain.map(|domain| match envelope.rcpts.as_slice() {
+            [only] => return_path::make_for(&self.parts.secret, id, &domain, &only.address),
+            _ => return_path::make(&self.parts.secret, id, &domain),
+        });
         let looks = self.beside.looks(signatures, &body, &seals);
         let octets = assemble(fields, &repaired.head, repaired.body, body);
         let facts = Facts {

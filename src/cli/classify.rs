@@ -1,5 +1,6 @@
 //! `classify`: which class a message would get, what each source says, and why one of them decided.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::disposal;
 use super::output::{Context, Failure, Outcome};
 use crate::admit::classify::{ControlKey, Controls, Finding, Question, explain, take_controls};
 use crate::config::{Classes, Config};
@@ -142,6 +144,7 @@ struct Answer<'a> {
     lane: Lane,
     waits: Vec<Duration>,
     hidden: Vec<&'static str>,
+    disposal: Vec<(&'static str, String)>,
 }
 
 impl<'a> Answer<'a> {
@@ -162,6 +165,7 @@ impl<'a> Answer<'a> {
             lane: classes.lane(class.as_ref()),
             waits: classes.waits(class.as_ref(), &config.delivery.retry),
             hidden: hidden.into_iter().filter(|(_, hides)| *hides).map(|(what, _)| what).collect(),
+            disposal: disposal::rules(tenant, classes, class.as_ref()),
             class,
         }
     }
@@ -193,6 +197,7 @@ impl<'a> Answer<'a> {
             "lane": self.lane,
             "retry": self.waits.iter().map(|wait| spelled(*wait)).collect::<Vec<_>>(),
             "hide": self.hidden,
+            "disposal": self.disposal.iter().map(|(name, what)| (*name, what.as_str())).collect::<BTreeMap<_, _>>(),
             "sources": self.sources,
         })
     }
@@ -217,13 +222,14 @@ impl<'a> Answer<'a> {
         let class = self.class.as_ref().map_or("none", |class| &*class.name);
         let waits: Vec<String> = self.waits.iter().map(|wait| spelled(*wait)).collect();
         let hidden = if self.hidden.is_empty() { "nothing".to_owned() } else { self.hidden.join(", ") };
-        for (name, value) in [
+        let rows = [
             ("class", format!("{class}: {}", self.why())),
             ("tenant", self.tenant.map_or("none: the server's classes", |tenant| &*tenant.name).to_owned()),
             ("lane", json!(self.lane).as_str().unwrap_or_default().to_owned()),
             ("retry", format!("{}, the last one repeats", waits.join(" "))),
             ("hides", hidden),
-        ] {
+        ];
+        for (name, value) in rows.iter().chain(&self.disposal) {
             context.print(format_args!("{name:7} {value}"))?;
         }
         Ok(())

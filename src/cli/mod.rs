@@ -5,6 +5,7 @@ mod ask;
 mod check;
 mod classify;
 mod config;
+mod disposal;
 mod doctor;
 mod domain;
 mod filter;
@@ -18,10 +19,12 @@ mod pages;
 mod probe;
 mod publish;
 mod queue;
+mod rows;
 mod sandbox;
 mod send;
 mod serve;
 mod steer;
+mod suppress;
 mod tenant;
 mod trace;
 
@@ -79,6 +82,9 @@ pub enum Command {
     /// Look after the queue.
     #[command(subcommand)]
     Queue(queue::Verb),
+    /// Look after the addresses that a tenant's mail no longer goes to.
+    #[command(subcommand)]
+    Suppress(suppress::Verb),
     /// Read the mail log.
     #[command(subcommand)]
     Log(log::Verb),
@@ -119,6 +125,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Serve(args) => serve::run(context, args),
         Command::Send(args) => send::run(context, args),
         Command::Queue(verb) => queue::run(context, verb),
+        Command::Suppress(verb) => suppress::run(context, verb),
         Command::Log(verb) => log::run(context, verb),
         Command::Trace(args) => trace::run(context, args),
         Command::Classify(args) => classify::run(context, args),

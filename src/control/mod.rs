@@ -7,6 +7,7 @@ mod door;
 mod health;
 mod queue;
 mod steer;
+mod suppress;
 pub mod wire;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::maillog::{Audit, MailLog};
 use crate::metrics::Metrics;
 use crate::queue::store::{Store, StoreError};
 use crate::seal::check::Report;
+use crate::suppress::{List, ListError};
 use crate::tenant::Tenants;
 
 /// What an order answers, later.
@@ -61,6 +63,8 @@ pub struct State {
     pub store: Arc<dyn Store>,
     /// What each tenant's classes hide.
     pub tenants: Arc<Tenants>,
+    /// Whom tenants' mail no longer goes to.
+    pub suppressions: Arc<List>,
     /// Where what administrators do is told.
     pub log: Arc<MailLog>,
     /// The numbers.
@@ -88,6 +92,9 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
         .route("/v1/domain/probe", post(steer::probe))
         .route("/v1/queue/list", post(queue::list))
         .route("/v1/queue/act", post(queue::act))
+        .route("/v1/suppress/list", post(suppress::list))
+        .route("/v1/suppress/add", post(suppress::add))
+        .route("/v1/suppress/remove", post(suppress::remove))
         .route("/v1/domains", get(domain::all))
         .route("/v1/domain/{name}/check", post(domain::check))
         .route("/v1/message/{id}", get(queue::show))
@@ -121,6 +128,15 @@ enum Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Store(error) => Self::Store(error),
+            ListError::Full => Self::Refused(error.to_string()),
+        }
     }
 }
 

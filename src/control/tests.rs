@@ -199,11 +199,14 @@ async fn world_with(class: Option<Classed>) -> World {
     let (store, drained, stop) =
         (Arc::new(Still::new(class)), CancellationToken::new(), CancellationToken::new());
     let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let queue = Arc::clone(&store) as Arc<dyn Store>;
     let state = super::State {
-        store: Arc::clone(&store) as Arc<dyn Store>,
+        suppressions: Arc::new(List::new(Arc::clone(&queue), Arc::clone(&metrics))),
+        store: queue,
         tenants: Arc::new(crate::tenant::Tenants::from_pointee(crate::tenant::Directory::default())),
         log: Arc::clone(&log),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         clock: Clock::System,
         steer: Arc::new(Stubborn(drained.clone())),
     };

@@ -176,6 +176,56 @@ pub struct Probed {
     pub trouble: Option<String>,
 }
 
+/// `POST /v1/suppress/list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuppressList {
+    /// Whose list.
+    pub tenant: String,
+    /// Which part of it, from 0.
+    pub portion: u32,
+}
+
+/// A part of a suppression list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Suppressed {
+    /// `VERSION`.
+    pub v: u8,
+    /// What stands there.
+    pub entries: Vec<crate::suppress::Entry>,
+    /// The part that comes next, if there is one.
+    pub next: Option<u32>,
+}
+
+/// `POST /v1/suppress/add`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuppressAdd {
+    /// Whose list.
+    pub tenant: String,
+    /// What to put there.
+    pub entries: Vec<crate::suppress::Entry>,
+}
+
+/// `POST /v1/suppress/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuppressRemove {
+    /// Whose list.
+    pub tenant: String,
+    /// Which addresses, each with the class it is there for.
+    pub entries: Vec<(String, Option<String>)>,
+}
+
+/// How many entries of a list an order changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// `VERSION`.
+    pub v: u8,
+    /// How many.
+    pub changed: usize,
+}
+
 /// An order was carried out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {

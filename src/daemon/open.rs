@@ -24,6 +24,7 @@ use crate::queue::store::{Store, Turns};
 use crate::schedule::{self, Scheduler};
 use crate::seal::Keyring;
 use crate::seal::outlook::Outlook;
+use crate::suppress::List;
 use crate::tenant::{self, Tenants};
 
 /// What is read from files, before anything is touched.
@@ -41,6 +42,7 @@ pub(super) struct Opened {
     pub(super) secret: Arc<Secret>,
     pub(super) control: ControlKey,
     pub(super) store: Arc<dyn Store>,
+    pub(super) suppressions: Arc<List>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -74,11 +76,14 @@ impl Opened {
         let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, options)).await;
         let store =
             opening.map_err(|error| StartError::Io("the queue".into(), io::Error::other(error)))??;
+        let store: Arc<dyn Store> = store;
+        let suppressions = Arc::new(List::new(Arc::clone(&store), Arc::clone(&metrics)));
         let path = config.bounce_secret();
         let octets = fsx::secret(&path).map_err(StartError::io(path.display()))?;
         let control =
             ControlKey::open(&config.state).map_err(StartError::io("the key of control addresses"))?;
-        Ok(Self { log, secret: Arc::new(Secret::new(&octets)), control, store, metrics, clock })
+        let secret = Arc::new(Secret::new(&octets));
+        Ok(Self { log, secret, control, store, suppressions, metrics, clock })
     }
 }
 
@@ -126,6 +131,7 @@ pub(super) fn rooms(
         store: Arc::clone(&opened.store),
         keyring: Arc::clone(&files.keyring),
         log: Arc::clone(&opened.log),
+        suppressions: Arc::clone(&opened.suppressions),
         secret: Arc::clone(&opened.secret),
         clock: opened.clock.clone(),
     });
@@ -147,6 +153,7 @@ pub(super) fn scheduler(
         tenants: Arc::clone(&files.tenants),
         keyring: Arc::clone(&files.keyring),
         outlook: Arc::clone(outlook),
+        suppressions: Arc::clone(&opened.suppressions),
         log: Arc::clone(&opened.log),
         metrics: Arc::clone(&opened.metrics),
         clock: opened.clock.clone(),

@@ -10,6 +10,7 @@ mod fields;
 mod notice;
 pub mod probe;
 pub mod report;
+mod suppress;
 mod veil;
 
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::mail::return_path::{self, Secret, Token};
 use crate::maillog::{Complained, MailLog, Rejected, RemoteBounce};
 use crate::queue::store::{Store, StoreError};
 use crate::seal::Keyring;
+use crate::suppress::{List, ListError};
 use crate::tenant::{Directory, Tenants};
 
 /// What it is made of.
@@ -44,6 +46,8 @@ pub struct Parts {
     pub keyring: Arc<ArcSwap<Keyring>>,
     /// Told of everything.
     pub log: Arc<MailLog>,
+    /// What bounces and complaints fill.
+    pub suppressions: Arc<List>,
     /// What our addresses are known by.
     pub secret: Arc<Secret>,
     /// Wall time.
@@ -141,7 +145,7 @@ impl Inbound {
             }
             Token::Bounce(id) => match report::read(&returned.body) {
                 Ok(Report::Status(status)) => self.status(&returned, id, status).await,
-                Ok(Report::Complaint(complaint)) => self.complaint(&returned, id, &complaint),
+                Ok(Report::Complaint(complaint)) => self.complaint(&returned, id, &complaint).await,
                 Err(why) => self.refuse(&returned, id, &why),
             },
         }
@@ -171,6 +175,11 @@ impl Inbound {
                 return Reply::new(451, Enhanced(4, 3, 0), text);
             }
         };
+        let about = (returned, known);
+        let tenant = tenant.map(Arc::as_ref);
+        if let Err(error) = self.suppress_bounced(about, tenant, &status.recipients).await {
+            return unlisted(&error);
+        }
         let name = tenant.map(|tenant| &*tenant.name);
         for (at, one) in status.recipients.iter().enumerate() {
             let untold = told.silent.iter().find(|(silent, _)| *silent == at).map(|(_, why)| *why);
@@ -205,11 +214,20 @@ impl Inbound {
         });
     }
 
-    fn complaint(&self, returned: &Returned, id: Id, complaint: &Complaint) -> Reply {
-        let tenants = self.parts.tenants.load();
+    async fn complaint(&self, returned: &Returned, id: Id, complaint: &Complaint) -> Reply {
+        let known = match self.parts.store.message(id).await {
+            Ok(known) => known,
+            Err(StoreError::Damaged(_)) => None,
+            Err(error) => return unable(&error),
+        };
+        let tenants = self.parts.tenants.load_full();
+        let tenant = tenants.return_path(returned.to.domain()).map(Arc::as_ref);
+        if let Err(error) = self.suppress_complainer((returned, known.as_deref()), tenant, complaint).await {
+            return unlisted(&error);
+        }
         self.parts.log.complaint(&Complained {
             id,
-            tenant: tenants.return_path(returned.to.domain()).map(|tenant| &*tenant.name),
+            tenant: tenant.map(|tenant| &*tenant.name),
             to: complaint.recipient.as_ref(),
             ip: returned.peer.ip,
             helo: &returned.peer.helo,
@@ -242,6 +260,17 @@ impl Inbound {
             reason: "report",
         });
         reply
+    }
+}
+
+/// The list did not take what a report says: it is to come again.
+fn unlisted(error: &ListError) -> Reply {
+    match error {
+        ListError::Store(error) => unable(error),
+        ListError::Full => {
+            tracing::error!(%error, "what a report says is not kept");
+            Reply::new(250, Enhanced(2, 0, 0), "Ok: the report was taken")
+        }
     }
 }
 

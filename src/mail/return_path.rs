@@ -2,13 +2,17 @@
 //! names the message it is about, and nobody can make one up.
 //!
 //! ```text
-//! b+01jd7k2m8a4v6w0x1y2z3a4b5c.k3m5q7s2u4w6y7a3c5e2@bounce.acme.com
-//! │  the message's queue id       the first 100 bits of an HMAC-SHA256 over kind, id and domain, in base32
+//! b+01jd7k2m8a4v6w0x1y2z3a4b5c.k3m5q7s2u4w6y7a3c5e2.b4d6f2h3j5@bounce.acme.com
+//! │  the message's queue id       │                    the first 50 bits of another, over id and recipient
+//! │                               the first 100 bits of an HMAC-SHA256 over kind, id and domain, in base32
 //! ```
 //!
+//! The last part stands where the message has one recipient: whoever has the message can write a report about it, and by this a
+//! report proves whom it is about, long after the queue has forgotten. Nobody can put another's address on a suppression list by it.
+//!
 //! Local parts are written and read in lower case, because servers on the way fold them. `p+` marks a probe's recipient, with
-//! a number used once in the place of the id. 100 bits cannot be guessed over SMTP, and 49 octets leave room below the 64 of
-//! RFC 5321 section 4.5.3.1.1.
+//! a number used once in the place of the id. 100 bits cannot be guessed over SMTP, and 60 octets stay below the 64 of RFC 5321
+//! section 4.5.3.1.1.
 
 use std::fmt;
 
@@ -23,6 +27,8 @@ use super::id::Id;
 pub const SECRET: usize = 32;
 /// Five bits each.
 const MAC: usize = 20;
+/// The same, of the part about the recipient.
+const TAG: usize = 10;
 /// RFC 4648 section 6, in lower case.
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -43,18 +49,34 @@ impl Secret {
         context.update(domain.as_str().as_bytes());
         let tag = context.sign();
         let mut local = format!("{kind}+{id}.").to_ascii_lowercase();
-        let (mut bits, mut held) = (0_u32, 0_u32);
-        let mut octets = tag.as_ref().iter();
-        for _ in 0..MAC {
-            if held < 5 {
-                bits = bits << 8 | octets.next().copied().map_or(0, u32::from);
-                held += 8;
-            }
-            held -= 5;
-            let five = usize::try_from(bits >> held & 31).unwrap_or_default();
-            local.extend(LETTERS.get(five).copied().map(char::from));
-        }
+        letters(tag.as_ref(), MAC, &mut local);
         local
+    }
+
+    /// What stands for the recipient, with its point.
+    fn tag(&self, id: Id, recipient: &Address) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(b"r");
+        context.update(&id.to_bytes());
+        context.update(recipient.to_string().to_lowercase().as_bytes());
+        let mut tag = ".".to_owned();
+        letters(context.sign().as_ref(), TAG, &mut tag);
+        tag
+    }
+}
+
+/// So many letters of base32.
+fn letters(octets: &[u8], count: usize, into: &mut String) {
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    let mut octets = octets.iter();
+    for _ in 0..count {
+        if held < 5 {
+            bits = bits << 8 | octets.next().copied().map_or(0, u32::from);
+            held += 8;
+        }
+        held -= 5;
+        let five = usize::try_from(bits >> held & 31).unwrap_or_default();
+        into.extend(LETTERS.get(five).copied().map(char::from));
     }
 }
 
@@ -79,6 +101,21 @@ pub fn make(secret: &Secret, id: Id, domain: &Domain) -> Address {
     Address::ours(&secret.local('b', id, domain), domain)
 }
 
+/// The same of a message with this one recipient.
+#[must_use]
+pub fn make_for(secret: &Secret, id: Id, domain: &Domain, recipient: &Address) -> Address {
+    Address::ours(&(secret.local('b', id, domain) + &secret.tag(id, recipient)), domain)
+}
+
+/// Whether a reverse-path that `read` takes was made for a message to this one recipient.
+#[must_use]
+pub fn proves(secret: &Secret, path: &Address, recipient: &Address) -> bool {
+    let given = path.local().to_ascii_lowercase();
+    let Some(Token::Bounce(id)) = read(secret, path) else { return false };
+    let genuine = secret.local('b', id, path.domain()) + &secret.tag(id, recipient);
+    bool::from(genuine.as_bytes().ct_eq(given.as_bytes()))
+}
+
 /// The recipient of a probe.
 #[must_use]
 pub fn probe(secret: &Secret, number: Id, domain: &Domain) -> Address {
@@ -97,9 +134,20 @@ pub fn read(secret: &Secret, address: &Address) -> Option<Token> {
         "p" => ('p', Token::Probe(id)),
         _ => return None,
     };
-    // The whole of it, so that each token has one spelling only but for case.
+    // The whole of it, so that each token has one spelling only but for case. The part about the recipient proves nothing here.
     let genuine = secret.local(kind, id, address.domain());
+    let given = if kind == 'b' { untagged(&given) } else { &given };
     bool::from(genuine.as_bytes().ct_eq(given.as_bytes())).then_some(token)
+}
+
+fn untagged(local: &str) -> &str {
+    let head = local.len().checked_sub(TAG + 1).and_then(|end| local.split_at_checked(end));
+    let is_tag = |tail: &str| {
+        let letters = tail.strip_prefix('.').unwrap_or_default().as_bytes();
+        letters.len() == TAG && letters.iter().all(|letter| LETTERS.contains(letter))
+    };
+    // The MAC before it has letters only, so a tail of this form is no part of it.
+    head.filter(|(_, tail)| is_tag(tail)).map_or(local, |(head, _)| head)
 }
 
 #[cfg(test)]
@@ -145,6 +193,33 @@ mod tests {
         }
         assert_eq!(read(&secret(2), &address), None, "another installation's");
         assert_eq!(read(&ours, &probe(&ours, id(), &at)), Some(Token::Probe(id())));
+    }
+
+    #[test]
+    fn a_path_proves_its_one_recipient_and_no_other() {
+        let (ours, at) = (secret(1), domain("bounce.acme.test"));
+        let address = |text: &str| text.parse::<Address>().unwrap();
+        let path = make_for(&ours, id(), &at, &address("Bob@there.test"));
+        assert_eq!(read(&ours, &path), Some(Token::Bounce(id())));
+        assert!(path.local().len() <= LOCAL_PART_MAX, "{path}");
+        assert!(proves(&ours, &path, &address("bob@There.test")), "case counts for nothing");
+        assert!(proves(&ours, &address(&path.to_string().to_ascii_uppercase()), &address("bob@there.test")));
+        let other = address("eve@there.test");
+        let plain = make(&ours, id(), &at);
+        let moved = make_for(&ours, Id::new(Time(1), 2), &at, &other);
+        let tail = moved.local().rsplit_once('.').unwrap().1;
+        let pasted = address(&format!("{}.{tail}@{at}", plain.local()));
+        for (path, recipient, why) in [
+            (&path, &other, "another recipient"),
+            (&plain, &other, "a message to several proves none"),
+            (&pasted, &other, "another message's part about the recipient"),
+        ] {
+            assert!(!proves(&ours, path, recipient), "{why}");
+        }
+        assert!(!proves(&secret(2), &path, &address("bob@there.test")), "another installation's");
+        let probe = probe(&ours, id(), &at);
+        let probe = address(&format!("{}.{tail}@{at}", probe.local()));
+        assert_eq!(read(&ours, &probe), None, "a probe's recipient has no such part");
     }
 
     /// Addresses are in other people's queues: the form must not change by accident. Computed apart, with Python's hmac.

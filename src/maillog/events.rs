@@ -143,6 +143,13 @@ pub enum DsnKind {
     Success,
 }
 
+/// By which of an administrator's rules a recipient ended without an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// It is on the tenant's suppression list.
+    Suppressed,
+}
+
 /// Something an administrator did.
 #[derive(Clone, Debug)]
 pub struct Audit<'a> {
@@ -280,6 +287,17 @@ impl MailLog {
             record.reason = Some(reason);
             self.say(&record.naming_one(facts, *rcpt));
         }
+    }
+
+    /// A recipient ended without an attempt, as an administrator's rule has it; the tenant is told.
+    pub fn disposed(&self, facts: &Facts, rcpt: u16, how: Disposal, reason: &str) {
+        let kind = match how {
+            Disposal::Suppressed => Type::Suppressed,
+        };
+        let mut record = self.about(kind, facts);
+        record.class_by = facts.class.as_ref().map(|classed| classed.by.name());
+        record.reason = Some(reason);
+        self.say(&record.naming_one(facts, rcpt));
     }
 
     /// A notification was put into the queue; `facts` are its own.

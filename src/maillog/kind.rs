@@ -40,6 +40,7 @@ types! {
     Relayed "relayed",
     Bounced "bounced",
     Expired "expired",
+    Suppressed "suppressed",
     Dropped "dropped",
     Dsn "dsn",
     RemoteBounce "remote_bounce",

@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use events::{Arrival, AttemptStart, Audit, Dsn, DsnKind, Expected, Probe, Rejected, Seal};
+pub use events::{Arrival, AttemptStart, Audit, Disposal, Dsn, DsnKind, Expected, Probe, Rejected, Seal};
 pub use returns::{Complained, RemoteBounce};
 pub use standing::{HealthChange, Volume};
 

@@ -80,6 +80,7 @@ fn status(kind: &str) -> Option<&'static str> {
         "expired" => Some("expired"),
         "held" => Some("held"),
         "dropped" => Some("dropped"),
+        "suppressed" => Some("suppressed"),
         "rejected" => Some("reject"),
         _ => None,
     }

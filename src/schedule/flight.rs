@@ -96,9 +96,19 @@ impl<'a> Flight<'a> {
             return;
         }
         // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
-        match self.route() {
-            Some(route) => self.attempt(route).await,
-            None => self.park(),
+        let Some(route) = self.route() else { return self.park() };
+        self.dispose();
+        if !self.verdict.complete() {
+            self.attempt(route).await;
+        }
+    }
+
+    /// Ends the recipients that an administrator's rules end before any attempt.
+    fn dispose(&mut self) {
+        let Some(tenant) = &self.tenant else { return };
+        let ended = self.room.suppressed(tenant, &self.verdict.message().facts, self.verdict.leg());
+        if !ended.is_empty() {
+            self.rule(|verdict, when| verdict.dispose(ended, when));
         }
     }
 
@@ -153,7 +163,7 @@ impl<'a> Flight<'a> {
     }
 
     fn job(&self, route: Arc<Route>) -> Job {
-        let leg = self.verdict.leg().clone();
+        let leg = Leg { rcpts: self.verdict.open().to_vec(), ..self.verdict.leg().clone() };
         let tenant = Arc::clone(&leg.tenant);
         Job {
             message: Arc::clone(self.verdict.message()),

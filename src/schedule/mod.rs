@@ -18,6 +18,7 @@ pub mod retry;
 mod sealing;
 mod settle;
 mod steady;
+mod suppress;
 mod tell;
 mod turn;
 mod verdict;
@@ -44,6 +45,7 @@ use crate::metrics::Metrics;
 use crate::queue::store::{Leg, Store, StoreError};
 use crate::seal::Keyring;
 use crate::seal::outlook::Outlook;
+use crate::suppress::List;
 use crate::tenant::Tenants;
 
 /// Who carries a leg to its next hop. The deliverer does; a test may stand in for one that breaks.
@@ -82,6 +84,8 @@ pub struct Parts {
     pub keyring: Arc<ArcSwap<Keyring>>,
     /// What receivers would make of mail: asked again before held mail leaves.
     pub outlook: Arc<Outlook>,
+    /// Whom tenants' mail no longer goes to.
+    pub suppressions: Arc<List>,
     /// The mail log.
     pub log: Arc<MailLog>,
     /// The numbers.

@@ -64,6 +64,7 @@ pub(super) async fn run(
             return;
         }
         done(&room, group.len(), owing);
+        room.learn(&group).await;
         for work in group.drain(..) {
             courteous(work, &courtesies);
         }
@@ -82,6 +83,9 @@ fn say(room: &Room, work: &Work) {
     }
     for (rcpt, heard) in &work.ruling.expired {
         log.expired(facts, &[*rcpt], work.attempt, heard);
+    }
+    for ended in &work.ruling.ended {
+        log.disposed(facts, ended.rcpt, ended.how, &ended.text);
     }
     for (rcpt, why) in &work.ruling.silent {
         room.untold(facts, *rcpt, Action::Failed, why);

@@ -31,6 +31,7 @@ enum Pause {
 /// Runs until stopped; then waits for what is in flight.
 pub(super) async fn run(room: Arc<Room>, rulings: UnboundedSender<Work>) {
     let mut flights = JoinSet::new();
+    room.recall_suppressions().await;
     while !room.stop.is_cancelled() {
         match claim(&room, &rulings, &mut flights).await {
             Ok(Pause::Crowded) => crowded(&room, &mut flights).await,

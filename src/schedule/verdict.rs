@@ -10,6 +10,7 @@ use crate::mail::attempt::{Decided, Fate, Hop, Timings};
 use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::time::Time;
+use crate::maillog::Disposal;
 use crate::queue::store::{Last, Leg, Settlement, Then};
 
 /// What is kept of a reply: `Last`'s bound.
@@ -57,12 +58,27 @@ pub(super) struct Ruling {
     pub(super) said: Vec<(Decided, Option<Time>)>,
     /// Recipients on which the queue gives up now, and what was heard last.
     pub(super) expired: Vec<(u16, String)>,
+    /// Recipients that end without an attempt, because an administrator asked for that.
+    pub(super) ended: Vec<Ended>,
     /// Recipients of whose delay the sender is told.
     pub(super) delayed: Vec<(u16, Last)>,
     /// Recipients of whose relaying the sender is told.
     pub(super) relayed: Vec<(u16, Last)>,
     /// Recipients that failed and of which nobody is told, each with the reason.
     pub(super) silent: Vec<(u16, &'static str)>,
+}
+
+/// A recipient that ends without an attempt, because an administrator asked for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Who.
+    pub(super) rcpt: u16,
+    /// By which rule.
+    pub(super) how: Disposal,
+    /// The status that the tenant is told.
+    pub(super) enhanced: Enhanced,
+    /// Our own words, for the log and the tenant.
+    pub(super) text: String,
 }
 
 impl Verdict {
@@ -76,6 +92,11 @@ impl Verdict {
 
     pub(super) fn message(&self) -> &Arc<Message> {
         &self.message
+    }
+
+    /// Recipients not yet decided.
+    pub(super) fn open(&self) -> &[u16] {
+        &self.open
     }
 
     /// Which attempt this is, from 1.
@@ -97,16 +118,38 @@ impl Verdict {
             self.open.swap_remove(at);
             let (rcpt, fate, last) = self.fate(one, when, &mut ruling);
             match fate {
-                Fate::Failed if self.told(rcpt, Action::Failed) => owing.push((rcpt, fate, last)),
-                Fate::Failed => {
-                    ruling.silent.push((rcpt, self.nobody.unwrap_or("its sender asked not to be told")));
-                    plain.push((rcpt, fate, last));
-                }
-                Fate::Delivered | Fate::Deferred => plain.push((rcpt, fate, last)),
+                Fate::Failed if self.owed(rcpt, &mut ruling) => owing.push((rcpt, fate, last)),
+                Fate::Failed | Fate::Delivered | Fate::Deferred => plain.push((rcpt, fate, last)),
             }
         }
         self.settle(owing, plain, when, &mut ruling);
         ruling
+    }
+
+    /// Ends open recipients as an administrator asked, each a failure that the tenant is told of.
+    pub(super) fn dispose(&mut self, ended: Vec<Ended>, when: &When<'_>) -> Ruling {
+        let mut ruling = Ruling::default();
+        let (mut owing, mut plain) = (Vec::new(), Vec::new());
+        for one in ended {
+            let Some(at) = self.open.iter().position(|rcpt| *rcpt == one.rcpt) else { continue };
+            self.open.remove(at);
+            let (enhanced, text) = (Some(one.enhanced), bounded(one.text.clone()));
+            let last = Last { at: when.wall, code: 0, enhanced, text, host: None };
+            let owed = self.owed(one.rcpt, &mut ruling);
+            if owed { &mut owing } else { &mut plain }.push((one.rcpt, Fate::Failed, last));
+            ruling.ended.push(one);
+        }
+        self.settle(owing, plain, when, &mut ruling);
+        ruling
+    }
+
+    /// Whether a failure must be told of; if not, the log is told why.
+    fn owed(&self, rcpt: u16, ruling: &mut Ruling) -> bool {
+        let told = self.told(rcpt, Action::Failed);
+        if !told {
+            ruling.silent.push((rcpt, self.nobody.unwrap_or("its sender asked not to be told")));
+        }
+        told
     }
 
     /// Every open recipient deferred for a reason of our own.

@@ -252,6 +252,7 @@ mod tests {
             limits: TenantLimits::default(),
             bare_newlines: BareNewlines::Refuse,
             classes: crate::config::Classes::default(),
+            suppression: crate::tenant::SuppressionRules::default(),
         }
     }
 

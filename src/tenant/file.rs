@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{BareNewlines, OnFail, SignWith, UpstreamTls};
-use crate::config::class::Written;
+use crate::config::class::{Suppression, Written};
 use crate::config::value::{Count, Port, Size};
 use crate::mail::address::{Address, Domain};
 
@@ -36,6 +36,16 @@ pub(super) struct File {
     pub(super) route: Route,
     #[serde(default)]
     pub(super) class: Vec<Written>,
+    #[serde(default)]
+    pub(super) suppression: SuppressionRules,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SuppressionRules {
+    pub(super) apply: Suppression,
+    pub(super) bounces: bool,
+    pub(super) complaints: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::file::{self, File};
-use super::{Directory, Login, OwnedDomain, Route, SignWith, Signing, Tenant, TenantLimits, clash, upstream};
+use super::{
+    Directory, Login, OwnedDomain, Route, SignWith, Signing, SuppressionRules, Tenant, TenantLimits, clash,
+    upstream,
+};
 use crate::config::{Classes, Config, ConfigError};
 
 /// Bounds of an argon2id hash in a file: one that costs more would let a login attempt take the machine down.
@@ -210,7 +213,13 @@ fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
         limits: limits(&file.limits),
         bare_newlines: file.bare_newlines,
         classes,
+        suppression: suppression(file.suppression),
     })
+}
+
+fn suppression(written: file::SuppressionRules) -> SuppressionRules {
+    let file::SuppressionRules { apply, bounces, complaints } = written;
+    SuppressionRules { apply, bounces, complaints }
 }
 
 /// The server's classes, with what this tenant wants otherwise, and every name that its file gives checked.

@@ -108,6 +108,7 @@ mod tests {
             limits: TenantLimits { per_hour, per_day, ..TenantLimits::default() },
             bare_newlines: BareNewlines::Refuse,
             classes: crate::config::Classes::default(),
+            suppression: crate::tenant::SuppressionRules::default(),
         }
     }
 

@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::class::Suppression;
 use crate::config::{Classes, Config, ConfigError};
 use crate::mail::address::{Address, Domain};
 use crate::mail::secret::SecretString;
@@ -64,6 +65,19 @@ pub struct Tenant {
     pub bare_newlines: BareNewlines,
     /// The kinds of its mail, and which one it is that nothing tells.
     pub classes: Classes,
+    /// What goes onto its suppression list, and for which mail that counts.
+    pub suppression: SuppressionRules,
+}
+
+/// A tenant's suppression list: what fills it by itself, and what it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SuppressionRules {
+    /// Which entries count for mail whose class is not certain, or says nothing of it.
+    pub apply: Suppression,
+    /// Whether an address goes onto it whose server says for good that there is no such mailbox.
+    pub bounces: bool,
+    /// Whether an address goes onto it whose reader called a mail spam.
+    pub complaints: bool,
 }
 
 /// A user name and its password's hash.

@@ -265,6 +265,7 @@ fn unguessing(tenant: &Tenant) -> Arc<Tenant> {
         limits: TenantLimits::default(),
         bare_newlines: tenant.bare_newlines,
         classes: load(&server, "").unwrap().0.classes,
+        suppression: waxseal::tenant::SuppressionRules::default(),
     })
 }
 

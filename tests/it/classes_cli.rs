@@ -12,7 +12,7 @@ fn lay_out() -> tempfile::TempDir {
                   [[class]]\nname = \"alert\"\nlane = \"urgent\"\n";
     std::fs::write(dir.path().join("waxseal.toml"), config).unwrap();
     std::fs::create_dir(dir.path().join("tenants")).unwrap();
-    let tenant = "name = \"acme\"\ndefault_class = \"program_email\"\n[[domain]]\nname = \"acme.test\"\n\
+    let tenant = "name = \"acme\"\ndefault_class = \"program_email\"\n[suppression]\napply = \"no_complaints\"\n[[class]]\nname = \"alert\"\nsuppression = \"off\"\n[[class]]\nname = \"password_reset\"\nsuppression = \"all\"\n[[domain]]\nname = \"acme.test\"\n\
                   [[login]]\nusername = \"acme-alerts\"\nclass = \"alert\"\npassword = \"$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlz$VjxZbB9Wl2bxlD0gYcYHcYOZtTLE0mrKsP5JpL8nJhw\"\n";
     std::fs::write(dir.path().join("tenants/acme.toml"), tenant).unwrap();
     std::fs::write(dir.path().join("tenants/blue.toml"), "name = \"blue\"\n").unwrap();
@@ -49,6 +49,7 @@ fn classify_explains_what_every_source_says_and_why_one_decides() {
         "lane    urgent",
         "retry   5s 15s 30s 1m 2m 5m 10m 15m 30m 1h 2h 4h, the last one repeats",
         "hides   subject, link",
+        "suppression no_complaints, as the tenant has it: no class is certain",
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
@@ -58,6 +59,7 @@ fn classify_explains_what_every_source_says_and_why_one_decides() {
         (answer["class"].as_str(), answer["by"].as_str(), answer["certain"].as_bool()),
         (Some("alert"), Some("login"), Some(true))
     );
+    assert_eq!(answer["disposal"]["suppression"], "off, as the class says");
     assert_eq!(answer["sources"].as_array().unwrap().len(), 7);
     assert_eq!(
         answer["sources"][4]["class"], "password_reset",

@@ -218,6 +218,7 @@ fn tenant(options: &Options) -> Arc<Tenant> {
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
         classes: waxseal::config::Classes::default(),
+        suppression: waxseal::tenant::SuppressionRules::default(),
     })
 }
 

@@ -66,6 +66,7 @@ fn tenant(options: &Options) -> Tenant {
         limits: TenantLimits::default(),
         bare_newlines: options.bare,
         classes: waxseal::config::Classes::default(),
+        suppression: waxseal::tenant::SuppressionRules::default(),
     }
 }
 
@@ -155,6 +156,7 @@ impl Front {
             store: Arc::clone(&store) as _,
             keyring,
             log: Arc::clone(&log),
+            suppressions: Arc::new(waxseal::suppress::List::new(Arc::clone(&store) as _, Arc::default())),
             secret,
             clock: Clock::System,
         });

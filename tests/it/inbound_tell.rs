@@ -33,7 +33,7 @@ fn room() -> (Rig, Inbound) {
     (rig, inbound)
 }
 
-fn inbound(rig: &Rig) -> Inbound {
+pub fn inbound(rig: &Rig) -> Inbound {
     let parts = rig.parts(Arc::clone(&rig.script) as _);
     Inbound::new(Parts {
         config: parts.config,
@@ -41,6 +41,7 @@ fn inbound(rig: &Rig) -> Inbound {
         store: parts.store,
         keyring: parts.keyring,
         log: parts.log,
+        suppressions: parts.suppressions,
         secret: Arc::new(secret()),
         clock: parts.clock,
     })
@@ -143,6 +144,7 @@ async fn a_failure_that_cannot_be_told_now_comes_again() {
         store: shelf,
         keyring: parts.keyring,
         log: parts.log,
+        suppressions: parts.suppressions,
         secret: Arc::new(secret()),
         clock: parts.clock,
     });

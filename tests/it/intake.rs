@@ -134,6 +134,7 @@ pub fn tenant(name: &str, domains: &[&str]) -> Tenant {
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::Refuse,
         classes: waxseal::config::Classes::default(),
+        suppression: waxseal::tenant::SuppressionRules::default(),
     }
 }
 

@@ -13,6 +13,7 @@ const HOUSE: &[&[&str]] = &[
     &["session"],
     &["admit", "doctor", "inbound", "schedule"],
     &["deliver"],
+    &["suppress"],
     &["seal", "queue", "maillog"],
     &["tenant", "dns"],
     &["config"],

@@ -79,6 +79,8 @@ mod strangers_bounce;
 mod strangers_dkim;
 mod strangers_postfix;
 mod strangers_submit;
+mod suppress;
+mod suppress_cli;
 mod survey;
 mod verbs;
 mod versions;

@@ -25,6 +25,7 @@ use waxseal::queue::embedded::{Embedded, Options};
 use waxseal::queue::store::{Accept, Destination, Entry, Filter, Store, StoreError, Turns};
 use waxseal::schedule::{Courier, Parts, Scheduler};
 use waxseal::seal::Keyring;
+use waxseal::suppress::List;
 use waxseal::tenant::{Directory, Route};
 
 /// Where tests begin: 1 January 2026.
@@ -152,6 +153,7 @@ pub struct Rig {
     pub script: Arc<Script>,
     seen: tokio::sync::Mutex<mpsc::UnboundedReceiver<Seen>>,
     pub store: Arc<dyn Store>,
+    pub suppressions: Arc<List>,
     log: Arc<MailLog>,
     turns: Turns,
     scheduler: Option<Scheduler>,
@@ -185,6 +187,7 @@ impl Rig {
             keyring: Arc::new(ArcSwap::from_pointee(keyring)),
             script,
             seen: tokio::sync::Mutex::new(seen),
+            suppressions: Arc::new(List::new(Arc::clone(&store), Arc::default())),
             store,
             log,
             turns,
@@ -208,6 +211,7 @@ impl Rig {
             tenants: Arc::clone(&self.tenants),
             keyring: Arc::clone(&self.keyring),
             outlook: unasked(&Clock::Set(Arc::clone(&self.hand))),
+            suppressions: Arc::clone(&self.suppressions),
             log: Arc::clone(&self.log),
             metrics: Arc::new(Metrics::new()),
             clock: Clock::Set(Arc::clone(&self.hand)),
@@ -258,13 +262,16 @@ impl Rig {
     pub async fn restart_drained(&mut self) {
         self.store.close().await.unwrap();
         self.store = Arc::new(Closed);
+        self.suppressions = Arc::new(List::new(Arc::clone(&self.store), Arc::default()));
         self.store = open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns);
+        self.suppressions = Arc::new(List::new(Arc::clone(&self.store), Arc::default()));
         self.start();
     }
 
     /// From now on the disk is gone.
     pub fn fail_store(&mut self) {
         self.store = Arc::new(Closed);
+        self.suppressions = Arc::new(List::new(Arc::clone(&self.store), Arc::default()));
     }
 
     /// The next attempt that the courier is asked for.
@@ -345,7 +352,7 @@ struct Closed;
 mod closed;
 mod made;
 
-pub use made::{facts, keyring, report, tenant};
+pub use made::{classes, facts, keyring, report, tenant};
 
 fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
     let options = Options {

@@ -104,6 +104,7 @@ fn class(row: &Row) -> Class {
         from: Vec::new(),
         link: row.link.iter().filter_map(|rule| rule.parse::<LinkRule>().ok()).collect(),
         subject: row.subject.iter().filter_map(|rule| rule.parse::<SubjectRule>().ok()).collect(),
+        suppression: None,
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a class does to its mail. A guess may speed a mail up; it never slows one down: what a class recognised from a link or a
 //! subject would worsen stays as it is for mail of the tenant's default.
+//!
+//! What disposes of mail asks only for a class that is certain (`certain`). Mail whose class is a guess, or told by From or by the
+//! default, is treated as if nothing had told its class: a guess neither brings about such an end nor averts it.
 
 use std::time::Duration;
 
-use super::{Class, Classes, Hide};
+use super::{Class, Classes, Hide, Suppression};
 use crate::mail::class::Classed;
 use crate::mail::message::Lane;
 
@@ -24,7 +27,21 @@ impl Hides {
     }
 }
 
+/// The class, where whoever sent the mail told it: by login, header or control address.
+#[must_use]
+pub fn certain(classed: Option<&Classed>) -> Option<&Classed> {
+    classed.filter(|classed| classed.by.is_certain())
+}
+
 impl Classes {
+    /// Which entries of the suppression list count for its mail: as its class says if that is certain, else as the tenant has it
+    /// for all its mail (`usual`).
+    #[must_use]
+    pub fn suppression(&self, classed: Option<&Classed>, usual: Suppression) -> Suppression {
+        let class = certain(classed).and_then(|classed| self.find(&classed.name));
+        class.and_then(|class| class.suppression).unwrap_or(usual)
+    }
+
     /// How mail of this class takes turns.
     #[must_use]
     pub fn lane(&self, classed: Option<&Classed>) -> Lane {
@@ -144,6 +161,33 @@ mod tests {
             Lane::Normal,
             "raised above the default"
         );
+    }
+
+    #[test]
+    fn a_guess_neither_suppresses_nor_spares() {
+        let mut all = Classes::default().all.to_vec();
+        for (name, rule) in [("program_email", Suppression::All), ("password_reset", Suppression::Off)] {
+            all.iter_mut().find(|class| *class.name == *name).unwrap().suppression = Some(rule);
+        }
+        let classes = Classes { all: all.into(), default: None };
+        for by in By::ALL {
+            let rule = |name: &str, usual| classes.suppression(Some(&classed(name, by)), usual);
+            let expected = |class, usual| if by.is_certain() { class } else { usual };
+            for usual in [Suppression::All, Suppression::NoComplaints, Suppression::Off] {
+                assert_eq!(
+                    rule("program_email", usual),
+                    expected(Suppression::All, usual),
+                    "{by}: not by a guess"
+                );
+                assert_eq!(
+                    rule("password_reset", usual),
+                    expected(Suppression::Off, usual),
+                    "{by}: nor spared"
+                );
+                assert_eq!(rule("w9", usual), usual, "{by}: a class that says nothing");
+            }
+        }
+        assert_eq!(classes.suppression(None, Suppression::All), Suppression::All);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use self::effect::Hides;
+pub use self::effect::{Hides, certain};
 pub use self::rule::{FromRule, LinkRule, SubjectRule, Term};
 pub(crate) use self::written::Written;
 use crate::mail::message::Lane;
@@ -45,6 +45,21 @@ pub struct Class {
     pub link: Vec<LinkRule>,
     /// Subjects that mean it.
     pub subject: Vec<SubjectRule>,
+    /// Whom its mail no longer goes to; `None`: as the tenant has it for all its mail.
+    pub suppression: Option<Suppression>,
+}
+
+/// Which entries of a tenant's suppression list count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suppression {
+    /// All.
+    All,
+    /// All but complaints: somebody who called an advertisement spam still wants to reset a password.
+    NoComplaints,
+    /// None.
+    #[default]
+    Off,
 }
 
 /// What logs, listings and notifications do not show of a mail.
@@ -65,6 +80,12 @@ impl Default for Classes {
 }
 
 impl Classes {
+    /// These classes, the more urgent of one lane first, and no default.
+    #[must_use]
+    pub fn new(all: Vec<Class>) -> Self {
+        Self { all: all.into(), default: None }
+    }
+
     /// The class of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Class> {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::str::FromStr;
 use toml::Spanned;
 
-use super::{CLASSES_MAX, Class, Classes, Hide, NAME_MAX};
+use super::{CLASSES_MAX, Class, Classes, Hide, NAME_MAX, Suppression};
 use crate::config::ConfigError;
 use crate::config::value::Wait;
 use crate::mail::message::Lane;
@@ -23,6 +23,7 @@ pub(crate) struct Written {
     from: Option<Spanned<Vec<Spanned<String>>>>,
     link: Option<Spanned<Vec<Spanned<String>>>>,
     subject: Option<Spanned<Vec<Spanned<String>>>>,
+    suppression: Option<Suppression>,
 }
 
 /// Makes an error of an offset in the file and what is wrong there.
@@ -78,6 +79,7 @@ fn added<'a>(all: &'a mut Vec<Class>, name: &str) -> Result<&'a mut Class, Strin
         from: Vec::new(),
         link: Vec::new(),
         subject: Vec::new(),
+        suppression: None,
     };
     Ok(all.push_mut(class))
 }
@@ -93,6 +95,7 @@ impl Written {
         if let Some(hide) = &self.hide {
             class.hide.clone_from(hide);
         }
+        class.suppression = self.suppression.or(class.suppression);
         rules(self.from.as_ref(), &mut class.from, wrong)?;
         rules(self.link.as_ref(), &mut class.link, wrong)?;
         rules(self.subject.as_ref(), &mut class.subject, wrong)

@@ -31,6 +31,7 @@ pub(crate) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
         classes: crate::config::Classes::default(),
+        suppression: crate::tenant::SuppressionRules::default(),
     }
 }
 

@@ -24,6 +24,7 @@ fn tenant(notify: &[&str]) -> Tenant {
         route: Arc::new(Route::Mx),
         signing: crate::tenant::Signing::default(),
         classes: crate::config::Classes::default(),
+        suppression: crate::tenant::SuppressionRules::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::DAY;
 use mail_parser::{MessageParser, MimeHeaders};
+use waxseal::config::{Class, Classes};
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Kind, Lane, Needs};
@@ -47,7 +48,15 @@ pub fn tenant(name: &str, notify: &[&str]) -> Tenant {
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
         classes: waxseal::config::Classes::default(),
+        suppression: waxseal::tenant::SuppressionRules::default(),
     }
+}
+
+/// The built-in classes, one of them changed.
+pub fn classes(name: &str, change: impl FnOnce(&mut Class)) -> Classes {
+    let mut all: Vec<Class> = Classes::default().iter().cloned().collect();
+    change(all.iter_mut().find(|class| *class.name == *name).unwrap());
+    Classes::new(all)
 }
 
 pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {

@@ -1,0 +1,182 @@
+//! One address that a tenant's mail no longer goes to, and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::class::Suppression;
+use crate::mail::address::Address;
+use crate::mail::reply::Enhanced;
+use crate::mail::time::Time;
+
+/// Characters of a note: what a server said, or who wrote the entry.
+pub const NOTE_MAX: usize = 200;
+/// RFC 3463: what says for good that there is no such mailbox. Bad destination mailbox, mailbox has moved, null MX (RFC 7505).
+const GONE: [Enhanced; 3] = [Enhanced(5, 1, 1), Enhanced(5, 1, 6), Enhanced(5, 1, 10)];
+
+/// An entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The address, as `folded` has it.
+    pub address: String,
+    /// Only mail that is of this class for certain is meant; `None`: all mail for which the list is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub since: Time,
+    /// What was said, for a person; no longer than `NOTE_MAX`.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// Why an address is on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A server said for good that there is no such mailbox.
+    Bounce,
+    /// Whoever reads it called a mail spam.
+    Complaint,
+    /// Whoever reads it asked for no more of a class.
+    Unsubscribe,
+    /// An administrator wrote it down.
+    Manual,
+}
+
+/// What the list says of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Why it is there.
+    pub reason: Reason,
+    /// Since when, to the second.
+    pub since: Time,
+}
+
+impl Entry {
+    /// An entry for this address.
+    #[must_use]
+    pub fn new(address: &Address, reason: Reason, since: Time, note: &str) -> Self {
+        Self { address: folded(address), class: None, reason, since, note: bounded(note) }
+    }
+
+    /// The same, for mail of one class alone.
+    #[must_use]
+    pub fn of_class(self, class: &str) -> Self {
+        Self { class: Some(class.to_owned()), ..self }
+    }
+
+    /// About how many octets it takes in a page.
+    pub(super) fn size(&self) -> usize {
+        self.address.len() + self.class.as_ref().map_or(0, String::len) + self.note.len() + 16
+    }
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Bounce, Self::Complaint, Self::Unsubscribe, Self::Manual];
+
+    /// As files, commands and metrics name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bounce => "bounce",
+            Self::Complaint => "complaint",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// Whether an entry of this reason counts under this rule.
+    #[must_use]
+    pub fn counts(self, rule: Suppression) -> bool {
+        match rule {
+            Suppression::All => true,
+            Suppression::NoComplaints => self != Self::Complaint,
+            Suppression::Off => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|reason| reason.name() == text);
+        found.ok_or_else(|| format!("`{text}` is no reason; known are {}", known()))
+    }
+}
+
+impl Listed {
+    /// In our own words, for the log and for the tenant.
+    #[must_use]
+    pub fn words(self, tenant: &str) -> String {
+        let why = match self.reason {
+            Reason::Bounce => "mail to it bounced: there is no such mailbox",
+            Reason::Complaint => "its reader called a mail spam",
+            Reason::Unsubscribe => "its reader unsubscribed",
+            Reason::Manual => "an administrator put it there",
+        };
+        format!("not sent: the address is on {tenant}'s suppression list since {}; {why}", self.since.utc())
+    }
+}
+
+/// An address as the list compares it: in lower case. RFC 5321 section 2.4 lets a host tell `Bob` from `bob`; none of note does,
+/// and a person who unsubscribed must not get mail because a platform writes them in capitals.
+#[must_use]
+pub fn folded(address: &Address) -> String {
+    address.to_string().to_lowercase()
+}
+
+/// Whether a reply says for good that there is no such mailbox. A 550 without such a code may mean policy, and does not count.
+#[must_use]
+pub fn is_gone(status: Option<Enhanced>) -> bool {
+    status.is_some_and(|status| GONE.contains(&status))
+}
+
+fn bounded(note: &str) -> String {
+    note.chars().filter(|c| !c.is_control()).take(NOTE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_gone() {
+        for (status, gone, why) in [
+            (Some(Enhanced(5, 1, 1)), true, "no such mailbox"),
+            (Some(Enhanced(5, 1, 6)), true, "moved, and nobody knows where"),
+            (Some(Enhanced(5, 1, 10)), true, "a null MX"),
+            (Some(Enhanced(4, 1, 1)), false, "for now only"),
+            (Some(Enhanced(5, 2, 1)), false, "disabled: some say that of a full or busy mailbox"),
+            (Some(Enhanced(5, 2, 2)), false, "full"),
+            (Some(Enhanced(5, 7, 1)), false, "policy says nothing of the mailbox"),
+            (None, false, "550 alone may mean anything"),
+        ] {
+            assert_eq!(is_gone(status), gone, "{why}");
+        }
+    }
+
+    #[test]
+    fn which_reasons_count_under_which_rule() {
+        let counting =
+            |rule| Reason::ALL.into_iter().filter(|reason| reason.counts(rule)).collect::<Vec<_>>();
+        assert_eq!(counting(Suppression::All), Reason::ALL);
+        assert_eq!(
+            counting(Suppression::NoComplaints),
+            [Reason::Bounce, Reason::Unsubscribe, Reason::Manual]
+        );
+        assert!(counting(Suppression::Off).is_empty());
+    }
+
+    #[test]
+    fn a_note_is_one_bounded_line() {
+        let address: Address = "Bob@There.Test".parse().unwrap();
+        let entry = Entry::new(&address, Reason::Bounce, Time(1), &"a\r\nb".repeat(200));
+        assert_eq!(entry.address, "bob@there.test");
+        assert_eq!(entry.note.chars().count(), NOTE_MAX);
+        assert!(!entry.note.contains(char::is_control));
+        assert!("spam".parse::<Reason>().unwrap_err().contains("complaint"));
+    }
+}
