@@ -96,6 +96,7 @@ fn accept(serial: u64, body: &Bytes) -> Accept {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: waxseal::mail::message::Asked::default(),
         size: body.len() as u64,
     };
     let destination = Destination(format!("d{}.example", serial % 1000).into());

@@ -1,6 +1,7 @@
 //! May this message be sent? One short story: own the From, classify, repair, judge, sign, put. Each refusal is a `Reply` made where it is
 //! found; what is accepted is on stable storage before its 250.
 
+mod asked;
 mod beside;
 mod body;
 pub mod classify;
@@ -19,7 +20,7 @@ mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -31,7 +32,7 @@ use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
-use crate::mail::message::Message;
+use crate::mail::message::{Asked, Message};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
@@ -116,6 +117,7 @@ struct Admitted {
     author: Author,
     envelope: Envelope,
     told: Told,
+    asked: (Asked, Duration),
     repaired: Repaired,
     judged: Judged,
     /// `None`: it is held, and sealed when it is released.
@@ -179,6 +181,8 @@ impl Admit {
         let author = own::the_from(message, &headers, &submission.tenant)?;
         let mut envelope = own::the_envelope(&submission.envelope, &submission.tenant, &author);
         let told = classify::tell(&self.parts, submission, (&headers, &author), &mut envelope)?;
+        let (classes, give_up) = (&submission.tenant.classes, config.delivery.give_up);
+        let asked = asked::of(classes, told.class.as_ref(), (&headers, &envelope), give_up);
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let repaired = repair::repair(submission, &headers, &author, &stamp)?;
         let judged = self.judge(submission, (&author, &envelope), (id, now), force)?;
@@ -192,7 +196,7 @@ impl Admit {
             }
         };
         let signatures = headers.all("DKIM-Signature").count();
-        Ok(Admitted { author, envelope, told, repaired, judged, sealed, signatures })
+        Ok(Admitted { author, envelope, told, asked, repaired, judged, sealed, signatures })
     }
 
     /// Says no, to the client and to the log.

@@ -30,7 +30,7 @@ impl Admit {
         now: Time,
     ) -> Result<Arc<Message>, Reply> {
         let Submission { client, tenant, body, .. } = submission;
-        let Admitted { author, envelope, told, repaired, judged, sealed, signatures } = admitted;
+        let Admitted { author, envelope, told, asked, repaired, judged, sealed, signatures } = admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
@@ -53,11 +53,12 @@ impl Admit {
             kind: Kind::Mail,
             envelope,
             received: now,
-            expires: now.after(self.parts.config.load().delivery.give_up),
+            expires: now.after(asked.1),
             return_path,
             unsealed,
             needs: repaired.needs,
             size: octets.len() as u64,
+            asked: asked.0,
         };
         let message = Arc::new(Message { facts, body: octets });
         let held = judged.held.clone();

@@ -253,7 +253,7 @@ fn source(finding: &Finding, controls: &Controls) -> Value {
 }
 
 /// A duration in the largest unit that divides it.
-fn spelled(wait: Duration) -> String {
+pub(super) fn spelled(wait: Duration) -> String {
     let seconds = wait.as_secs();
     match seconds {
         0 => format!("{}ms", wait.as_millis()),

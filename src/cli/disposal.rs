@@ -1,7 +1,8 @@
 //! What `classify` says of the ends that an administrator's rules would bring to a message.
 
+use super::classify::spelled;
 use crate::config::Classes;
-use crate::config::class::{Suppression, certain};
+use crate::config::class::Suppression;
 use crate::mail::class::Classed;
 use crate::tenant::Tenant;
 
@@ -17,10 +18,29 @@ pub(super) fn rules(
         Suppression::NoComplaints => "no_complaints",
         Suppression::Off => "off",
     };
-    let by = match certain(classed).and_then(|classed| classes.find(&classed.name)) {
+    let by = match classes.certain(classed) {
         Some(class) if class.suppression.is_some() => "as the class says",
         Some(_) => "as the tenant has it: the class says nothing",
         None => "as the tenant has it: no class is certain",
     };
-    vec![("suppression", format!("{rule}, {by}"))]
+    let mut rules = vec![("suppression", format!("{rule}, {by}"))];
+    let Some(class) = classes.certain(classed) else { return rules };
+    rules.extend(
+        class
+            .life
+            .map(|life| ("life", format!("{}: then it fails, and is not attempted any more", spelled(life)))),
+    );
+    if class.supersede {
+        rules.push((
+            "supersede",
+            "once a newer one is delivered to a recipient, older ones to the same fail".to_owned(),
+        ));
+    }
+    if class.drop_bcc {
+        rules.push((
+            "drop_bcc",
+            "recipients that stand in no To or Cc fail, but never all of them".to_owned(),
+        ));
+    }
+    rules
 }

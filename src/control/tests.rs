@@ -46,6 +46,7 @@ impl Still {
             return_path: None,
             unsealed: None,
             needs: Needs::default(),
+            asked: crate::mail::message::Asked::default(),
             size: 30,
         };
         let body = bytes::Bytes::from_static(b"Subject: s\r\nFrom: a\r\n\r\nsecret body\r\n");
@@ -99,6 +100,9 @@ impl Store for Still {
     }
     fn settle(&self, _: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
         with(Vec::new())
+    }
+    fn supersede(&self, _: Arc<Facts>, _: Vec<u16>, _: Last) -> Answer<'_, Superseded> {
+        with(Superseded::default())
     }
     fn list(&self, filter: Filter, _: Time) -> Answer<'_, Vec<Entry>> {
         let mut found = vec![self.entry(), self.entry()];

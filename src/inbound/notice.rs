@@ -161,6 +161,7 @@ impl Inbound {
             return_path: None,
             unsealed: None,
             needs: Needs::default(),
+            asked: crate::mail::message::Asked::default(),
             size: 0,
         }
     }

@@ -42,6 +42,20 @@ pub struct Facts {
     pub needs: Needs,
     /// Octets of the sealed message.
     pub size: u64,
+    /// What an administrator asked for mail of its class, which whoever sent it told.
+    pub asked: Asked,
+}
+
+/// What may end recipients of a message before their time, because an administrator asked for that and the message's class is
+/// certain. Empty for all other mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// `Facts::expires` is the end of its useful life, not of the queue's: what is older is not attempted any more.
+    pub life: bool,
+    /// Once it is delivered, older mail of the same tenant, From, class and recipient that asks for this too has no more use.
+    pub supersede: bool,
+    /// Recipients that stand in no To or Cc and do not get it; never all of them.
+    pub extra: Vec<u16>,
 }
 
 /// A message: its facts, and the octets that leave, exactly as they were sealed (CRLF line ends, not dot-stuffed).

@@ -148,6 +148,8 @@ pub enum DsnKind {
 pub enum Disposal {
     /// It is on the tenant's suppression list.
     Suppressed,
+    /// It stands in no To or Cc, and its class drops such recipients.
+    Dropped,
 }
 
 /// Something an administrator did.
@@ -280,10 +282,12 @@ impl MailLog {
     }
 
     /// The queue gave up on these recipients; `reason` is what was heard last.
-    pub fn expired(&self, facts: &Facts, rcpts: &[u16], attempts: u32, reason: &str) {
+    /// The life that is over is that of the `queue`, the useful one of the `class`, or a `hold`'s.
+    pub fn expired(&self, facts: &Facts, rcpts: &[u16], (attempts, life): (u32, &'static str), reason: &str) {
         for rcpt in rcpts {
             let mut record = self.about(Type::Expired, facts);
             record.attempt = Some(attempts);
+            record.life = Some(life);
             record.reason = Some(reason);
             self.say(&record.naming_one(facts, *rcpt));
         }
@@ -293,10 +297,21 @@ impl MailLog {
     pub fn disposed(&self, facts: &Facts, rcpt: u16, how: Disposal, reason: &str) {
         let kind = match how {
             Disposal::Suppressed => Type::Suppressed,
+            Disposal::Dropped => Type::Dropped,
         };
         let mut record = self.about(kind, facts);
         record.class_by = facts.class.as_ref().map(|classed| classed.by.name());
         record.reason = Some(reason);
+        self.say(&record.naming_one(facts, rcpt));
+    }
+
+    /// A newer mail took this one's place before it was delivered; the tenant is told.
+    pub fn superseded(&self, facts: &Facts, rcpt: u16, newer: Id, reason: &str) {
+        let mut record = self.about(Type::Superseded, facts);
+        let about = [newer];
+        record.class_by = facts.class.as_ref().map(|classed| classed.by.name());
+        record.reason = Some(reason);
+        record.about = &about;
         self.say(&record.naming_one(facts, rcpt));
     }
 

@@ -40,6 +40,7 @@ types! {
     Relayed "relayed",
     Bounced "bounced",
     Expired "expired",
+    Superseded "superseded",
     Suppressed "suppressed",
     Dropped "dropped",
     Dsn "dsn",

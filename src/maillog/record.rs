@@ -85,6 +85,8 @@ pub(crate) struct Record<'a> {
     pub(super) reason_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) life: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_stamp")]
     pub(super) next_attempt: Option<Time>,
     #[serde(skip_serializing_if = "no_timings", serialize_with = "timings")]
@@ -150,6 +152,7 @@ impl<'a> Record<'a> {
             reply: None,
             reason_class: None,
             reason: None,
+            life: None,
             next_attempt: None,
             ms: Timings::default(),
             dsn: None,

@@ -49,6 +49,7 @@ fn facts() -> Facts {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: crate::mail::message::Asked::default(),
         size: 4_096,
     }
 }
@@ -130,7 +131,7 @@ fn say_everything(log: &MailLog) {
     log.decided(&facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2, None);
     log.relayed(&facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2);
     log.decided(&facts, &decided(Fate::Failed, 550, Enhanced(5, 1, 1)), 2, None);
-    log.expired(&facts, &[0], 9, "451 later");
+    log.expired(&facts, &[0], (9, "queue"), "451 later");
     log.dropped(&facts, &[0], "uid 0", "asked for");
     log.dsn(&facts, &Dsn { kind: DsnKind::Failed, about: &[facts.id] });
     say_what_came_back(log, &facts, &seals);
@@ -139,6 +140,8 @@ fn say_everything(log: &MailLog) {
 
 /// The events of what comes back.
 fn say_what_came_back(log: &MailLog, facts: &Facts, seals: &[Seal]) {
+    log.disposed(facts, 0, Disposal::Suppressed, "on the list since yesterday");
+    log.superseded(facts, 0, facts.id, "by a newer one");
     let tls = tls();
     log.remote_bounce(&RemoteBounce {
         id: facts.id,

@@ -81,6 +81,7 @@ fn status(kind: &str) -> Option<&'static str> {
         "held" => Some("held"),
         "dropped" => Some("dropped"),
         "suppressed" => Some("suppressed"),
+        "superseded" => Some("superseded"),
         "rejected" => Some("reject"),
         _ => None,
     }

@@ -274,6 +274,15 @@ pub struct Stats {
     pub rebuilding: bool,
 }
 
+/// What a delivered message has superseded.
+#[derive(Clone, Debug, Default)]
+pub struct Superseded {
+    /// Recipients that ended by it, each owed.
+    pub ended: Vec<(Arc<Facts>, u16)>,
+    /// Legs with an attempt under way: ask again when they are settled.
+    pub busy: Vec<(Id, u16)>,
+}
+
 /// How turns are shared. Within a lane, tenants take turns; within a tenant, destinations do.
 #[derive(Clone, Copy, Debug)]
 pub struct Turns {
@@ -309,6 +318,11 @@ pub trait Store: Send + Sync {
     /// Records what was decided. Answers when durable; answers whether each message has now ended. A leg without open
     /// recipients ends whatever its `then` says.
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>>;
+
+    /// Ends what a delivered message supersedes: for each of these recipients of it that of every message that was accepted
+    /// earlier, has the same tenant, From and class, and asks for it too (`Asked::supersede`). Each is owed, with these words.
+    /// Legs with an attempt under way are left alone. A great many are ended in several calls. Durable when it answers.
+    fn supersede(&self, newer: Arc<Facts>, rcpts: Vec<u16>, last: Last) -> Answer<'_, Superseded>;
 
     /// Legs that match, oldest first.
     fn list(&self, filter: Filter, now: Time) -> Answer<'_, Vec<Entry>>;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::retry::Life;
 use super::settle::Work;
+use super::suppress::extra;
 use super::verdict::{Ruling, Verdict, When};
 use super::{Room, sealing};
 use crate::config::Config;
@@ -22,6 +23,9 @@ use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
+
+/// How long after the end of its useful life mail is still attempted.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Attempts the leg and hands on what was decided. Ends when every open recipient has been ruled on, or the rest was left.
 pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work>) {
@@ -90,9 +94,14 @@ impl<'a> Flight<'a> {
     async fn fly(mut self) {
         let leg = self.verdict.leg();
         if let State::Held { reason, until, .. } = &leg.state {
-            let what = if until.is_some_and(|until| until < leg.expires) { "hold" } else { "life" };
+            let useful = if self.verdict.message().facts.asked.life { "useful life" } else { "life" };
+            let what = if until.is_some_and(|until| until < leg.expires) { "hold" } else { useful };
             let text = format!("it was held until its {what} ended: {reason}");
             self.rule(|verdict, when| verdict.expire(&text, when));
+            return;
+        }
+        if self.outlived() {
+            self.rule(|verdict, when| verdict.expire("it was not delivered while it was of use", when));
             return;
         }
         // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
@@ -103,10 +112,18 @@ impl<'a> Flight<'a> {
         }
     }
 
+    /// Whether it is older than it is of use. Its last attempt falls on the end of its life, so that a minute is granted.
+    fn outlived(&self) -> bool {
+        let life = self.room.life(self.verdict.leg(), &self.waits);
+        self.verdict.message().facts.asked.life && life.age > life.most.saturating_add(GRACE)
+    }
+
     /// Ends the recipients that an administrator's rules end before any attempt.
     fn dispose(&mut self) {
         let Some(tenant) = &self.tenant else { return };
-        let ended = self.room.suppressed(tenant, &self.verdict.message().facts, self.verdict.leg());
+        let (facts, leg) = (&self.verdict.message().facts, self.verdict.leg());
+        let mut ended = extra(facts, leg);
+        ended.extend(self.room.suppressed(tenant, facts, leg));
         if !ended.is_empty() {
             self.rule(|verdict, when| verdict.dispose(ended, when));
         }

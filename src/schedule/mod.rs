@@ -18,6 +18,7 @@ pub mod retry;
 mod sealing;
 mod settle;
 mod steady;
+mod supersede;
 mod suppress;
 mod tell;
 mod turn;

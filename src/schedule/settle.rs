@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::Room;
+use super::supersede::Superseding;
 use super::tell::Courtesy;
 use super::verdict::Ruling;
 use crate::deliver::bounce::{Action, Told};
@@ -52,9 +53,11 @@ pub(super) async fn run(
     courtesies: UnboundedSender<Courtesy>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut superseding = Superseding::default();
     while rulings.recv_many(&mut group, GROUP).await > 0 {
         let settlements = group.iter_mut().flat_map(|work| std::mem::take(&mut work.ruling.settlements));
         let settlements: Vec<Settlement> = settlements.collect();
+        let waited = superseding.waited_for(&settlements);
         let owing = settlements.iter().any(|settlement| settlement.owe);
         for work in &group {
             say(&room, work);
@@ -64,6 +67,10 @@ pub(super) async fn run(
             return;
         }
         done(&room, group.len(), owing);
+        if let Err(error) = superseding.end(&room, &group, waited).await {
+            room.fail(error);
+            return;
+        }
         room.learn(&group).await;
         for work in group.drain(..) {
             courteous(work, &courtesies);
@@ -82,7 +89,7 @@ fn say(room: &Room, work: &Work) {
         }
     }
     for (rcpt, heard) in &work.ruling.expired {
-        log.expired(facts, &[*rcpt], work.attempt, heard);
+        log.expired(facts, &[*rcpt], (work.attempt, work.ruling.life), heard);
     }
     for ended in &work.ruling.ended {
         log.disposed(facts, ended.rcpt, ended.how, &ended.text);

@@ -1,4 +1,4 @@
-//! What the suppression lists mean for a leg, and what failures mean for the lists.
+//! Which recipients of a leg end before it is attempted, and what failures mean for the suppression lists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +18,19 @@ use crate::tenant::Tenant;
 
 /// RFC 3463 section 3.8: delivery not authorized, message refused.
 const REFUSED: Enhanced = Enhanced(5, 7, 1);
+
+/// The open recipients of a leg that stand in no To or Cc, where its class drops such.
+pub(super) fn extra(facts: &Facts, leg: &Leg) -> Vec<Ended> {
+    let extra = leg.rcpts.iter().filter(|rcpt| facts.asked.extra.contains(rcpt));
+    let class = facts.class.as_ref().map_or("", |class| &*class.name);
+    let ended = |rcpt: &u16| {
+        let text = format!(
+            "not sent: it stands in neither To nor Cc, and mail of class {class} goes to nobody else"
+        );
+        Ended { rcpt: *rcpt, how: Disposal::Dropped, enhanced: REFUSED, text }
+    };
+    extra.map(ended).collect()
+}
 
 impl Room {
     /// Reads the lists before anything leaves. False: the store has failed, or everything stops.

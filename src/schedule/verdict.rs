@@ -11,7 +11,7 @@ use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::time::Time;
 use crate::maillog::Disposal;
-use crate::queue::store::{Last, Leg, Settlement, Then};
+use crate::queue::store::{Last, Leg, Settlement, State, Then};
 
 /// What is kept of a reply: `Last`'s bound.
 const TEXT: usize = 512;
@@ -58,6 +58,8 @@ pub(super) struct Ruling {
     pub(super) said: Vec<(Decided, Option<Time>)>,
     /// Recipients on which the queue gives up now, and what was heard last.
     pub(super) expired: Vec<(u16, String)>,
+    /// Which life is over, of those.
+    pub(super) life: &'static str,
     /// Recipients that end without an attempt, because an administrator asked for that.
     pub(super) ended: Vec<Ended>,
     /// Recipients of whose delay the sender is told.
@@ -152,6 +154,15 @@ impl Verdict {
         told
     }
 
+    /// Which life ends when the queue gives up: that of a hold, the useful one of the class, or the queue's.
+    fn life(&self) -> &'static str {
+        match &self.leg.state {
+            State::Held { until: Some(until), .. } if *until < self.leg.expires => "hold",
+            State::Held { .. } | State::Due(_) if self.message.facts.asked.life => "class",
+            State::Held { .. } | State::Due(_) => "queue",
+        }
+    }
+
     /// Every open recipient deferred for a reason of our own.
     pub(super) fn defer(&mut self, text: &str, when: &When<'_>) -> Ruling {
         self.all(Fate::Deferred, PeerReply::local(Enhanced(4, 3, 0), text), when)
@@ -191,7 +202,8 @@ impl Verdict {
                     (rcpt, Fate::Deferred, last)
                 }
                 Next::GiveUp => {
-                    let last = given_up(&last, when.life.age);
+                    let last = given_up(&last, when.life.age, self.message.facts.asked.life);
+                    ruling.life = self.life();
                     ruling.expired.push((rcpt, last.text.clone()));
                     (rcpt, Fate::Failed, last)
                 }
@@ -284,10 +296,11 @@ fn heard(one: &Decided, at: Time) -> Last {
 }
 
 /// Our own words: the time ran out, and what was heard last.
-fn given_up(last: &Last, age: Duration) -> Last {
+fn given_up(last: &Last, age: Duration, useful: bool) -> Last {
     let who = last.host.as_deref().map(|host| format!("{host}: ")).unwrap_or_default();
     let code = if last.code == 0 { String::new() } else { format!("{} ", last.code) };
-    let text = bounded(format!("given up after {}; last: {who}{code}{}", span(age), last.text));
+    let life = if useful { ", when its useful life was over" } else { "" };
+    let text = bounded(format!("given up after {}{life}; last: {who}{code}{}", span(age), last.text));
     Last { at: last.at, code: 0, enhanced: Some(EXPIRED), text, host: last.host.clone() }
 }
 

@@ -18,14 +18,12 @@ pub struct Entry {
     /// The address, as `folded` has it.
     pub address: String,
     /// Only mail that is of this class for certain is meant; `None`: all mail for which the list is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
     /// Why.
     pub reason: Reason,
     /// Since when.
     pub since: Time,
     /// What was said, for a person; no longer than `NOTE_MAX`.
-    #[serde(default)]
     pub note: String,
 }
 

@@ -91,21 +91,25 @@ impl List {
 
     async fn loaded<'a>(&self, pages: &'a mut Option<Pages>) -> Result<&'a mut Pages, StoreError> {
         if pages.is_none() {
-            let mut read = Pages::default();
-            for portion in 0..PORTIONS {
-                for (key, value) in self.store.recall(page::portion(portion)).await? {
-                    let Some((tenant, number, entries)) = page::read(&key, &value) else {
-                        tracing::error!(key, "a page of a suppression list cannot be read; the rest goes on");
-                        continue;
-                    };
-                    self.known(|known| entries.iter().for_each(|entry| known.put(&tenant, entry, number)));
-                    read.seen(&tenant, number);
-                }
-            }
-            *pages = Some(read);
+            *pages = Some(self.read().await?);
             self.count();
         }
         Ok(pages.get_or_insert_default())
+    }
+
+    async fn read(&self) -> Result<Pages, StoreError> {
+        let mut read = Pages::default();
+        for portion in 0..PORTIONS {
+            for (key, value) in self.store.recall(page::portion(portion)).await? {
+                let Some((tenant, number, entries)) = page::read(&key, &value) else {
+                    tracing::error!(key, "a page of a suppression list cannot be read; the rest goes on");
+                    continue;
+                };
+                self.known(|known| entries.iter().for_each(|entry| known.put(&tenant, entry, number)));
+                read.seen(&tenant, number);
+            }
+        }
+        Ok(read)
     }
 
     /// Whether mail of this kind to this address is suppressed, and why. Asks memory alone; nothing is known before `load`.

@@ -1,3 +1,5 @@
+//! The lists on a real store: whom they know, what survives a restart, what the store does not take.
+
 use super::*;
 use crate::clock::Clock;
 use crate::queue::embedded::{Embedded, Options};
@@ -9,6 +11,7 @@ fn store(dir: &std::path::Path) -> Arc<dyn Store> {
         window: 10,
         body_cache: 1 << 20,
         index_cache: 1 << 20,
+        index_slack: 0,
         disk_reserve: 0,
         clock: Clock::System,
     };

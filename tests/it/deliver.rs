@@ -82,6 +82,7 @@ pub fn message(rcpts: &[&str], body: &[u8]) -> Message {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: waxseal::mail::message::Asked::default(),
         size: body.len() as u64,
     };
     Message { facts, body: Bytes::copy_from_slice(body) }

@@ -43,6 +43,14 @@ pub struct Front {
     dir: tempfile::TempDir,
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn list(store: &Arc<Embedded>) -> Arc<waxseal::suppress::List> {
+    Arc::new(waxseal::suppress::List::new(Arc::clone(store) as _, Arc::default()))
+}
+
 fn hash() -> String {
     use argon2::password_hash::{PasswordHasher as _, SaltString};
     let params = argon2::Params::new(8, 1, 1, None).unwrap();
@@ -132,8 +140,7 @@ impl Front {
         let listeners = config.listeners.clone();
         let keyring = Arc::new(ArcSwap::from_pointee(Keyring::load(&config.keys).unwrap()));
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = runtime();
         let outlook = runtime.block_on(async { unasked(&Clock::System) });
         let resolver = runtime.block_on(async { Resolver::new(&config.load().dns).unwrap() });
         let secret = Arc::new(dialogue::secret());
@@ -156,7 +163,7 @@ impl Front {
             store: Arc::clone(&store) as _,
             keyring,
             log: Arc::clone(&log),
-            suppressions: Arc::new(waxseal::suppress::List::new(Arc::clone(&store) as _, Arc::default())),
+            suppressions: list(&store),
             secret,
             clock: Clock::System,
         });

@@ -21,7 +21,8 @@ use waxseal::mail::secret::ExposeSecret;
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Memo, Owed, Settlement, Stats, Store, StoreError,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Settlement, Stats, Store, StoreError,
+    Superseded,
 };
 use waxseal::seal::Keyring;
 use waxseal::seal::keys::{Generated, Kind, generate};
@@ -63,6 +64,9 @@ impl Store for Shelf {
         Box::pin(ready(Ok(None)))
     }
     fn settle(&self, _: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
+        no()
+    }
+    fn supersede(&self, _: Arc<Facts>, _: Vec<u16>, _: Last) -> Answer<'_, Superseded> {
         no()
     }
     fn list(&self, _: Filter, _: Time) -> Answer<'_, Vec<Entry>> {

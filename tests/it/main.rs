@@ -35,6 +35,7 @@ mod descriptors;
 mod dialogue;
 mod disk;
 mod disk_faults;
+mod disposal;
 mod doctor;
 mod exchanger;
 mod fairness;

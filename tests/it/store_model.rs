@@ -20,9 +20,10 @@ use proptest::prelude::*;
 use waxseal::clock::Clock;
 use waxseal::fsx::LocalDisk;
 use waxseal::mail::attempt::Fate;
+use waxseal::mail::class::{By, Classed};
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
-use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs};
+use waxseal::mail::message::{Asked, Facts, Kind, Lane, Message, Needs};
 use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, Options};
 use waxseal::queue::store::*;
@@ -186,13 +187,14 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         }
         parts.push((Destination(domain.into()), (first..rcpts.len() as u16).collect()));
     }
+    let asks = lane == Lane::Urgent;
     let from = Some(format!("from@{tenant}.example").parse().unwrap());
     let facts = Facts {
         id: Id::new(now, u128::from(serial)),
         tenant: tenant.into(),
         login: None,
         header_from: Some(format!("From@{tenant}.example").parse().unwrap()),
-        class: None,
+        class: asks.then(|| Classed { name: "reset".into(), by: By::Login }),
         lane,
         kind: Kind::Mail,
         envelope: Envelope { from, rcpts, ret: None, envid: None },
@@ -201,6 +203,7 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: Asked { supersede: asks, ..Asked::default() },
         size: size as u64,
     };
     let body: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + serial) as u8).collect();
@@ -295,6 +298,17 @@ async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: 
             let acted = store.act(filter.clone(), action(*code), now).await.unwrap();
             let acted: Vec<Leg> = acted.into_iter().map(|entry| entry.leg).collect();
             assert_eq!(acted, model.act(&filter, &action(*code), now));
+        }
+        Op::Supersede { pick } => {
+            let ids: Vec<Id> = model.messages.keys().copied().collect();
+            if let Some(id) = ids.get(pick % ids.len().max(1)) {
+                let facts = Arc::new(model.messages[id].facts.clone());
+                let rcpts: Vec<u16> = (0..facts.envelope.rcpts.len() as u16).collect();
+                let said = last("a newer one is there", now);
+                let found = store.supersede(Arc::clone(&facts), rcpts, said.clone()).await.unwrap();
+                let ended = found.ended.iter().map(|(facts, rcpt)| (facts.id, *rcpt)).collect();
+                assert_eq!((ended, found.busy.into_iter().collect()), model.supersede(&facts, &said));
+            }
         }
         Op::Tell { most } => {
             let tells: Vec<_> =

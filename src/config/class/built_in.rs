@@ -105,6 +105,9 @@ fn class(row: &Row) -> Class {
         link: row.link.iter().filter_map(|rule| rule.parse::<LinkRule>().ok()).collect(),
         subject: row.subject.iter().filter_map(|rule| rule.parse::<SubjectRule>().ok()).collect(),
         suppression: None,
+        life: None,
+        supersede: false,
+        drop_bcc: false,
     }
 }
 

@@ -38,8 +38,13 @@ impl Classes {
     /// for all its mail (`usual`).
     #[must_use]
     pub fn suppression(&self, classed: Option<&Classed>, usual: Suppression) -> Suppression {
-        let class = certain(classed).and_then(|classed| self.find(&classed.name));
-        class.and_then(|class| class.suppression).unwrap_or(usual)
+        self.certain(classed).and_then(|class| class.suppression).unwrap_or(usual)
+    }
+
+    /// The class of its mail, where it is certain and still configured: only that may be asked what disposes of mail.
+    #[must_use]
+    pub fn certain(&self, classed: Option<&Classed>) -> Option<&Class> {
+        self.find(&certain(classed)?.name)
     }
 
     /// How mail of this class takes turns.

@@ -47,6 +47,12 @@ pub struct Class {
     pub subject: Vec<SubjectRule>,
     /// Whom its mail no longer goes to; `None`: as the tenant has it for all its mail.
     pub suppression: Option<Suppression>,
+    /// How long its mail is of use; `None`: as long as the queue keeps it.
+    pub life: Option<Duration>,
+    /// Whether a newer mail to the same recipient, once delivered, ends the older ones.
+    pub supersede: bool,
+    /// Whether recipients that stand in no To or Cc are dropped.
+    pub drop_bcc: bool,
 }
 
 /// Which entries of a tenant's suppression list count.

@@ -24,6 +24,9 @@ pub(crate) struct Written {
     link: Option<Spanned<Vec<Spanned<String>>>>,
     subject: Option<Spanned<Vec<Spanned<String>>>>,
     suppression: Option<Suppression>,
+    life: Option<Wait>,
+    supersede: Option<bool>,
+    drop_bcc: Option<bool>,
 }
 
 /// Makes an error of an offset in the file and what is wrong there.
@@ -80,6 +83,9 @@ fn added<'a>(all: &'a mut Vec<Class>, name: &str) -> Result<&'a mut Class, Strin
         link: Vec::new(),
         subject: Vec::new(),
         suppression: None,
+        life: None,
+        supersede: false,
+        drop_bcc: false,
     };
     Ok(all.push_mut(class))
 }
@@ -96,6 +102,9 @@ impl Written {
             class.hide.clone_from(hide);
         }
         class.suppression = self.suppression.or(class.suppression);
+        class.life = self.life.map(|life| life.0).or(class.life);
+        class.supersede = self.supersede.unwrap_or(class.supersede);
+        class.drop_bcc = self.drop_bcc.unwrap_or(class.drop_bcc);
         rules(self.from.as_ref(), &mut class.from, wrong)?;
         rules(self.link.as_ref(), &mut class.link, wrong)?;
         rules(self.subject.as_ref(), &mut class.subject, wrong)

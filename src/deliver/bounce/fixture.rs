@@ -61,6 +61,7 @@ pub(crate) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: crate::mail::message::Asked::default(),
         size: 4,
     }
 }

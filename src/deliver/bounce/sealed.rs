@@ -67,6 +67,7 @@ fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Fa
         return_path: None,
         unsealed: None,
         needs: Needs { eight_bit: false, smtputf8 },
+        asked: crate::mail::message::Asked::default(),
         size: u64::try_from(size).unwrap_or(u64::MAX),
     }
 }

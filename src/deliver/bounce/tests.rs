@@ -36,6 +36,7 @@ fn facts(random: u128, rcpts: Vec<Recipient>) -> Facts {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: crate::mail::message::Asked::default(),
         size: 10,
     }
 }

@@ -26,8 +26,8 @@ use self::reader::{INLINE_MAX, Task, answer};
 use self::record::{AcceptedRef, BodyFile, Kind, Record};
 use self::spool::{Request, SEGMENT, Said, Spool};
 use super::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed, Settlement,
-    Stats, Store, StoreError, Turns,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed,
+    Settlement, Stats, Store, StoreError, Superseded, Turns,
 };
 use crate::clock::Clock;
 use crate::fsx::{Disk, LocalDisk, Lock, create_dir};
@@ -278,6 +278,10 @@ impl Store for Embedded {
 
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
         self.ask(|reply| Ask::Settle(settlements, reply))
+    }
+
+    fn supersede(&self, newer: Arc<Facts>, rcpts: Vec<u16>, last: Last) -> Answer<'_, Superseded> {
+        self.ask(|reply| Ask::Supersede(newer, rcpts, last, reply))
     }
 
     fn list(&self, filter: Filter, now: Time) -> Answer<'_, Vec<Entry>> {

@@ -37,6 +37,7 @@ pub(super) fn message(serial: u128) -> Accept {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: crate::mail::message::Asked::default(),
         size: 3000,
     };
     let body = vec![serial as u8; 3000].into();
@@ -142,7 +143,7 @@ fn refused(format: u32) -> OpenError {
 
 #[test]
 fn a_format_of_another_version_is_left_alone() {
-    assert!(matches!(refused(record::FORMAT + 1), OpenError::Newer(_, 3, 2)));
+    assert!(matches!(refused(record::FORMAT + 1), OpenError::Newer(_, 4, 3)));
     let older = refused(1);
     assert!(matches!(older, OpenError::Older(_, 1, 2)));
     assert!(older.to_string().contains("move the directories `spool` and `index` away"), "{older}");

@@ -8,7 +8,8 @@ use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Message};
 use waxseal::mail::time::Time;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Memo, Owed, Settlement, Stats, Store, StoreError,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Settlement, Stats, Store, StoreError,
+    Superseded,
 };
 
 use super::Closed;
@@ -31,6 +32,9 @@ impl Store for Closed {
         failed()
     }
     fn settle(&self, _: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
+        failed()
+    }
+    fn supersede(&self, _: Arc<Facts>, _: Vec<u16>, _: Last) -> Answer<'_, Superseded> {
         failed()
     }
     fn list(&self, _: Filter, _: Time) -> Answer<'_, Vec<Entry>> {

@@ -80,6 +80,7 @@ pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {
         return_path: None,
         unsealed: None,
         needs: Needs::default(),
+        asked: waxseal::mail::message::Asked::default(),
         size: 80,
     }
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Recipients, or legs, of messages.
+type Pairs = BTreeSet<(Id, u16)>;
+
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) messages: BTreeMap<Id, Arc<Message>>,
@@ -147,6 +150,35 @@ impl Model {
         }
         self.tidy();
         !self.messages.contains_key(&settlement.id)
+    }
+
+    /// Which recipients end, and which legs are left to their attempts.
+    pub(super) fn supersede(&mut self, newer: &Facts, said: &Last) -> (Pairs, Pairs) {
+        let (mut ended, mut busy) = (BTreeSet::new(), BTreeSet::new());
+        for (key, leg) in &mut self.legs {
+            let older = &self.messages[&key.0].facts;
+            let same = older.asked.supersede
+                && newer.asked.supersede
+                && older.tenant == newer.tenant
+                && older.received < newer.received;
+            let named = |rcpt: &u16| {
+                let to = &older.envelope.rcpts[usize::from(*rcpt)].address;
+                same && newer.envelope.rcpts.iter().any(|rcpt| rcpt.address == *to)
+            };
+            for rcpt in leg.rcpts.clone().iter().filter(|rcpt| named(rcpt)) {
+                if self.claimed.contains(key) {
+                    busy.insert(*key);
+                    continue;
+                }
+                leg.rcpts.retain(|open| open != rcpt);
+                leg.last = Some(said.clone());
+                self.owed.insert((key.0, *rcpt), said.clone());
+                ended.insert((key.0, *rcpt));
+            }
+        }
+        self.legs.retain(|_, leg| !leg.rcpts.is_empty());
+        self.tidy();
+        (ended, busy)
     }
 
     pub(super) fn act(&mut self, filter: &Filter, action: &Action, now: Time) -> Vec<Leg> {

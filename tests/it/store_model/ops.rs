@@ -8,6 +8,7 @@ pub(super) enum Op {
     Claim { most: usize },
     Settle { pick: usize, fates: Vec<u8>, owe: bool, then: u8 },
     Act { action: u8, tenant: Option<u8>, from_domain: Option<u8>, cause: Option<Cause>, pick: Option<usize> },
+    Supersede { pick: usize },
     Tell { most: usize },
     Waive { pick: usize },
     Remember { memos: Vec<Memo> },
@@ -30,6 +31,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         3 => (0u8..5, rare(0u8..3), rare(0u8..3), rare(cause), prop::option::of(any::<usize>())).prop_map(
             |(action, tenant, from_domain, cause, pick)| Op::Act { action, tenant, from_domain, cause, pick }
         ),
+        3 => any::<usize>().prop_map(|pick| Op::Supersede { pick }),
         2 => (1usize..5).prop_map(|most| Op::Tell { most }),
         1 => any::<usize>().prop_map(|pick| Op::Waive { pick }),
         4 => prop::collection::vec(memo(), 0..4).prop_map(|memos| Op::Remember { memos }),

@@ -57,6 +57,7 @@ impl Desk {
                 Ok(())
             }
             Ask::Settle(settlements, reply) => self.settle(&settlements, reply),
+            Ask::Supersede(newer, rcpts, last, reply) => self.supersede(&newer, &rcpts, &last, reply),
             Ask::Waive(owed, reply) => self.waive(&owed, reply),
             Ask::Where(id, reply) => {
                 let row = self.rows.look(id)?;
@@ -305,7 +306,7 @@ impl Desk {
 }
 
 /// The record that says what became of a leg, or that its message has ended.
-fn last_word(id: Id, grave: Option<Grave>, note: &Note) -> sled::Result<(Record, Said)> {
+pub(super) fn last_word(id: Id, grave: Option<Grave>, note: &Note) -> sled::Result<(Record, Said)> {
     let record = match &grave {
         Some(grave) => Record::new(Kind::Done, id, grave),
         None => Record::new(Kind::Note, id, note),

@@ -15,6 +15,7 @@ mod replay;
 mod row;
 mod rows;
 mod salvage;
+mod supersede;
 mod tree;
 mod usage;
 mod verbs;
@@ -35,7 +36,7 @@ use super::spool::{Done, Fed};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::time::Time;
-use crate::queue::store::{Accept, Claimed, Memo, Owed, Settlement, Stats, StoreError};
+use crate::queue::store::{Accept, Claimed, Last, Memo, Owed, Settlement, Stats, StoreError, Superseded};
 
 /// Idle time after which what changed is written to sled, so that a restart has little to replay.
 const IDLE: Duration = Duration::from_secs(1);
@@ -58,6 +59,8 @@ pub(super) enum Ask {
     Claim(Time, usize, Reply<Claimed>),
     /// `Store::settle`.
     Settle(Vec<Settlement>, Reply<Vec<bool>>),
+    /// `Store::supersede`.
+    Supersede(Arc<Facts>, Vec<u16>, Last, Reply<Superseded>),
     /// `Store::waive`.
     Waive(Vec<(Id, u16)>, Reply<()>),
     /// Where a message lies.

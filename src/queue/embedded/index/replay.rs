@@ -111,6 +111,7 @@ fn refuse(inbox: &Receiver<Ask>) -> bool {
         match ask {
             Ask::Claim(_, _, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Settle(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
+            Ask::Supersede(_, _, _, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Waive(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Where(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Sweep(sweep) => sweep.refuse(StoreError::Rebuilding),

@@ -6,14 +6,15 @@
 //! due keys: whatever prefix of the writes a killed process leaves behind, no open leg is without its due key.
 //!
 //! Keys: `m` id chunk → the row, cut into pieces; `d` (held: `h`) lane tenant 0 destination 0 due id leg → nothing; `o` id → nothing,
-//! for messages with owed failures; `k` key → where a memo lies; `applied`, `sizes`, `boot`.
+//! for messages with owed failures; `p` mark id → nothing, for messages that may be superseded; `k` key → where a memo lies; `applied`, `sizes`, `boot`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::record::Position;
 use super::keys::{self, due_key, owed_key};
 use super::lanes::{Item, LOAD, Loaded, StreamKey};
 use super::row::{Row, row_key};
+use super::supersede::{self, mark_key};
 use super::tree::{Site, Tree};
 use crate::mail::id::Id;
 
@@ -38,6 +39,9 @@ pub(super) struct Slot {
     /// Due keys of it in sled.
     dues: Vec<(StreamKey, Item)>,
     owed_key: bool,
+    /// What leads to it as mail that may be superseded, and whether that is in sled.
+    marks: Vec<u64>,
+    marked: bool,
     dirty: bool,
     size: usize,
 }
@@ -49,6 +53,8 @@ pub(super) struct Rows {
     /// Dirty slots in the order in which they became so, with the journal's end as it was then.
     order: VecDeque<(Id, Position)>,
     octets: usize,
+    /// The marks of changed messages: those that are written have theirs in sled.
+    marks: BTreeSet<(u64, Id)>,
     since_applied: usize,
 }
 
@@ -56,7 +62,7 @@ impl Rows {
     /// Opens sled's directory.
     pub(super) fn open(site: Site) -> sled::Result<Self> {
         let (tree, slots, order) = (Tree::open(site)?, BTreeMap::new(), VecDeque::new());
-        Ok(Self { tree, slots, order, octets: 0, since_applied: 0 })
+        Ok(Self { tree, slots, order, octets: 0, marks: BTreeSet::new(), since_applied: 0 })
     }
 
     /// The tree, for what is not about one message.
@@ -107,9 +113,33 @@ impl Rows {
         let size = slot.row.as_ref().map_or(100, Row::size);
         self.octets = self.octets.saturating_sub(slot.size) + size;
         slot.size = size;
+        if let Some(row) = slot.row.as_ref().filter(|_| slot.marks.is_empty()) {
+            slot.marks = supersede::marks(&row.facts);
+        }
         if !slot.dirty {
             slot.dirty = true;
             self.order.push_back((id, end));
+        }
+        self.marks.extend(slot.marks.iter().map(|mark| (*mark, id)));
+    }
+
+    /// Messages that bear this mark, at most so many.
+    pub(super) fn marked(&self, mark: u64, most: usize) -> sled::Result<Vec<Id>> {
+        let [first, end] = [[0; 16], [0xff; 16]].map(|octets| (mark, Id::from_bytes(octets)));
+        let mut ids: Vec<Id> = self.marks.range(first..=end).take(most).map(|(_, id)| *id).collect();
+        let prefix = supersede::prefix(mark);
+        for key in self.tree.read()?.scan_prefix(&prefix).keys().take(most) {
+            let id = key?.get(prefix.len()..).and_then(<[u8]>::first_chunk).map(|id| Id::from_bytes(*id));
+            ids.extend(id);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn unmark(&mut self, id: Id, slot: &Slot) {
+        for mark in &slot.marks {
+            self.marks.remove(&(*mark, id));
         }
     }
 
@@ -151,6 +181,7 @@ impl Rows {
         self.order.pop_front();
         if let Some(slot) = self.slots.remove(&id) {
             self.octets = self.octets.saturating_sub(slot.size);
+            self.unmark(id, &slot);
             write(&self.tree, id, slot)?;
         }
         self.since_applied += 1;
@@ -275,7 +306,9 @@ pub(super) fn doubt(what: &str) -> sled::Error {
 fn clean((row, pieces): (Row, u16)) -> Slot {
     let dues = row.standing.legs.iter().map(|leg| row.turn(leg)).collect();
     let (owed_key, size) = (!row.standing.owed.is_empty(), row.size());
-    Slot { row: Some(row), pieces, dues, owed_key, size, ..Slot::default() }
+    let marks = supersede::marks(&row.facts);
+    let marked = !marks.is_empty();
+    Slot { row: Some(row), pieces, dues, owed_key, marks, marked, size, ..Slot::default() }
 }
 
 fn write(db: &Tree, id: Id, slot: Slot) -> sled::Result<()> {
@@ -287,6 +320,9 @@ fn write(db: &Tree, id: Id, slot: Slot) -> sled::Result<()> {
     let owes = !row.standing.owed.is_empty();
     if owes && !slot.owed_key {
         db.insert(&owed_key(id), &[])?;
+    }
+    for mark in slot.marks.iter().filter(|_| !slot.marked) {
+        db.insert(&mark_key(*mark, id), &[])?;
     }
     let octets = postcard::to_stdvec(&row).map_err(|_| doubt("a row cannot be written"))?;
     let mut pieces = 0u16;
@@ -315,6 +351,9 @@ fn erase(db: &Tree, id: Id, slot: &Slot) -> sled::Result<()> {
     }
     if slot.owed_key {
         db.remove(&owed_key(id))?;
+    }
+    for mark in slot.marks.iter().filter(|_| slot.marked) {
+        db.remove(&mark_key(*mark, id))?;
     }
     Ok(())
 }

@@ -1,0 +1,137 @@
+//! What an administrator asked for mail of its class, decided once, when it is accepted. Only a class that is certain is asked:
+//! a guess never shortens a mail's life, supersedes it or takes a recipient away.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::config::Classes;
+use crate::mail::class::Classed;
+use crate::mail::envelope::Envelope;
+use crate::mail::header::Headers;
+use crate::mail::mailbox::mailboxes;
+use crate::mail::message::Asked;
+
+/// What becomes of a message, and how long the queue keeps it: `give_up`, or its useful life if that is shorter.
+pub(super) fn of(
+    classes: &Classes,
+    classed: Option<&Classed>,
+    (headers, envelope): (&Headers<'_>, &Envelope),
+    give_up: Duration,
+) -> (Asked, Duration) {
+    let Some(class) = classes.certain(classed) else { return (Asked::default(), give_up) };
+    let life = class.life.filter(|life| *life < give_up);
+    let extra = if class.drop_bcc { extra(headers, envelope) } else { Vec::new() };
+    (Asked { life: life.is_some(), supersede: class.supersede, extra }, life.unwrap_or(give_up))
+}
+
+/// The recipients that stand in no To or Cc. None where nobody stands there, or where a field cannot be read for certain: then
+/// nothing tells for whom the mail is.
+pub(super) fn extra(headers: &Headers<'_>, envelope: &Envelope) -> Vec<u16> {
+    named(headers).map_or(Vec::new(), |named| {
+        let at = |(at, rcpt): (u16, &crate::mail::envelope::Recipient)| {
+            (!named.contains(&rcpt.address.to_string().to_lowercase())).then_some(at)
+        };
+        let extra: Vec<u16> = (0_u16..).zip(&envelope.rcpts).filter_map(at).collect();
+        if extra.len() < envelope.rcpts.len() { extra } else { Vec::new() }
+    })
+}
+
+fn named(headers: &Headers<'_>) -> Option<HashSet<String>> {
+    // RFC 5322 section 3.6.6: a resent message goes to whom the Resent fields name.
+    if ["Resent-To", "Resent-Cc", "Resent-Bcc"].iter().any(|name| headers.first(name).is_some()) {
+        return None;
+    }
+    let mut named = HashSet::new();
+    for field in ["To", "Cc"].iter().flat_map(|name| headers.all(name)) {
+        let value = std::str::from_utf8(field.value()).ok()?.replace("\r\n", "");
+        named.extend(mailboxes(&value).ok()?.iter().map(|address| address.to_string().to_lowercase()));
+    }
+    Some(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Class;
+    use crate::mail::class::By;
+    use crate::mail::envelope::{Notify, Recipient};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn envelope(rcpts: &[&str]) -> Envelope {
+        let rcpt = |text: &&str| Recipient {
+            address: text.parse().unwrap(),
+            orcpt: None,
+            notify: Notify::default(),
+        };
+        Envelope { from: None, rcpts: rcpts.iter().map(rcpt).collect(), ret: None, envid: None }
+    }
+
+    #[test]
+    fn who_is_extra() {
+        let rcpts = ["bob@there.test", "staff@acme.test"];
+        let rows: [(&str, &[&str], &[u16], &str); 10] = [
+            ("To: Bob <BOB@There.test>\r\n", &rcpts, &[1], "a copy to staff; case counts for nothing"),
+            (
+                "To: bob@there.test\r\nCc: x@y.test,\r\n staff@acme.test\r\n",
+                &rcpts,
+                &[],
+                "in Cc, folded: everybody sees it",
+            ),
+            (
+                "To: bob@there.test\r\n",
+                &rcpts[1..],
+                &[],
+                "never the last recipient: the copy is a message of its own",
+            ),
+            ("To: eve@else.test\r\n", &rcpts, &[], "nobody stands there: nothing tells for whom it is"),
+            ("Subject: x\r\n", &rcpts, &[], "no To at all"),
+            ("To: undisclosed-recipients:;\r\n", &rcpts, &[], "a group names nobody"),
+            ("To: bob@there.test, (\r\n", &rcpts, &[], "it cannot be read for certain"),
+            ("To: bob@there.test\r\nResent-To: staff@acme.test\r\n", &rcpts, &[], "resent"),
+            ("To: a@b.test\r\nTo: bob@there.test\r\n", &rcpts, &[1], "every To counts"),
+            ("To: \"staff@acme.test\" <bob@there.test>\r\n", &rcpts, &[1], "a display name is no recipient"),
+        ];
+        for (head, rcpts, expected, why) in rows {
+            let text = format!("{head}\r\n");
+            let headers = Headers::parse(text.as_bytes(), text.len()).unwrap();
+            assert_eq!(extra(&headers, &envelope(rcpts)), expected, "{why}");
+        }
+    }
+
+    /// The rule about loss: whatever a guess says, the mail is kept as if nothing had told its class.
+    #[test]
+    fn a_guess_asks_for_nothing() {
+        let all: Vec<Class> = Classes::default().iter().cloned().collect();
+        let asking = |class: Class| Class {
+            life: Some(Duration::from_secs(3_000)),
+            supersede: true,
+            drop_bcc: true,
+            ..class
+        };
+        let classes = Classes::new(all.into_iter().map(asking).collect()).with_default(Some("w9"));
+        let text = b"To: bob@there.test\r\n\r\n";
+        let headers = Headers::parse(text, text.len()).unwrap();
+        let envelope = envelope(&["bob@there.test", "staff@acme.test"]);
+        for by in By::ALL {
+            let classed = Classed { name: "password_reset".into(), by };
+            let (asked, life) = of(&classes, Some(&classed), (&headers, &envelope), DAY);
+            if by.is_certain() {
+                assert_eq!(asked, Asked { life: true, supersede: true, extra: vec![1] }, "{by}");
+                assert_eq!(life, Duration::from_secs(3_000), "{by}");
+            } else {
+                assert_eq!((asked, life), (Asked::default(), DAY), "{by} is not certain");
+            }
+        }
+        assert_eq!(of(&classes, None, (&headers, &envelope), DAY), (Asked::default(), DAY));
+        let gone = Classed { name: "gone".into(), by: By::Login };
+        assert_eq!(of(&classes, Some(&gone), (&headers, &envelope), DAY).1, DAY, "a class of the past");
+        let login = Classed { name: "w9".into(), by: By::Login };
+        let (asked, life) = of(&classes, Some(&login), (&headers, &envelope), Duration::from_secs(60));
+        assert_eq!(
+            (asked.life, life),
+            (false, Duration::from_secs(60)),
+            "the queue's life is the shorter one"
+        );
+    }
+}
