@@ -258,8 +258,12 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         from_file: config.file.is_file(),
     };
     let own = bound.own.clone();
-    let deliverer =
-        Arc::new(Deliverer::new(&config, files.resolver.clone(), own, Arc::clone(&opened.metrics)));
+    let deliverer = Arc::new(Deliverer::new(
+        &config,
+        files.resolver.clone(),
+        own,
+        (Arc::clone(&opened.metrics), opened.clock.clone()),
+    ));
     let config = Arc::new(ArcSwap::from_pointee(config));
     let watch = Watch::new(&config, &files, &opened);
     let (admit, inbound) = open::rooms(&config, &files, &opened, &watch.outlook);

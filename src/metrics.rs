@@ -67,6 +67,12 @@ label!(
     by
 );
 
+label!(
+    /// `state`: each number's own list.
+    StateLabel,
+    state
+);
+
 /// The numbers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -95,6 +101,12 @@ pub struct Metrics {
     pub classed: Family<ByLabel, Counter>,
     /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
     pub hops: Family<ResultLabel, Counter>,
+    /// Sites of exchangers that were sent to lately, by `state`: open, probing, resting.
+    pub sites: Family<StateLabel, Gauge>,
+    /// Rests that sites were given, by `reason`: busy, limited, unreachable.
+    pub site_rests: Family<ReasonLabel, Counter>,
+    /// Legs that went back to wait for their site's turn.
+    pub turned_away: Counter,
     /// From accept to the reply that delivered, for each recipient.
     pub delivery_seconds: Histogram,
     /// Our own signatures verified as receivers do, a sample, by `result`: pass, fail, unknown.
@@ -161,6 +173,9 @@ impl Metrics {
             events: Family::default(),
             classed: Family::default(),
             hops: Family::default(),
+            sites: Family::default(),
+            site_rests: Family::default(),
+            turned_away: Counter::default(),
             delivery_seconds: seconds(),
             seal_checks: Family::default(),
             lookups: Family::default(),
@@ -218,6 +233,10 @@ impl Metrics {
 
     fn register_delivery(&self, to: &mut Registry) {
         to.register("hop_connections", "Connections to exchangers and upstreams", self.hops.clone());
+        to.register("sites", "Sites of exchangers that were sent to lately", self.sites.clone());
+        to.register("site_rests", "Rests that sites were given", self.site_rests.clone());
+        let waits = "Legs that went back to wait for their site's turn";
+        to.register("turned_away", waits, self.turned_away.clone());
         let delivery = "From accept to the reply that delivered";
         to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
         to.register("seal_checks", "Own signatures verified, a sample", self.seal_checks.clone());

@@ -2,7 +2,7 @@
 
 use super::ask::Daemon;
 use super::output::{Context, Failure, Outcome};
-use crate::control::wire::{Done, Status};
+use crate::control::wire::{Done, Site, Status};
 
 /// What `status` is told.
 #[derive(clap::Args, Debug)]
@@ -51,12 +51,22 @@ fn print(context: &Context, status: &Status) -> Outcome {
         rows.push(("queue", format!("{} messages, {} recipients, {held}", queue.messages, queue.recipients)));
         rows.push(("journal", format!("{} octets, {} live", queue.journal_bytes, queue.live_bytes)));
     }
+    rows.extend(
+        status.sites.iter().filter(|site| site.rests_until.is_some()).map(|site| ("resting", rest(site))),
+    );
     rows.extend(about.reload_error.clone().map(|error| ("last reload", format!("refused: {error}"))));
     rows.extend(status.trouble.clone().map(|trouble| ("trouble", trouble)));
     for (name, value) in rows {
         context.print(format_args!("{name:14} {value}"))?;
     }
     Ok(())
+}
+
+/// A site at rest, in a line.
+fn rest(site: &Site) -> String {
+    let (until, reason) = (site.rests_until.as_deref(), site.reason.as_deref());
+    let last = site.last.as_deref().map(|last| format!(": {last}")).unwrap_or_default();
+    format!("{} until {} ({}){last}", site.site, until.unwrap_or_default(), reason.unwrap_or_default())
 }
 
 pub(super) fn reload(context: &Context, _args: ReloadArgs) -> Outcome {

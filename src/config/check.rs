@@ -193,6 +193,11 @@ fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, Confi
         concurrency_per_destination: file
             .concurrency_per_destination
             .map_or(usual.concurrency_per_destination, |n| n.0),
+        sites: file.sites.unwrap_or(usual.sites),
+        rest_max: file.rest_max.map_or(usual.rest_max, |n| n.0),
+        messages_per_connection: file
+            .messages_per_connection
+            .map_or(usual.messages_per_connection, |n| u32::try_from(n.0).unwrap_or(u32::MAX)),
         idle: file.idle.map_or(usual.idle, |n| n.0),
         retry,
         give_up: file.give_up.map_or(usual.give_up, |n| n.0),

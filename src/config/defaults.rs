@@ -61,6 +61,13 @@ impl Default for Delivery {
             allow_destinations: Vec::new(),
             concurrency: 500,
             concurrency_per_destination: 20, // Postfix default_destination_concurrency_limit
+            // Hosts of one provider by whatever name: Gmail and Workspace, Yahoo and AOL, iCloud, Outlook.com.
+            sites: ["google.com", "yahoodns.net", "icloud.com", "olc.protection.outlook.com"]
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect(),
+            rest_max: minutes(10),
+            messages_per_connection: 100,
             idle: seconds(5),
             retry: vec![minutes(5), minutes(15), minutes(30), hours(1), hours(2), hours(4)],
             give_up: hours(5 * 24), // RFC 5321 section 4.5.4.1: at least 4 to 5 days

@@ -191,8 +191,14 @@ pub struct Delivery {
     pub allow_destinations: Vec<IpNet>,
     /// Attempts at once, in all.
     pub concurrency: usize,
-    /// Attempts at once to one destination.
+    /// Attempts at once to one site of exchangers, or one tenant's upstream.
     pub concurrency_per_destination: usize,
+    /// Names below which all exchangers are one site.
+    pub sites: Vec<Domain>,
+    /// The longest rest of a site after a failure; zero: none ever rests.
+    pub rest_max: Duration,
+    /// Messages over one connection.
+    pub messages_per_connection: u32,
     /// Idle time after which a kept connection is closed.
     pub idle: Duration,
     /// Waits between attempts; the last one repeats.

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::{Shared, State};
+use crate::metrics::StateLabel;
 use crate::queue::store::Stats;
 
 /// What Prometheus is told it gets.
@@ -13,6 +14,11 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(super) async fn metrics(In(state): Shared) -> impl IntoResponse {
     if let Ok(stats) = state.store.stats().await {
         gauge(&state, &stats);
+    }
+    let (counts, _) = state.steer.sites(0);
+    for (name, count) in ["open", "probing", "resting"].into_iter().zip(counts) {
+        let gauge = state.metrics.sites.get_or_create_owned(&StateLabel { state: name });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     ([("content-type", OPENMETRICS)], state.metrics.render())
 }

@@ -51,6 +51,8 @@ pub trait Steer: Send + Sync {
     fn probe(&self, order: wire::Probe) -> Ordered<'_, wire::Probed>;
     /// What it says of itself.
     fn about(&self) -> wire::About;
+    /// How many sites of exchangers are open, probed and at rest, and up to `most` of those in use or at rest.
+    fn sites(&self, most: usize) -> ([usize; 3], Vec<wire::Site>);
     /// Whether everything that must run still runs; otherwise what does not.
     fn alive(&self) -> Result<(), String>;
     /// Whether new mail can be taken now; otherwise why not.

@@ -6,6 +6,9 @@ use axum::{Json, extract::State as In};
 use super::wire::{Done, Probe, Probed, Status, VERSION};
 use super::{Peer, Problem, Shared};
 
+/// Sites that `status` names at most.
+const SITES: usize = 50;
+
 pub(super) async fn status(In(state): Shared) -> Json<Status> {
     let queue = state.store.stats().await.ok();
     let alive = state.steer.alive();
@@ -14,7 +17,8 @@ pub(super) async fn status(In(state): Shared) -> Json<Status> {
         Err(dead) => Some(dead),
     };
     let about = state.steer.about();
-    Json(Status { v: VERSION, about, sessions: state.metrics.sessions.get(), queue, trouble })
+    let (_, sites) = state.steer.sites(SITES);
+    Json(Status { v: VERSION, about, sessions: state.metrics.sessions.get(), queue, sites, trouble })
 }
 
 pub(super) async fn reload(

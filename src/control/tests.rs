@@ -92,6 +92,7 @@ impl Store for Still {
     fn claim(&self, _: Time, _: usize) -> Answer<'_, Claimed> {
         with(Claimed::default())
     }
+    fn pace(&self, _: Pacing) {}
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::pending())
     }
@@ -171,6 +172,17 @@ impl Steer for Stubborn {
             tenants: 0,
             reload_error: None,
         }
+    }
+    fn sites(&self, most: usize) -> ([usize; 3], Vec<super::wire::Site>) {
+        let resting = super::wire::Site {
+            site: "mx.dead.test".into(),
+            active: 0,
+            slots: 1,
+            rests_until: Some("2026-01-01T00:00:00.000Z".into()),
+            reason: Some("unreachable".into()),
+            last: Some("connection refused".into()),
+        };
+        ([3, 2, 1], vec![resting].into_iter().take(most).collect())
     }
     fn alive(&self) -> Result<(), String> {
         Ok(())

@@ -56,8 +56,31 @@ pub struct Status {
     pub sessions: i64,
     /// The queue; absent while it cannot answer.
     pub queue: Option<Stats>,
+    /// Sites of exchangers that are sent to now or rest, those at rest first, at most 50.
+    #[serde(default)]
+    pub sites: Vec<Site>,
     /// What is wrong, if anything: `/readyz` in words.
     pub trouble: Option<String>,
+}
+
+/// Exchangers that share their limits, or a tenant's upstream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Site {
+    /// Their names, or the name that all of them stand below.
+    pub site: Arc<str>,
+    /// Attempts under way.
+    pub active: usize,
+    /// Attempts it may have at once.
+    pub slots: usize,
+    /// Until when it rests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<String>,
+    /// Why: `busy`, `limited` or `unreachable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What was heard when it was last closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
 }
 
 /// `POST /v1/queue/act`.

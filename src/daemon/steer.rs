@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::House;
-use crate::control::wire::{About, Probe, Probed};
+use crate::control::wire::{About, Probe, Probed, Site};
 use crate::control::{Ordered, Steer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
@@ -65,6 +65,18 @@ impl Steer for House {
             tenants: self.tenants.load().tenants().count(),
             reload_error: self.last_reload_error(),
         }
+    }
+
+    fn sites(&self, most: usize) -> ([usize; 3], Vec<Site>) {
+        let rows = self.deliverer.sites(most).into_iter().map(|seen| Site {
+            site: seen.site,
+            active: seen.active,
+            slots: seen.slots,
+            rests_until: seen.rest.map(|(until, _)| until.utc().to_string()),
+            reason: seen.rest.map(|(_, why)| why.name().to_owned()),
+            last: seen.said,
+        });
+        (self.deliverer.count_sites(), rows.collect())
     }
 
     fn alive(&self) -> Result<(), String> {

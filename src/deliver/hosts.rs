@@ -108,12 +108,20 @@ impl<'a> Hosts<'a> {
         Self { port, upstream, ..self }
     }
 
-    /// The next host to try.
-    pub(super) async fn next(&mut self) -> Option<Host> {
+    /// The names of the best exchangers, before the first of them is tried.
+    pub(super) fn best(&self) -> impl Iterator<Item = &str> {
+        let best = self.exchangers.front().map(|best| best.preference);
+        let best = self.exchangers.iter().take_while(move |next| Some(next.preference) == best);
+        best.map(|exchanger| exchanger.host.as_str())
+    }
+
+    /// The next host to try: of those of the same preference one to which a connection is kept, if there is one.
+    pub(super) async fn next(&mut self, kept: &(dyn Fn(&Host) -> bool + Sync)) -> Option<Host> {
         while self.ready.is_empty() && self.budget > 0 && !self.exchangers.is_empty() {
             self.look_up_group().await;
         }
-        let host = self.ready.pop_front()?;
+        let at = self.ready.iter().position(kept).unwrap_or(0);
+        let host = self.ready.remove(at)?;
         self.budget = self.budget.checked_sub(1)?;
         Some(host)
     }

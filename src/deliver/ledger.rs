@@ -1,11 +1,15 @@
 //! Who is still undecided in an attempt. Every recipient is told to the witness exactly once, when its fate is known.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::driver::Connection;
 use super::hosts::Host;
 use super::outcome::{Next, Trouble};
-use super::{Job, Witness};
+use super::pace::Sign;
+use super::sites::Standing;
+use super::{Job, Witness, sign};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
 use crate::mail::reply::PeerReply;
 use crate::queue::store::State;
@@ -17,6 +21,10 @@ pub(super) struct Ledger<'a> {
     began: Instant,
     /// Milliseconds from accept to the start of the attempt.
     before: u64,
+    /// Whether a message was taken.
+    taken: bool,
+    /// Whether a reply said that we send too much.
+    limited: bool,
     /// Who is being spoken to.
     pub(super) hop: Hop,
     /// How long it took so far.
@@ -37,6 +45,8 @@ impl<'a> Ledger<'a> {
             witness,
             began: Instant::now(),
             before: millis(job.started.since(job.leg.received)),
+            taken: false,
+            limited: false,
             hop: Hop { route, ..Hop::default() },
             ms: Timings { queue: Some(queued), ..Timings::default() },
         }
@@ -44,10 +54,37 @@ impl<'a> Ledger<'a> {
 
     /// This host is tried now; nothing is known of it yet.
     pub(super) fn at(&mut self, host: &Host) {
-        let route = self.hop.route;
-        self.hop =
-            Hop { route, host: Some(host.name.clone()), ip: Some(host.address.ip()), ..Hop::default() };
+        let (route, site) = (self.hop.route, self.hop.site.take());
+        let (name, ip) = (Some(host.name.clone()), Some(host.address.ip()));
+        self.hop = Hop { route, site, host: name, ip, ..Hop::default() };
         self.ms = Timings { connect: None, tls: None, smtp: None, ..self.ms };
+    }
+
+    /// The attempt begins.
+    pub(super) fn begins(&mut self) {
+        self.witness.begins();
+    }
+
+    /// This is known of the site now.
+    pub(super) fn stands(&mut self, standing: Standing) {
+        self.hop.site = Some(Arc::clone(&standing.site));
+        self.witness.site(standing);
+    }
+
+    /// There is no turn now.
+    pub(super) fn turned_away(&mut self) {
+        self.witness.turned_away();
+    }
+
+    /// What all that was heard says about the site.
+    #[must_use]
+    pub(super) fn sign(&self, trouble: Option<&Trouble>) -> Sign {
+        match trouble {
+            _ if self.limited => Sign::Limited,
+            Some(trouble) => sign::of(trouble),
+            None if self.taken => Sign::Taken,
+            None => Sign::Spoke,
+        }
     }
 
     /// This connection is used now, new or kept.
@@ -65,6 +102,8 @@ impl<'a> Ledger<'a> {
 
     /// Decides these, if they are open.
     pub(super) fn decide(&mut self, rcpts: &[u16], fate: Fate, reply: &PeerReply) {
+        self.taken |= fate == Fate::Delivered;
+        self.limited |= sign::limits(reply);
         let elapsed = millis(self.began.elapsed());
         let ms = Timings { total: Some(self.before.saturating_add(elapsed)), ..self.ms };
         let concerned: Vec<u16> = self.open.extract_if(.., |open| rcpts.contains(open)).collect();
@@ -77,7 +116,7 @@ impl<'a> Ledger<'a> {
         });
         let told: Vec<Decided> = told.collect();
         if !told.is_empty() {
-            (self.witness)(told);
+            self.witness.decided(told);
         }
     }
 

@@ -12,11 +12,14 @@ mod hosts;
 mod ledger;
 pub mod opening;
 pub mod outcome;
+pub mod pace;
 mod pool;
 pub mod reach;
 pub mod redact;
 pub mod reply;
 mod route;
+pub mod sign;
+mod sites;
 mod tls;
 mod transact;
 
@@ -33,15 +36,19 @@ use self::guard::Guard;
 use self::hosts::{Host, Hosts};
 use self::ledger::{Ledger, millis};
 use self::outcome::{Next, Trouble};
+use self::pace::Bounds;
 use self::pool::{Key, Pool};
 use self::route::Access;
+use self::sites::{Answer, Sites};
+pub use self::sites::{Seen, Standing};
 use self::tls::Tls;
 use self::transact::Ended;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::dns::Resolver;
-use crate::mail::address::Address;
+use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::Decided;
-use crate::mail::message::Message;
+use crate::mail::message::{Lane, Message};
 use crate::mail::time::Time;
 use crate::metrics::{Metrics, ResultLabel};
 use crate::queue::store::Leg;
@@ -62,14 +69,36 @@ pub struct Job {
     pub started: Time,
 }
 
-/// Who hears of every recipient's fate, once, as soon as it is decided.
-pub type Witness<'a> = &'a mut (dyn FnMut(Vec<Decided>) + Send);
+/// Who hears how an attempt goes.
+pub trait Hears: Send {
+    /// These recipients' fates: each once, as soon as it is decided.
+    fn decided(&mut self, decided: Vec<Decided>);
+
+    /// The attempt begins. Not heard where it is turned away, or where what others found is taken for its outcome.
+    fn begins(&mut self) {}
+
+    /// How the site stands to which the mail goes.
+    fn site(&mut self, _standing: Standing) {}
+
+    /// The site has no room for it now, or rests: nothing was attempted, nobody is decided.
+    fn turned_away(&mut self) {}
+}
+
+impl<F: FnMut(Vec<Decided>) + Send> Hears for F {
+    fn decided(&mut self, decided: Vec<Decided>) {
+        self(decided);
+    }
+}
+
+/// Who hears of an attempt.
+pub type Witness<'a> = &'a mut dyn Hears;
 
 /// Delivers legs, and keeps connections between them.
 pub struct Deliverer {
     resolver: Resolver,
     tls: Tls,
     pool: Arc<Pool>,
+    sites: Arc<Sites>,
     settings: ArcSwap<Settings>,
     metrics: Arc<Metrics>,
 }
@@ -82,6 +111,11 @@ struct Settings {
     port: u16,
     sources: Vec<IpAddr>,
     idle: Duration,
+    /// Messages over one connection.
+    messages: u32,
+    bounds: Bounds,
+    /// Names below which all exchangers are one site.
+    roofs: Vec<Domain>,
     connect: Duration,
     command: Duration,
     data_init: Duration,
@@ -98,6 +132,9 @@ impl Settings {
             port: delivery.port,
             sources: delivery.sources.clone(),
             idle: delivery.idle,
+            messages: delivery.messages_per_connection,
+            bounds: Bounds { most: delivery.concurrency_per_destination, rest: delivery.rest_max },
+            roofs: delivery.sites.clone(),
             connect: delivery.connect_timeout,
             command: delivery.command_timeout,
             data_init: delivery.data_init_timeout,
@@ -110,9 +147,15 @@ impl Settings {
 impl Deliverer {
     /// Makes the deliverer; reads the system's root certificates. `own` are the addresses that we listen on ourselves.
     #[must_use]
-    pub fn new(config: &Config, resolver: Resolver, own: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &Config,
+        resolver: Resolver,
+        own: Vec<SocketAddr>,
+        (metrics, clock): (Arc<Metrics>, Clock),
+    ) -> Self {
         let settings = ArcSwap::from_pointee(Settings::new(config, own));
-        Self { resolver, tls: Tls::new(), pool: Arc::default(), settings, metrics }
+        let sites = Sites::new(clock, Arc::clone(&metrics));
+        Self { resolver, tls: Tls::new(), pool: Arc::default(), sites, settings, metrics }
     }
 
     /// Takes over a reloaded configuration; attempts under way keep the old one.
@@ -120,8 +163,8 @@ impl Deliverer {
         self.settings.store(Arc::new(Settings::new(config, own)));
     }
 
-    /// Attempts the leg. Every open recipient is decided exactly once through `witness` before this returns. Dropping the
-    /// future leaves the undecided undecided.
+    /// Attempts the leg. Every open recipient is decided exactly once through `witness` before this returns, unless it hears
+    /// that the attempt was turned away. Dropping the future leaves the undecided undecided.
     pub async fn attempt(&self, job: &Job, witness: Witness<'_>) {
         let settings = self.settings.load_full();
         let attempt = Attempt {
@@ -140,6 +183,18 @@ impl Deliverer {
         }
     }
 
+    /// Sites in use or at rest, those at rest first; at most `most`.
+    #[must_use]
+    pub fn sites(&self, most: usize) -> Vec<Seen> {
+        self.sites.seen(most, self.settings.load().bounds)
+    }
+
+    /// How many sites are open, probed and at rest.
+    #[must_use]
+    pub fn count_sites(&self) -> [usize; 3] {
+        self.sites.count(self.settings.load().bounds)
+    }
+
     /// Says QUIT on every kept connection and closes it; waits at most two seconds.
     pub async fn close_idle(&self) {
         self.pool.close().await;
@@ -155,14 +210,60 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// The story: hosts, best first, until nobody is left undecided. The error is what all those left share.
+    /// The story: where the mail goes, the site's leave, and then its hosts. The error is what all those left share.
     async fn run(&self, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
         let began = Instant::now();
         let hosts = self.hosts().await;
         ledger.ms.dns = Some(millis(began.elapsed()));
-        let mut hosts = hosts?;
+        let bounds = self.settings.bounds;
+        let hosts = match hosts {
+            Ok(hosts) => hosts,
+            Err(trouble) => {
+                // Nothing is known of a site: as many may ask DNS at once as may send to one.
+                let site = Arc::clone(&self.job.leg.destination.0);
+                ledger.stands(Standing { site, slots: bounds.most, shut: None });
+                ledger.begins();
+                return Err(trouble);
+            }
+        };
+        let site = self.site(&hosts);
+        let urgent = self.job.leg.lane == Lane::Urgent;
+        let (answer, standing) = self.deliverer.sites.ask(&site, urgent, bounds);
+        ledger.stands(standing);
+        let turn = match answer {
+            Answer::Go(turn) => turn,
+            Answer::Later => {
+                ledger.turned_away();
+                return Ok(());
+            }
+            Answer::OutOfOrder(trouble, until) => {
+                ledger.hop.rests = Some(until);
+                return Err(trouble);
+            }
+        };
+        ledger.begins();
+        let ended = self.visit(hosts, ledger).await;
+        let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
+        ledger.stands(standing);
+        ledger.hop.rests = rests;
+        ended
+    }
+
+    /// Hosts that share their exchangers' names are one site; an upstream is one for each tenant that uses it.
+    fn site(&self, hosts: &Hosts<'_>) -> Arc<str> {
+        match &*self.job.route {
+            Route::Mx => sites::name(hosts.best(), &self.settings.roofs),
+            Route::Upstream(upstream) => {
+                format!("{}>{}:{}", self.job.tenant, upstream.host, upstream.port).into()
+            }
+        }
+    }
+
+    /// The hosts, best first, until nobody is left undecided.
+    async fn visit(&self, mut hosts: Hosts<'_>, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
         let mut last = None;
-        while let Some(host) = hosts.next().await {
+        let kept = |host: &Host| self.deliverer.pool.has(&self.access.key(host));
+        while let Some(host) = hosts.next(&kept).await {
             ledger.at(&host);
             match self.converse(&host, ledger).await {
                 Ok(()) => return Ok(()),
@@ -227,6 +328,8 @@ impl Attempt<'_> {
 
     /// Keeps the connection for the next message.
     fn keep(&self, connection: Connection, key: &Key) {
-        self.deliverer.pool.keep(key.clone(), connection, self.settings.idle);
+        let spent = connection.messages >= self.settings.messages;
+        let idle = if spent { Duration::ZERO } else { self.settings.idle };
+        self.deliverer.pool.keep(key.clone(), connection, idle);
     }
 }

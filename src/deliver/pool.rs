@@ -11,9 +11,7 @@ use super::driver::Connection;
 use crate::mail::secret::ExposeSecret;
 use crate::tenant::{Upstream, UpstreamTls};
 
-/// Messages over one connection before it is closed: some servers count them, and a moved host should be noticed.
-pub(super) const MESSAGES_PER_CONNECTION: u32 = 100;
-/// Age at which a connection is not used again, for the same reasons.
+/// Age at which a connection is not used again: a moved host should be noticed.
 pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// Connections kept for one route; more than are in use at once to one destination help nobody.
 const KEPT_PER_ROUTE: usize = 20;
@@ -117,10 +115,16 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for this long, or says goodbye to it.
+    /// Whether a connection of this route is kept; it may turn out to be gone.
+    #[must_use]
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.routes.get(key).is_some_and(|idles| !idles.is_empty())
+    }
+
+    /// Keeps a connection for this long, or, where that is no time at all, says goodbye to it.
     pub(super) fn keep(self: &Arc<Self>, key: Key, connection: Connection, idle: Duration) {
-        let spent =
-            connection.messages >= MESSAGES_PER_CONNECTION || connection.born.elapsed() >= CONNECTION_AGE;
+        let spent = connection.born.elapsed() >= CONNECTION_AGE;
         if let Some(connection) = self.insert(key, connection, idle, spent) {
             tokio::spawn(connection.quit());
         }
@@ -212,18 +216,16 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let second = Duration::from_secs(1);
         let rows = [
-            (0, CONNECTION_AGE - 10 * second, 0, true, "young and fresh"),
-            (99, second, 0, true, "99 messages"),
-            (100, second, 0, false, "100 messages"),
-            (1, CONNECTION_AGE, 0, false, "300 s old when its message is done"),
-            (1, CONNECTION_AGE - 10 * second, 10, false, "300 s old when the next message comes"),
+            (CONNECTION_AGE - 10 * second, 0, hour, true, "young and fresh"),
+            (second, 0, Duration::ZERO, false, "it is not to be kept: it has carried its messages"),
+            (CONNECTION_AGE, 0, hour, false, "300 s old when its message is done"),
+            (CONNECTION_AGE - 10 * second, 10, hour, false, "300 s old when the next message comes"),
         ];
-        for (messages, age, later, used, why) in rows {
+        for (age, later, idle, used, why) in rows {
             let (pool, key) = (Arc::new(Pool::default()), Key::Mx { host: "mx.test".into(), port: 25 });
             let (mut connection, _server) = connection().await;
-            connection.messages = messages;
             connection.born = Instant::now() - age;
-            pool.keep(key.clone(), connection, hour);
+            pool.keep(key.clone(), connection, idle);
             for idle in pool.kept.lock().unwrap().routes.get_mut(&key).into_iter().flatten() {
                 idle.connection.born -= later * second;
             }

@@ -101,7 +101,7 @@ impl Reach {
         let mut hosts = found.map_err(|trouble| Unreached::Nobody(words(&trouble)))?;
         let mut last = None;
         let mut tried = 0;
-        while let Some(host) = hosts.next().await {
+        while let Some(host) = hosts.next(&|_| false).await {
             if host.address.is_ipv4() != from.is_ipv4() {
                 continue;
             }

@@ -1,10 +1,12 @@
 //! What came of an attempt, a recipient at a time: the words that deliver, schedule, queue and log share.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::reply::PeerReply;
+use super::time::Time;
 
 /// What one attempt decided about one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub struct Decided {
 pub struct Hop {
     /// `mx` or `upstream`.
     pub route: &'static str,
+    /// The site that the mail goes to: exchangers that share their limits.
+    pub site: Option<Arc<str>>,
+    /// Until when the site rests.
+    pub rests: Option<Time>,
     /// The exchanger's name.
     pub host: Option<String>,
     /// Its address.

@@ -360,6 +360,8 @@ impl MailLog {
         record.next_attempt = next;
         record.route = Some(decided.hop.route);
         record.host = decided.hop.host.as_deref();
+        record.site = decided.hop.site.as_deref();
+        record.rests_until = decided.hop.rests;
         record.ip = decided.hop.ip;
         record.tls = decided.hop.tls.as_ref();
         record.ms = decided.ms;

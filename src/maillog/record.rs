@@ -64,6 +64,8 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) site: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) helo: Option<&'a str>,
@@ -89,6 +91,8 @@ pub(crate) struct Record<'a> {
     pub(super) life: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_stamp")]
     pub(super) next_attempt: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_stamp")]
+    pub(super) rests_until: Option<Time>,
     #[serde(skip_serializing_if = "no_timings", serialize_with = "timings")]
     pub(super) ms: Timings,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +145,7 @@ impl<'a> Record<'a> {
             message_id: None,
             route: None,
             host: None,
+            site: None,
             ip: None,
             helo: None,
             tls: None,
@@ -154,6 +159,7 @@ impl<'a> Record<'a> {
             reason: None,
             life: None,
             next_attempt: None,
+            rests_until: None,
             ms: Timings::default(),
             dsn: None,
             about: &[],

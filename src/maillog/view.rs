@@ -58,6 +58,7 @@ fn details(line: &mut String, record: &Value, kind: &str) {
     word(line, "dsn", text("/reply/enhanced"));
     word(line, "status", status(kind));
     word(line, "next", text("/next_attempt"));
+    word(line, "rests", text("/rests_until"));
     word(line, "by", text("/actor"));
     word(line, "action", text("/action"));
     if at("/exposed").is_some() {

@@ -286,10 +286,24 @@ pub struct Superseded {
 /// How turns are shared. Within a lane, tenants take turns; within a tenant, destinations do.
 #[derive(Clone, Copy, Debug)]
 pub struct Turns {
-    /// Legs of one destination claimed at once, over all tenants.
+    /// Legs of one destination claimed at once, over all tenants, as long as nothing is known of its site (`Store::pace`).
     pub per_destination: usize,
     /// Legs claimed at once in all.
     pub total: usize,
+}
+
+/// What whoever delivers knows of the way to a destination. Kept in memory while anything waits for it or is under way; after
+/// a restart it is learned anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pacing {
+    /// Where the mail goes.
+    pub destination: Destination,
+    /// Whom it shares its turns with: the destinations of one name have so many slots together.
+    pub site: Arc<str>,
+    /// Legs of the site claimed at once, at least one.
+    pub slots: usize,
+    /// The site rests: none of its legs is claimed before this time.
+    pub from: Option<Time>,
 }
 
 /// The durable queue.
@@ -307,6 +321,10 @@ pub trait Store: Send + Sync {
     /// A held leg that ends (its `until` or its message's life) is claimed too, still `Held`: the claimer ends it without
     /// an attempt.
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
+
+    /// Takes over how many legs a site may have under way, and until when it rests; holds from the next claim on. What is
+    /// claimed stays claimed.
+    fn pace(&self, pacing: Pacing);
 
     /// Resolves when something may have become claimable sooner than the last `Claimed::next` said: new mail, a
     /// settled leg, a released hold. May resolve for nothing.

@@ -16,12 +16,12 @@ use super::suppress::extra;
 use super::verdict::{Ruling, Verdict, When};
 use super::{Room, sealing};
 use crate::config::Config;
-use crate::deliver::Job;
 use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::deliver::redact::Veil;
+use crate::deliver::{Hears, Job, Standing};
 use crate::mail::attempt::Decided;
 use crate::mail::message::Message;
-use crate::queue::store::{Cause, Hold, Leg, Settlement, State, StoreError, Then};
+use crate::queue::store::{Cause, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
 
 /// How long after the end of its useful life mail is still attempted.
@@ -153,20 +153,19 @@ impl<'a> Flight<'a> {
 
     async fn attempt(&mut self, route: Arc<Route>) {
         let job = self.job(route);
-        self.begin(&job);
         let (room, courier) = (Arc::clone(self.room), Arc::clone(&self.room.parts.courier));
-        let mut witness = |mut decided: Vec<Decided>| {
-            decided.iter_mut().for_each(|one| self.veil.reply(&mut one.reply));
-            self.rule(|verdict, when| verdict.rule(decided, when));
-        };
+        let mut ear = Ear { flight: self, job: &job, away: false };
         let ended = tokio::select! {
             biased;
-            ended = unpanicked(courier.attempt(&job, &mut witness)) => ended,
+            ended = unpanicked(courier.attempt(&job, &mut ear)) => ended,
             () = room.abandon.cancelled() => Err(None),
         };
+        let away = ear.away;
         match ended {
             _ if self.verdict.complete() => {}
             Err(None) => self.leave(Then::Unclaim),
+            // It waits for its site, and not for its schedule: no attempt was made.
+            Ok(()) if away => self.leave(Then::Unclaim),
             Err(Some(panic)) => self.broken(&format!("internal error: {panic}")),
             Ok(()) => self.broken("internal error: the attempt ended undecided"),
         }
@@ -238,6 +237,38 @@ impl<'a> Flight<'a> {
             ruling,
         };
         let _ = self.rulings.send(self.room.work(work));
+    }
+}
+
+/// Hears how an attempt goes.
+struct Ear<'f, 'a> {
+    flight: &'f mut Flight<'a>,
+    job: &'f Job,
+    away: bool,
+}
+
+impl Hears for Ear<'_, '_> {
+    fn decided(&mut self, mut decided: Vec<Decided>) {
+        let flight = &mut *self.flight;
+        decided.iter_mut().for_each(|one| flight.veil.reply(&mut one.reply));
+        flight.rule(|verdict, when| verdict.rule(decided, when));
+    }
+
+    fn begins(&mut self) {
+        self.flight.begin(self.job);
+    }
+
+    fn site(&mut self, standing: Standing) {
+        let Standing { site, slots, shut } = standing;
+        let room = self.flight.room;
+        let from = shut.map(|shut| room.steady(|steady| steady.turn()).after(shut));
+        let destination = self.job.leg.destination.clone();
+        room.parts.store.pace(Pacing { destination, site, slots, from });
+    }
+
+    fn turned_away(&mut self) {
+        self.away = true;
+        self.flight.room.parts.metrics.turned_away.inc();
     }
 }
 

@@ -51,8 +51,10 @@ pub async fn world_with(
     config.delivery.port = port;
     config.delivery.allow_private_destinations = true;
     config.delivery.command_timeout = Duration::from_secs(20);
+    // These tests ask a dead host again at once; pacing.rs has the rests.
+    config.delivery.rest_max = Duration::ZERO;
     let own = change(&mut config, port);
-    let deliverer = Deliverer::new(&config, Resolver::new(&config.dns).unwrap(), own, Arc::default());
+    let deliverer = Deliverer::new(&config, Resolver::new(&config.dns).unwrap(), own, Default::default());
     World { exchangers, port, deliverer, config, _zone: zone, _dir: dir }
 }
 

@@ -21,8 +21,8 @@ use waxseal::mail::secret::ExposeSecret;
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Settlement, Stats, Store, StoreError,
-    Superseded,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Pacing, Settlement, Stats, Store,
+    StoreError, Superseded,
 };
 use waxseal::seal::Keyring;
 use waxseal::seal::keys::{Generated, Kind, generate};
@@ -60,6 +60,7 @@ impl Store for Shelf {
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(pending())
     }
+    fn pace(&self, _: Pacing) {}
     fn message(&self, _: Id) -> Answer<'_, Option<Arc<Message>>> {
         Box::pin(ready(Ok(None)))
     }

@@ -49,6 +49,7 @@ mod layering;
 mod limits;
 mod lockfile;
 mod oracle;
+mod pacing;
 mod platform;
 mod postfix;
 mod probe;

@@ -84,6 +84,7 @@ impl Script {
 
     async fn run(&self, job: &Job, witness: Witness<'_>) {
         let plan = self.next(job);
+        witness.begins();
         let _ = self.seen.send(Seen {
             id: job.leg.id,
             tenant: Arc::clone(&job.tenant),
@@ -94,7 +95,7 @@ impl Script {
         });
         let open = &job.leg.rcpts;
         match plan {
-            Plan::All(code) => witness(open.iter().map(|rcpt| decided(*rcpt, code)).collect()),
+            Plan::All(code) => witness.decided(open.iter().map(|rcpt| decided(*rcpt, code)).collect()),
             Plan::Named => {
                 // One at a time, as replies come.
                 for rcpt in open {
@@ -106,16 +107,16 @@ impl Script {
                         // Notifications arrive.
                         _ => 250,
                     };
-                    witness(vec![decided(*rcpt, code)]);
+                    witness.decided(vec![decided(*rcpt, code)]);
                     tokio::task::yield_now().await;
                 }
             }
             Plan::Gate => {
                 self.gate.acquire().await.unwrap().forget();
-                witness(open.iter().map(|rcpt| decided(*rcpt, 250)).collect());
+                witness.decided(open.iter().map(|rcpt| decided(*rcpt, 250)).collect());
             }
             Plan::Panic => {
-                witness(vec![decided(open[0], 250)]);
+                witness.decided(vec![decided(open[0], 250)]);
                 panic!("a courier fell over");
             }
         }
@@ -287,6 +288,11 @@ impl Rig {
                 return seen;
             }
         }
+    }
+
+    /// What a deliverer needs beside its configuration: numbers of its own, and the rig's time.
+    pub fn with_clock(&self) -> (Arc<Metrics>, Clock) {
+        (Arc::default(), Clock::Set(Arc::clone(&self.hand)))
     }
 
     /// Everything in the queue, once the index is there.

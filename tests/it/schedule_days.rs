@@ -31,7 +31,7 @@ async fn rig(port: u16) -> (Rig, Zone) {
     });
     let config = rig.config.load_full();
     let resolver = Resolver::new(&config.dns).unwrap();
-    rig.start_with(Arc::new(Deliverer::new(&config, resolver, Vec::new(), Arc::default())));
+    rig.start_with(Arc::new(Deliverer::new(&config, resolver, Vec::new(), rig.with_clock())));
     (rig, zone)
 }
 

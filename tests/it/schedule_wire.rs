@@ -98,7 +98,7 @@ async fn answers_on_the_wire_decide_and_the_notification_is_believed() {
     let mut inbox = Exchanger::start(acme_at, "mx.acme.test", resolver.hickory().clone()).await.unwrap();
     let server = tokio::spawn(picky(example));
     let id = rig.accept("acme", &["d1@example.test", "f1@example.test", "t1@example.test"]).await;
-    rig.start_with(Arc::new(Deliverer::new(&config, resolver, Vec::new(), Arc::default())));
+    rig.start_with(Arc::new(Deliverer::new(&config, resolver, Vec::new(), rig.with_clock())));
 
     let arrival = patiently(inbox.arrival()).await.unwrap();
     assert!(arrival.verdict.passes(), "{:?}", arrival.verdict);

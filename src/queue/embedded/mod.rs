@@ -26,7 +26,7 @@ use self::reader::{INLINE_MAX, Task, answer};
 use self::record::{AcceptedRef, BodyFile, Kind, Record};
 use self::spool::{Request, SEGMENT, Said, Spool};
 use super::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Last, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed, Pacing,
     Settlement, Stats, Store, StoreError, Superseded, Turns,
 };
 use crate::clock::Clock;
@@ -250,6 +250,10 @@ impl Store for Embedded {
 
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed> {
         self.ask(|reply| Ask::Claim(now, most, reply))
+    }
+
+    fn pace(&self, pacing: Pacing) {
+        self.send(Ask::Pace(pacing));
     }
 
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

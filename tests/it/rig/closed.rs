@@ -8,8 +8,8 @@ use waxseal::mail::id::Id;
 use waxseal::mail::message::{Facts, Message};
 use waxseal::mail::time::Time;
 use waxseal::queue::store::{
-    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Settlement, Stats, Store, StoreError,
-    Superseded,
+    Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Pacing, Settlement, Stats, Store,
+    StoreError, Superseded,
 };
 
 use super::Closed;
@@ -25,6 +25,7 @@ impl Store for Closed {
     fn claim(&self, _: Time, _: usize) -> Answer<'_, Claimed> {
         failed()
     }
+    fn pace(&self, _: Pacing) {}
     fn nudged(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::pending())
     }

@@ -56,6 +56,12 @@ impl Desk {
                 drop(reply.send(Ok(claimed)));
                 Ok(())
             }
+            Ask::Pace(pacing) => {
+                if self.lanes.pace(&pacing) {
+                    self.nudge.notify_one();
+                }
+                Ok(())
+            }
             Ask::Settle(settlements, reply) => self.settle(&settlements, reply),
             Ask::Supersede(newer, rcpts, last, reply) => self.supersede(&newer, &rcpts, &last, reply),
             Ask::Waive(owed, reply) => self.waive(&owed, reply),
@@ -194,11 +200,15 @@ impl Desk {
         for settlement in settlements {
             let id = settlement.id;
             let goes_on = matches!(settlement.then, Then::Continue);
-            let freed = !goes_on && self.unclaim(id, settlement.leg);
-            let freed = if freed { vec![settlement.leg] } else { Vec::new() };
+            let claim = if goes_on { None } else { self.claimed.remove(&(id, settlement.leg)) };
+            let freed = claim.iter().map(|_| settlement.leg).collect::<Vec<u16>>();
             let was = self.rows.look(id)?.map(|row| (self.grave(&row), row.place.file.is_some()));
             let (note, end) =
                 self.change(id, &freed, |row| row.as_mut().and_then(|row| row.settle(settlement, now)))?;
+            // After its leg waits again: what is known of a destination is kept while anything waits for it.
+            if let Some(key) = claim {
+                self.lanes.release(key.lane, &key.destination);
+            }
             ended.push(end);
             let Some(note) = note else {
                 self.rows.rest(id);

@@ -6,13 +6,16 @@
 //! A stream keeps its next legs in memory and knows where the rest begins (`horizon`); the rest is on disk and is loaded
 //! when the stream gets there. So memory grows with destinations and tenants and by the window, not with the backlog.
 
+mod slots;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use self::slots::Slots;
 use crate::mail::id::Id;
 use crate::mail::message::Lane;
 use crate::mail::time::Time;
-use crate::queue::store::{Destination, Turns};
+use crate::queue::store::{Destination, Pacing, Turns};
 
 /// Turns a lane gets while all four have legs waiting, urgent first. The least gets one of 27.
 const WEIGHTS: [i64; LANES] = [16, 6, 4, 1];
@@ -123,18 +126,10 @@ fn at<T: Copy + Default>(of: &[T; LANES], lane: usize) -> T {
     of.get(lane).copied().unwrap_or_default()
 }
 
-/// One destination's slots, and the streams that wait for one.
-#[derive(Debug, Default)]
-struct Slots {
-    active: usize,
-    blocked: [VecDeque<u64>; LANES],
-    credit: Credit,
-}
-
 /// All streams and their turns.
 #[derive(Debug)]
 pub(in super::super) struct Lanes {
-    turns: Turns,
+    total: usize,
     window: usize,
     loaded: usize,
     serial: u64,
@@ -144,14 +139,14 @@ pub(in super::super) struct Lanes {
     waiting: BTreeSet<(bool, Time, u64)>,
     ready: [Ring; LANES],
     credit: Credit,
-    slots: HashMap<Destination, Slots>,
+    slots: Slots,
     active: [usize; LANES],
 }
 
 impl Lanes {
     pub(in super::super) fn new(turns: Turns, window: usize) -> Self {
         Self {
-            turns: Turns { per_destination: turns.per_destination.max(1), total: turns.total.max(1) },
+            total: turns.total.max(1),
             window,
             loaded: 0,
             serial: 0,
@@ -160,7 +155,7 @@ impl Lanes {
             waiting: BTreeSet::new(),
             ready: Default::default(),
             credit: Credit::default(),
-            slots: HashMap::new(),
+            slots: Slots::new(turns.per_destination),
             active: [0; LANES],
         }
     }
@@ -229,10 +224,17 @@ impl Lanes {
         if let Some(active) = self.active.get_mut(lane as usize) {
             *active = active.saturating_sub(1);
         }
-        if let Some(slots) = self.slots.get_mut(destination) {
-            slots.active = slots.active.saturating_sub(1);
-        }
+        self.slots.release(destination, lane as usize);
         self.unblock(destination);
+    }
+
+    /// Takes over what is said of the site that a destination belongs to. Answers whether a leg may now have its turn.
+    pub(in super::super) fn pace(&mut self, pacing: &Pacing) -> bool {
+        let again = self.slots.pace(pacing);
+        for number in &again {
+            self.make_ready(*number, true);
+        }
+        !again.is_empty()
     }
 
     /// When the next leg that no limit holds back falls due, and when the next hold ends.
@@ -240,10 +242,10 @@ impl Lanes {
         if self.open().contains(&true) {
             return (Some(now), self.first(true));
         }
-        if self.active() >= self.turns.total {
+        if self.active() >= self.total {
             return (None, None);
         }
-        (self.first(false), self.first(true))
+        (self.first(false).into_iter().chain(self.slots.wakes()).min(), self.first(true))
     }
 
     /// When the first of the streams that wait asks for a turn.
@@ -254,10 +256,10 @@ impl Lanes {
 
     /// Lanes that have a ready stream and room below their ceiling.
     fn open(&self) -> [bool; LANES] {
-        let full = self.active() >= self.turns.total;
+        let full = self.active() >= self.total;
         let mut open = [false; LANES];
         for (lane, open) in open.iter_mut().enumerate() {
-            let ceiling = (self.turns.total * at(&CEILINGS, lane)).div_ceil(8);
+            let ceiling = (self.total * at(&CEILINGS, lane)).div_ceil(8);
             let ready = self.ready.get(lane).is_some_and(|ring| !ring.order.is_empty());
             *open = !full && ready && at(&self.active, lane) < ceiling;
         }
@@ -273,12 +275,16 @@ impl Lanes {
         let stream =
             Stream { key: key.clone(), memory: BTreeSet::new(), horizon: None, place: Place::Waiting(due) };
         self.waiting.insert((key.held, due, number));
+        self.slots.join(&key.destination);
         self.streams.insert(number, stream);
         self.names.insert(key, number);
         number
     }
 
     fn promote(&mut self, now: Time) {
+        for number in self.slots.wake(now) {
+            self.make_ready(number, true);
+        }
         for held in [false, true] {
             let from = (held, Time(0), 0);
             let ripe = |next: &&(bool, Time, u64)| next.0 == held && next.1 <= now;
@@ -319,6 +325,7 @@ impl Lanes {
         if let Some(stream) = self.streams.remove(&number) {
             self.loaded -= stream.memory.len();
             self.names.remove(&stream.key);
+            self.slots.leave(&stream.key.destination);
         }
     }
 
@@ -331,12 +338,9 @@ impl Lanes {
     ) -> Option<(StreamKey, Item)> {
         let stream = self.streams.get_mut(&number)?;
         let key = stream.key.clone();
-        let slots = self.slots.entry(key.destination.clone()).or_default();
-        if slots.active >= self.turns.per_destination {
+        if !self.slots.take(&key.destination, key.lane as usize) {
             stream.place = Place::Blocked;
-            if let Some(blocked) = slots.blocked.get_mut(key.lane as usize) {
-                blocked.push_back(number);
-            }
+            self.slots.block(&key.destination, key.lane as usize, number);
             return None;
         }
         self.loaded += refill(stream, load);
@@ -344,13 +348,13 @@ impl Lanes {
         if item.is_some() {
             stream.memory.pop_first();
             self.loaded -= 1;
-            slots.active += 1;
             if let Some(active) = self.active.get_mut(key.lane as usize) {
                 *active += 1;
             }
         }
         self.replace(number, now);
         if item.is_none() {
+            self.slots.release(&key.destination, key.lane as usize);
             self.unblock(&key.destination);
         }
         item.map(|item| (key, item))
@@ -368,20 +372,9 @@ impl Lanes {
         }
     }
 
-    /// Lets one stream that waits for a slot of this destination try again, before others.
+    /// Lets one stream that waits for a slot of this destination's site try again, before others.
     fn unblock(&mut self, destination: &Destination) {
-        let limit = self.turns.per_destination;
-        let Some(slots) = self.slots.get_mut(destination) else { return };
-        let mut ready = [false; LANES];
-        for (ready, blocked) in ready.iter_mut().zip(&slots.blocked) {
-            *ready = slots.active < limit && !blocked.is_empty();
-        }
-        let lane = slots.credit.turn(ready);
-        let number = lane.and_then(|lane| slots.blocked.get_mut(lane)?.pop_front());
-        if slots.active == 0 && slots.blocked.iter().all(VecDeque::is_empty) {
-            self.slots.remove(destination);
-        }
-        if let Some(number) = number {
+        if let Some(number) = self.slots.unblock(destination) {
             self.make_ready(number, true);
         }
     }

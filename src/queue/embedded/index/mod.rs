@@ -36,7 +36,9 @@ use super::spool::{Done, Fed};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::time::Time;
-use crate::queue::store::{Accept, Claimed, Last, Memo, Owed, Settlement, Stats, StoreError, Superseded};
+use crate::queue::store::{
+    Accept, Claimed, Last, Memo, Owed, Pacing, Settlement, Stats, StoreError, Superseded,
+};
 
 /// Idle time after which what changed is written to sled, so that a restart has little to replay.
 const IDLE: Duration = Duration::from_secs(1);
@@ -57,6 +59,8 @@ pub(super) enum Ask {
     Tell(Arc<Accept>, Option<BodyFile>, Done),
     /// `Store::claim`.
     Claim(Time, usize, Reply<Claimed>),
+    /// `Store::pace`.
+    Pace(Pacing),
     /// `Store::settle`.
     Settle(Vec<Settlement>, Reply<Vec<bool>>),
     /// `Store::supersede`.

@@ -120,7 +120,7 @@ fn refuse(inbox: &Receiver<Ask>) -> bool {
             Ask::Recall(_, reply) => drop(reply.send(Err(StoreError::Rebuilding))),
             Ask::Tell(_, _, done) => done(Err(StoreError::Rebuilding)),
             Ask::Stats(reply) => drop(reply.send(Ok(Stats { rebuilding: true, ..Stats::default() }))),
-            Ask::Fed(..) => {}
+            Ask::Fed(..) | Ask::Pace(_) => {}
             Ask::Close(reply) => {
                 drop(reply.send(Ok(())));
                 return true;

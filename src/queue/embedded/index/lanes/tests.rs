@@ -198,3 +198,111 @@ proptest! {
         prop_assert!(lanes.slots.is_empty() && lanes.streams.is_empty(), "nothing is remembered of what has ended");
     }
 }
+
+fn pacing(destination: &str, site: &str, slots: usize, from: Option<u64>) -> Pacing {
+    Pacing { destination: Destination(destination.into()), site: site.into(), slots, from: from.map(Time) }
+}
+
+/// Claims as much as there is, without ending any.
+fn claim_all(lanes: &mut Lanes, now: Time) -> usize {
+    std::iter::from_fn(|| lanes.claim(now, &mut nothing)).count()
+}
+
+#[test]
+fn destinations_of_one_site_share_its_slots() {
+    let mut lanes = Lanes::new(turns(5, 100), 100_000);
+    for name in ["a.test", "b.test", "other.test"] {
+        fill(&mut lanes, &key(Lane::Urgent, "t", name), 50);
+    }
+    assert_eq!(claim_all(&mut lanes, NOW), 15, "of whom nothing is known, each has its own");
+    lanes.pace(&pacing("a.test", "mx.test", 8, None));
+    lanes.pace(&pacing("b.test", "mx.test", 8, None));
+    assert_eq!(claim_all(&mut lanes, NOW), 0, "ten are under way already, though eight would be enough");
+    let (a, b) = (Destination("a.test".into()), Destination("b.test".into()));
+    for _ in 0..2 {
+        lanes.release(Lane::Urgent, &a);
+        assert_eq!(claim_all(&mut lanes, NOW), 0, "still eight or more");
+    }
+    lanes.release(Lane::Urgent, &b);
+    assert_eq!(claim_all(&mut lanes, NOW), 1, "a place that one of them leaves is taken by either");
+    lanes.pace(&pacing("b.test", "mx.test", 12, None));
+    assert_eq!(claim_all(&mut lanes, NOW), 4, "and more when it opens");
+    lanes.pace(&pacing("b.test", "elsewhere.test", 20, None));
+    assert!(claim_all(&mut lanes, NOW) > 8, "one that moved away counts there, and frees its places here");
+}
+
+#[test]
+fn a_site_that_rests_is_left_alone_until_its_time() {
+    let mut lanes = Lanes::new(turns(5, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Urgent, "t", "a.test"), 50);
+    fill(&mut lanes, &key(Lane::Urgent, "t", "b.test"), 3);
+    let until = NOW.0 + 60_000;
+    lanes.pace(&pacing("a.test", "mx.test", 1, Some(until)));
+    assert_eq!(claim_all(&mut lanes, NOW), 3, "others go on");
+    assert_eq!(lanes.next(NOW).0, Some(Time(until)), "and the scheduler knows when to look again");
+    assert_eq!(claim_all(&mut lanes, Time(until - 1)), 0);
+    assert_eq!(claim_all(&mut lanes, Time(until)), 1, "then one looks");
+    assert!(lanes.pace(&pacing("a.test", "mx.test", 4, None)), "and opens it");
+    assert_eq!(claim_all(&mut lanes, Time(until)), 3);
+}
+
+#[test]
+fn a_rest_that_ends_early_is_no_rest() {
+    let mut lanes = Lanes::new(turns(5, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Bulk, "t", "a.test"), 50);
+    lanes.pace(&pacing("a.test", "mx.test", 1, Some(NOW.0 + 60_000)));
+    assert_eq!(claim_all(&mut lanes, NOW), 0);
+    assert!(lanes.pace(&pacing("a.test", "mx.test", 1, None)));
+    assert_eq!((claim_all(&mut lanes, NOW), lanes.slots.wakes()), (1, None));
+}
+
+#[test]
+fn bulk_mail_leaves_places_of_a_site_to_the_more_urgent() {
+    let mut lanes = Lanes::new(turns(5, 100), 100_000);
+    fill(&mut lanes, &key(Lane::Bulk, "t", "a.test"), 50);
+    lanes.pace(&pacing("a.test", "mx.test", 8, None));
+    assert_eq!(claim_all(&mut lanes, NOW), 6, "six eighths");
+    fill(&mut lanes, &key(Lane::Urgent, "t", "a.test"), 50);
+    assert_eq!(claim_all(&mut lanes, NOW), 2, "the rest is there for a password reset");
+    lanes.release(Lane::Urgent, &Destination("a.test".into()));
+    assert_eq!(claim_all(&mut lanes, NOW), 1, "a free place goes to whom it may go to");
+}
+
+proptest! {
+    /// Whatever is said of sites: nobody gets more than the site has, and whoever waits gets through in the end.
+    #[test]
+    fn pacing_never_loses_a_leg(
+        said in prop::collection::vec((0usize..3, 0usize..2, 1usize..5, prop::option::of(0u64..50), 0usize..4), 1..60),
+    ) {
+        let mut lanes = Lanes::new(turns(2, 10), 100_000);
+        let keys: Vec<StreamKey> =
+            (0..3).map(|n| key(ALL[n], "t", &format!("d{n}.test"))).collect();
+        keys.iter().for_each(|key| fill(&mut lanes, key, 20));
+        let (mut under_way, mut ended) = (Vec::new(), 0);
+        let mut now = NOW;
+        for (which, site, slots, rest, turns) in said {
+            let from = rest.map(|rest| now.0 + rest);
+            lanes.pace(&pacing(&format!("d{which}.test"), &format!("site{site}.test"), slots, from));
+            for _ in 0..turns {
+                match lanes.claim(now, &mut nothing) {
+                    Some((key, _)) => under_way.push(key),
+                    None if !under_way.is_empty() => {
+                        let key = under_way.swap_remove(0);
+                        lanes.release(key.lane, &key.destination);
+                        ended += 1;
+                    }
+                    None => now = Time(now.0 + 10),
+                }
+            }
+        }
+        now = Time(now.0 + 1000);
+        loop {
+            under_way.extend(std::iter::from_fn(|| lanes.claim(now, &mut nothing)).map(|(key, _)| key));
+            let Some(key) = under_way.pop() else { break };
+            lanes.release(key.lane, &key.destination);
+            ended += 1;
+        }
+        prop_assert_eq!(ended, 60);
+        prop_assert!(lanes.slots.is_empty() && lanes.streams.is_empty(), "nothing is remembered of what has ended");
+    }
+}

@@ -1,0 +1,314 @@
+//! The sites that mail goes to, each with its pace: who asks for a connection is told whether and when. Domains whose best
+//! exchangers have the same names are one site, for it is hosts that have limits, not recipient domains.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::outcome::{Scope, Trouble};
+use super::pace::{Bounds, Leave, Pace, Sign, Why};
+use crate::clock::Clock;
+use crate::mail::address::Domain;
+use crate::mail::reply::Enhanced;
+use crate::mail::time::Time;
+use crate::metrics::{Metrics, ReasonLabel};
+
+/// Sites remembered beside those in use; the ones used least lately are forgotten, and probed again.
+const SITES_MAX: usize = 10_000;
+/// Exchangers that name a site; more of the best preference are as good as any.
+const NAMES_MAX: usize = 8;
+
+/// What the scheduler is told of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name.
+    pub site: Arc<str>,
+    /// Attempts it may have at once.
+    pub slots: usize,
+    /// How long nobody need ask.
+    pub shut: Option<Duration>,
+}
+
+/// A site as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name.
+    pub site: Arc<str>,
+    /// Attempts under way.
+    pub active: usize,
+    /// Attempts it may have at once.
+    pub slots: usize,
+    /// Until when it rests, and why.
+    pub rest: Option<(Time, Why)>,
+    /// What it said when it was last closed.
+    pub said: Option<String>,
+}
+
+/// The answer to who asks for a connection.
+pub(super) enum Answer {
+    /// Go ahead.
+    Go(Turn),
+    /// Not now.
+    Later,
+    /// Out of order until then at least: this is what the attempt would find.
+    OutOfOrder(Trouble, Time),
+}
+
+/// All sites.
+pub(super) struct Sites {
+    // A std mutex: held for a few map operations, never across an await.
+    known: Mutex<Known>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Known {
+    sites: HashMap<Arc<str>, Entry>,
+    asked: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    pace: Pace,
+    /// The number of the question that last concerned it.
+    used: u64,
+    /// What was found when it was last closed.
+    said: Option<Trouble>,
+}
+
+/// A turn at a site. Dropped, it ends without a word about the site.
+pub(super) struct Turn {
+    sites: Arc<Sites>,
+    site: Arc<str>,
+    began: Duration,
+    bounds: Bounds,
+    ended: bool,
+}
+
+impl Sites {
+    pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { known: Mutex::default(), clock, metrics })
+    }
+
+    /// Asks for a turn at the site.
+    pub(super) fn ask(self: &Arc<Self>, site: &Arc<str>, urgent: bool, bounds: Bounds) -> (Answer, Standing) {
+        let now = self.clock.ticks();
+        let mut known = self.known();
+        let entry = known.entry(site);
+        let leave = entry.pace.ask(urgent, now, bounds);
+        let standing = standing(site, &entry.pace, now, bounds);
+        let answer = match leave {
+            Leave::Go => Answer::Go(Turn {
+                sites: Arc::clone(self),
+                site: Arc::clone(site),
+                began: now,
+                bounds,
+                ended: false,
+            }),
+            Leave::Full | Leave::Resting(_) => Answer::Later,
+            Leave::OutOfOrder(until) => {
+                let until = self.clock.now().after(until.saturating_sub(now));
+                Answer::OutOfOrder(out_of_order(site, until, entry.said.as_ref()), until)
+            }
+        };
+        (answer, standing)
+    }
+
+    /// Sites in use or at rest, those at rest first; at most `most`.
+    pub(super) fn seen(&self, most: usize, bounds: Bounds) -> Vec<Seen> {
+        let (ticks, now) = (self.clock.ticks(), self.clock.now());
+        let known = self.known();
+        let mut seen: Vec<Seen> = known
+            .sites
+            .iter()
+            .filter_map(|(site, entry)| {
+                let rest = entry.pace.rests(ticks);
+                (rest.is_some() || entry.pace.active() > 0).then(|| Seen {
+                    site: Arc::clone(site),
+                    active: entry.pace.active(),
+                    slots: entry.pace.slots(bounds),
+                    rest: rest.map(|(until, why)| (now.after(until.saturating_sub(ticks)), why)),
+                    said: entry.said.as_ref().map(|said| said.reply.escaped()),
+                })
+            })
+            .collect();
+        seen.sort_by_key(|seen| (seen.rest.is_none(), usize::MAX - seen.active, Arc::clone(&seen.site)));
+        seen.truncate(most);
+        seen
+    }
+
+    /// How many are open, probed and at rest.
+    pub(super) fn count(&self, bounds: Bounds) -> [usize; 3] {
+        let now = self.clock.ticks();
+        let mut counts = [0; 3];
+        for entry in self.known().sites.values() {
+            let (rests, probed) = (entry.pace.rests(now).is_some(), entry.pace.slots(bounds) == 1);
+            let [open, probing, resting] = &mut counts;
+            let state = if rests {
+                resting
+            } else if probed {
+                probing
+            } else {
+                open
+            };
+            *state += 1;
+        }
+        counts
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn entry(&mut self, site: &Arc<str>) -> &mut Entry {
+        self.asked += 1;
+        let asked = self.asked;
+        if self.sites.len() >= SITES_MAX && !self.sites.contains_key(site) {
+            // Each question has its own number, so at most half of the sites were used since this one.
+            let since = asked.saturating_sub(SITES_MAX as u64 / 2);
+            self.sites.retain(|_, entry| entry.pace.active() > 0 || entry.used > since);
+        }
+        let entry = self.sites.entry(Arc::clone(site)).or_default();
+        entry.used = asked;
+        entry
+    }
+}
+
+impl Turn {
+    /// The attempt has ended with this sign, and with this trouble if it did. Answers how the site stands now, and until when
+    /// it rests.
+    pub(super) fn end(mut self, sign: Sign, trouble: Option<&Trouble>) -> (Standing, Option<Time>) {
+        self.ended = true;
+        let sites = &self.sites;
+        let now = sites.clock.ticks();
+        let mut known = sites.known();
+        let entry = known.entry(&self.site);
+        let chance = rand::random_range(-1.0..=1.0);
+        let rest = entry.pace.end(sign, (self.began, now), chance, self.bounds);
+        if matches!(sign, Sign::Busy | Sign::Limited | Sign::Dead) {
+            entry.said = trouble.cloned();
+        }
+        if let Some(why) = rest {
+            sites.metrics.site_rests.get_or_create(&ReasonLabel { reason: why.name() }).inc();
+        }
+        let until = entry.pace.rests(now).map(|(until, _)| until.saturating_sub(now));
+        let until = until.map(|left| sites.clock.now().after(left));
+        (standing(&self.site, &entry.pace, now, self.bounds), until)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.sites.known().entry(&self.site).pace.give_back();
+        }
+    }
+}
+
+fn standing(site: &Arc<str>, pace: &Pace, now: Duration, bounds: Bounds) -> Standing {
+    let shut = pace.shut(now).map(|until| until.saturating_sub(now));
+    Standing { site: Arc::clone(site), slots: pace.slots(bounds), shut }
+}
+
+/// What was found when somebody last looked holds for those who come meanwhile.
+fn out_of_order(site: &str, until: Time, said: Option<&Trouble>) -> Trouble {
+    let last = said.map(|said| said.reply.escaped()).unwrap_or_default();
+    let enhanced = said.and_then(|said| said.reply.enhanced).filter(|code| code.0 == 4);
+    let text = format!("not tried: {site} rests until {}; last: {last}", until.utc());
+    Trouble::transient(Scope::Destination, enhanced.unwrap_or(Enhanced(4, 4, 1)), text)
+}
+
+/// The site of a domain whose best exchangers have these names: the one of `roofs` that all of them stand below, or the names
+/// themselves.
+pub(super) fn name<'a>(best: impl Iterator<Item = &'a str>, roofs: &[Domain]) -> Arc<str> {
+    let mut names: Vec<&str> = best.collect();
+    names.sort_unstable();
+    names.dedup();
+    let below = |name: &str, roof: &str| {
+        name.strip_suffix(roof).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+    };
+    let roof = roofs.iter().find(|roof| names.iter().all(|name| below(name, roof.as_str())));
+    match roof.filter(|_| !names.is_empty()) {
+        Some(roof) => roof.as_str().into(),
+        None => {
+            names.truncate(NAMES_MAX);
+            names.join(",").into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { most: 20, rest: Duration::from_secs(600) };
+
+    fn sites() -> (Arc<Sites>, Arc<std::sync::atomic::AtomicU64>) {
+        let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_767_225_600_000));
+        (Sites::new(Clock::Set(Arc::clone(&hand)), Arc::default()), hand)
+    }
+
+    #[test]
+    fn what_is_one_site() {
+        let roofs: Vec<Domain> =
+            ["google.com", "icloud.com"].iter().map(|roof| roof.parse().unwrap()).collect();
+        let rows: [(&[&str], &str, &str); 6] = [
+            (&["gmail-smtp-in.l.google.com"], "google.com", "Gmail"),
+            (&["aspmx.l.google.com"], "google.com", "a Workspace domain: the same machines"),
+            (&["b.example", "a.example"], "a.example,b.example", "the same set in whatever order"),
+            (&["a.google.com", "mx.example"], "a.google.com,mx.example", "one below is not enough"),
+            (&["notgoogle.com"], "notgoogle.com", "a name that only ends alike"),
+            (&["mx02.mail.icloud.com", "mx01.mail.icloud.com"], "icloud.com", "all below"),
+        ];
+        for (names, expected, why) in rows {
+            assert_eq!(&*name(names.iter().copied(), &roofs), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_happens_to_the_sites() {
+        let (sites, _) = sites();
+        for n in 0..3 * SITES_MAX {
+            let site: Arc<str> = format!("mx{n}.test").into();
+            let (answer, _) = sites.ask(&site, false, BOUNDS);
+            let Answer::Go(turn) = answer else { panic!("a new site is probed") };
+            turn.end(Sign::Dead, Some(&Trouble::hung_up()));
+        }
+        assert!(sites.known().sites.len() <= SITES_MAX, "{}", sites.known().sites.len());
+    }
+
+    #[test]
+    fn a_turn_that_is_dropped_is_given_back() {
+        let (sites, _) = sites();
+        let site: Arc<str> = "mx.test".into();
+        let (answer, standing) = sites.ask(&site, false, BOUNDS);
+        assert_eq!((standing.slots, standing.shut), (1, None));
+        assert!(matches!(sites.ask(&site, false, BOUNDS).0, Answer::Later), "one probes");
+        drop(answer);
+        assert!(matches!(sites.ask(&site, false, BOUNDS).0, Answer::Go(_)));
+    }
+
+    #[test]
+    fn whoever_comes_to_a_site_out_of_order_hears_why() {
+        let (sites, hand) = sites();
+        let site: Arc<str> = "mx.test".into();
+        for _ in 0..3 {
+            let (Answer::Go(turn), _) = sites.ask(&site, false, BOUNDS) else { panic!("its rest is over") };
+            let refused = Trouble::transient(Scope::Host, Enhanced(4, 4, 1), "connection refused");
+            assert!(turn.end(Sign::Dead, Some(&refused)).1.is_some());
+            hand.fetch_add(50_000, std::sync::atomic::Ordering::Relaxed);
+        }
+        hand.fetch_sub(45_000, std::sync::atomic::Ordering::Relaxed);
+        let (Answer::OutOfOrder(trouble, until), standing) = sites.ask(&site, false, BOUNDS) else {
+            panic!("three failures in a row")
+        };
+        assert_eq!(standing.shut, None, "mail that falls due is deferred, not kept waiting");
+        let text = trouble.reply.escaped();
+        assert!(text.contains("mx.test rests until") && text.ends_with("last: connection refused"), "{text}");
+        assert_eq!(sites.seen(10, BOUNDS)[0].rest, Some((until, Why::Dead)));
+        assert_eq!(sites.count(BOUNDS), [0, 0, 1]);
+    }
+}
