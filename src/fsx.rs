@@ -22,6 +22,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     let temp = temporary(path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
+        give(&temp, if path.exists() { path } else { dir })?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temp, path)
@@ -38,6 +39,18 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}", std::process::id()))
 }
 
+/// What root makes belongs to whom its like belongs to: the relay's own user must read what an administrator made by `sudo`.
+fn give(made: &Path, like: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (owner, now) = (std::fs::metadata(like)?, std::fs::metadata(made)?);
+    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
@@ -50,8 +63,15 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    sync_dir(parent(path))
+    let above = parent(path);
+    create_dir(above)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    give(path, above)?;
+    sync_dir(above)
 }
 
 /// Makes names made, renamed or removed in this directory durable.
@@ -317,6 +337,28 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_whom_its_like_belongs_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_346)).unwrap();
+            (12_345, 12_346)
+        } else {
+            (rustix::process::geteuid().as_raw(), std::fs::metadata(dir.path()).unwrap().gid())
+        };
+        let made = dir.path().join("keys/acme.test");
+        create_dir(&made).unwrap();
+        let key = made.join("wx1.pem");
+        write_atomically(&key, b"a", 0o600).unwrap();
+        write_atomically(&key, b"b", 0o600).unwrap();
+        for path in [&dir.path().join("keys"), &made, &key] {
+            let meta = std::fs::metadata(path).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (uid, gid), "{}", path.display());
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&made), mode(&key)), (0o700, 0o600));
     }
 
     #[test]

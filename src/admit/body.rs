@@ -2,12 +2,12 @@
 //! part. All else is never looked into.
 
 use mail_parser::{HeaderName, MessageParser, MimeHeaders};
-use memchr::memmem;
 
 use super::encode;
 use super::refusal::Refusal;
 use super::transfer;
 use crate::mail::header::{Field, Headers};
+use crate::mail::multipart::Delimiters;
 
 /// How deep parts may nest where they must be re-encoded; real mail stays below 8.
 const DEPTH_MAX: usize = 16;
@@ -225,52 +225,6 @@ impl Writer {
             }
             self.out.extend_from_slice(b"\r\n");
             start = Some(delimiter.line_end);
-        }
-    }
-}
-
-/// A delimiter line: the content before it ends without its CRLF, the next part starts behind it.
-pub(super) struct Delimiter {
-    pub(super) content_end: usize,
-    pub(super) line_end: usize,
-    pub(super) closes: bool,
-}
-
-/// The delimiter lines of a multipart body (RFC 2046 section 5.1.1).
-pub(super) struct Delimiters<'a> {
-    body: &'a [u8],
-    mark: memmem::Finder<'static>,
-    at: usize,
-}
-
-impl<'a> Delimiters<'a> {
-    pub(super) fn new(body: &'a [u8], boundary: &str) -> Self {
-        Self { body, mark: memmem::Finder::new(&format!("--{boundary}")).into_owned(), at: 0 }
-    }
-}
-
-impl Iterator for Delimiters<'_> {
-    type Item = Delimiter;
-
-    fn next(&mut self) -> Option<Delimiter> {
-        loop {
-            let from = self.at;
-            let start = from + self.mark.find(self.body.get(from..)?)?;
-            let after = start + self.mark.needle().len();
-            self.at = after;
-            if start > 0 && self.body.get(start - 1) != Some(&b'\n') {
-                continue;
-            }
-            let tail = self.body.get(after..)?;
-            let length = memchr::memchr(b'\n', tail).map_or(tail.len(), |lf| lf + 1);
-            let tail = tail.get(..length)?;
-            let closes = tail.starts_with(b"--");
-            let padding = if closes { tail.get(2..)? } else { tail };
-            if padding.trim_ascii().is_empty() {
-                self.at = after + length;
-                // The CRLF before it belongs to the delimiter.
-                return Some(Delimiter { content_end: start.saturating_sub(2), line_end: self.at, closes });
-            }
         }
     }
 }

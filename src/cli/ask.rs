@@ -14,6 +14,7 @@ use crate::control::wire::Done;
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         match error {
+            AskError::Absent { .. } => Self::Absent(error.to_string()),
             AskError::Unreachable { .. } => Self::Unreachable(error.to_string()),
             AskError::NotFound(what) => Self::NotFound(what),
             AskError::Refused(why) => Self::Bad(why),
@@ -62,14 +63,17 @@ impl Context {
     /// After files were changed: lets a running daemon take them over. That none runs is no failure; that it refuses them is.
     ///
     /// # Errors
-    /// The daemon refuses what is now in the files.
+    /// The daemon refuses what is now in the files, or it cannot be told whether there is one.
     pub fn tell_daemon(&self, config: &Config) -> Result<(), Failure> {
         match Daemon::of(config).post::<Done>("/v1/reload", &()) {
             Ok(done) => {
                 self.note(format_args!("the daemon says: {}", done.done));
                 Ok(())
             }
-            Err(Failure::Unreachable(_)) => Ok(()),
+            Err(Failure::Absent(_)) => Ok(()),
+            Err(Failure::Unreachable(why)) => Err(Failure::Unreachable(format!(
+                "the files are changed, but it is not known whether a daemon took them over: {why}"
+            ))),
             Err(other) => Err(other),
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn check(context: &Context, domain: &Domain, patience: Option<Duratio
 /// The daemon's answer, which is then in force; without a daemon, our own.
 pub(super) fn ask(config: &Config, domain: &Domain) -> Result<Report, Failure> {
     match Daemon::of(config).post(&format!("/v1/domain/{domain}/check"), &()) {
-        Err(Failure::Unreachable(_)) => look(config, domain),
+        Err(Failure::Absent(_)) => look(config, domain),
         answer => answer,
     }
 }

@@ -1,6 +1,7 @@
 //! `doctor`: is this machine fit to send mail, and how do the tenants' domains stand?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::dns::Resolver;
 use crate::doctor::{self, Scope};
 use crate::mail::address::Domain;
 use crate::seal::judge::{Finding, Level};
-use crate::tenant::{self, Directory, Route};
+use crate::tenant::{self, Directory, Route, Tenant};
 
 /// What `doctor` is told.
 #[derive(clap::Args, Debug)]
@@ -61,7 +62,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     let directory = tenant::load(&config).map_err(|error| Failure::Config(error.to_string()))?;
     let mut instance = wait(examine(&config, &directory, args))??;
     instance.extend(keys(&config));
-    let mut report = Report { v: 1, ok: false, instance, domains: domains(&config, &directory)? };
+    let mut report = Report { v: 1, ok: false, instance, domains: domains(&config, &directory) };
     let ok = report.all().all(|finding| finding.level != Level::Error);
     report.ok = ok;
     if context.json {
@@ -101,11 +102,21 @@ async fn examine(config: &Config, directory: &Directory, args: Args) -> Result<V
 }
 
 /// Every tenant's domains, by name, as `domain check` looks at each.
-fn domains(config: &Config, directory: &Directory) -> Result<Vec<Group>, Failure> {
-    let mut names: Vec<Domain> =
-        directory.tenants().flat_map(|tenant| tenant.domains.iter().map(|own| own.name.clone())).collect();
+fn domains(config: &Config, directory: &Directory) -> Vec<Group> {
+    let owned = |tenant: &Arc<Tenant>| {
+        let name = Arc::clone(&tenant.name);
+        tenant.domains.iter().map(|own| (own.name.clone(), Arc::clone(&name))).collect::<Vec<_>>()
+    };
+    let mut names: Vec<(Domain, Arc<str>)> = directory.tenants().flat_map(owned).collect();
     names.sort();
-    names.iter().map(|name| check::ask(config, name).map(Group::from)).collect()
+    let group = |(domain, tenant): (Domain, Arc<str>)| {
+        check::ask(config, &domain).map(Group::from).unwrap_or_else(|failure| {
+            let fix = "put that right, and look again";
+            let finding = Finding::error("domain", format!("it could not be looked at: {failure}"), fix);
+            Group { domain, tenant, findings: vec![finding] }
+        })
+    };
+    names.into_iter().map(group).collect()
 }
 
 impl From<crate::seal::check::Report> for Group {

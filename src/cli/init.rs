@@ -19,7 +19,8 @@ const TENANT_SAMPLE: &str = include_str!("../../config/tenants/example.toml.samp
 
 /// What `init` is told.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  waxseal init --dir /srv/waxseal --hostname relay.example.com")]
+#[command(after_help = "Examples:\n  waxseal init --dir /srv/waxseal --hostname relay.example.com\n  \
+    sudo waxseal init --dir /etc/waxseal --hostname relay.example.com --system")]
 pub struct Args {
     /// Where config/, certs/ and data/ are made.
     #[arg(long, value_name = "DIR")]
@@ -27,6 +28,13 @@ pub struct Args {
     /// The relay's name in greeting, EHLO and Received.
     #[arg(long, value_name = "NAME")]
     hostname: String,
+    /// Lay the files out as the systemd unit expects them: waxseal.toml, tenants/, keys/ and certs/ in DIR itself, state, log and
+    /// socket where they belong on a system.
+    #[arg(long)]
+    system: bool,
+    /// With --system: where the queue is.
+    #[arg(long, value_name = "DIR", requires = "system", default_value = "/var/lib/waxseal")]
+    state: PathBuf,
 }
 
 /// Runs it.
@@ -35,20 +43,19 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         .hostname
         .parse()
         .map_err(|error| Failure::Usage(format!("{} is no host name: {error}", args.hostname)))?;
-    let file = args.dir.join("config/waxseal.toml");
+    let config = if args.system { args.dir.clone() } else { args.dir.join("config") };
+    let file = config.join("waxseal.toml");
     if file.exists() {
         return Err(Failure::Bad(format!("{} exists; nothing was changed", file.display())));
     }
-    for dir in ["config/tenants", "config/keys", "certs", "data"] {
-        fsx::create_dir(&args.dir.join(dir))?;
+    let state = if args.system { args.state.clone() } else { args.dir.join("data") };
+    for dir in [config.join("tenants"), config.join("keys"), args.dir.join("certs"), state] {
+        fsx::create_dir(&dir)?;
     }
     certificate(&args.dir.join("certs"), &hostname)?;
-    fsx::write_atomically(
-        &args.dir.join("config/tenants/example.toml.sample"),
-        TENANT_SAMPLE.as_bytes(),
-        0o644,
-    )?;
-    fsx::write_atomically(&file, filled_in(&hostname).as_bytes(), 0o644)?;
+    fsx::write_atomically(&config.join("tenants/example.toml.sample"), TENANT_SAMPLE.as_bytes(), 0o644)?;
+    let text = if args.system { for_a_system(&hostname, &args.state) } else { beside(&hostname) };
+    fsx::write_atomically(&file, text.as_bytes(), 0o644)?;
     let config = Config::load(Some(&file)).map_err(|error| Failure::Config(error.to_string()))?;
     first_key(&config, &config.relay.domain)?;
     fsx::secret(&config.bounce_secret())?;
@@ -56,15 +63,27 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     report(context, &config)
 }
 
-/// The sample with this relay's name, and its state beside it.
+/// The sample with this relay's name.
 fn filled_in(hostname: &Domain) -> String {
     let second = "[[listener]]\naddress = \"0.0.0.0:465\"\ntls = \"implicit\"\n\n# Needed unless";
     SAMPLE
         .replace("hostname = \"relay.example.com\"", &format!("hostname = \"{hostname}\""))
+        .replace("# Needed unless", second)
+}
+
+/// As the systemd unit expects it.
+fn for_a_system(hostname: &Domain, state: &Path) -> String {
+    filled_in(hostname)
+        .replace("\"../certs/", "\"certs/")
+        .replace("# state = \"/var/lib/waxseal\"", &format!("state = \"{}\"", state.display()))
+}
+
+/// With its state beside it.
+fn beside(hostname: &Domain) -> String {
+    filled_in(hostname)
         .replace("# state = \"/var/lib/waxseal\"", "state = \"../data\"")
         .replace("# path = \"/var/log/waxseal/mail.jsonl\"", "path = \"../data/mail.jsonl\"")
         .replace("# socket = \"/run/waxseal/admin.sock\"", "socket = \"../data/admin.sock\"")
-        .replace("# Needed unless", second)
 }
 
 /// A self-signed P-256 pair: a handshake with it costs two thirds of one with RSA.
@@ -99,9 +118,14 @@ mod tests {
     #[test]
     fn what_init_writes_loads_and_has_its_state_beside_it() {
         let dir = tempfile::tempdir().unwrap();
-        let args = Args { dir: dir.path().to_owned(), hostname: "relay.test".to_owned() };
+        let args = |hostname: &str| Args {
+            dir: dir.path().to_owned(),
+            hostname: hostname.to_owned(),
+            system: false,
+            state: PathBuf::new(),
+        };
         let context = Context { config: None, json: true };
-        run(&context, args).unwrap();
+        run(&context, args("relay.test")).unwrap();
         let file = dir.path().join("config/waxseal.toml");
         let config = Config::load_with(Some(&file), &|_| None).unwrap();
         assert_eq!(config.hostname.as_str(), "relay.test");
@@ -114,7 +138,24 @@ mod tests {
         );
         crate::tenant::load(&config).unwrap();
         assert_eq!(crate::seal::Keyring::load(&config.keys).unwrap().keys(&config.relay.domain).len(), 1);
-        let again = Args { dir: dir.path().to_owned(), hostname: "other.test".to_owned() };
-        assert!(run(&context, again).is_err(), "a second init changes nothing");
+        assert!(run(&context, args("other.test")).is_err(), "a second init changes nothing");
+    }
+
+    #[test]
+    fn for_a_system_the_files_lie_where_the_unit_looks_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, state) = (dir.path().join("etc"), dir.path().join("lib"));
+        let args =
+            Args { dir: etc.clone(), hostname: "relay.test".to_owned(), system: true, state: state.clone() };
+        run(&Context { config: None, json: true }, args).unwrap();
+        let config = Config::load_with(Some(&etc.join("waxseal.toml")), &|_| None).unwrap();
+        assert_eq!(config.state, state);
+        assert!(config.tls.as_ref().is_some_and(|tls| tls.certificate.is_file() && tls.key.is_file()));
+        assert_eq!(crate::seal::Keyring::load(&config.keys).unwrap().keys(&config.relay.domain).len(), 1);
+        let unit = include_str!("../../systemd/waxseal.service");
+        assert!(unit.contains("--config /etc/waxseal/waxseal.toml"), "{unit}");
+        assert!(unit.contains("ReadWritePaths=-/etc/waxseal/keys"), "{unit}");
+        assert_eq!(config.log.path, Path::new("/var/log/waxseal/mail.jsonl"), "LogsDirectory");
+        assert_eq!(config.admin.socket, Path::new("/run/waxseal/admin.sock"), "RuntimeDirectory");
     }
 }

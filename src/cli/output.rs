@@ -21,7 +21,10 @@ pub enum Failure {
     /// 2: the command line makes no sense.
     #[error("{0}")]
     Usage(String),
-    /// 3: there is no daemon to ask.
+    /// 3: no daemon runs.
+    #[error("{0}")]
+    Absent(String),
+    /// 3: the daemon cannot be asked.
     #[error("{0}")]
     Unreachable(String),
     /// 4: there is no such thing.
@@ -48,7 +51,7 @@ pub(super) fn exit_code(outcome: Outcome) -> ExitCode {
         Failure::Closed => return ExitCode::SUCCESS,
         Failure::Bad(_) => 1,
         Failure::Usage(_) => 2,
-        Failure::Unreachable(_) => 3,
+        Failure::Absent(_) | Failure::Unreachable(_) => 3,
         Failure::NotFound(_) => 4,
         Failure::Config(_) => 78,
     };

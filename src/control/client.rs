@@ -1,5 +1,6 @@
 //! The other end of the admin socket: what the command line uses.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -21,7 +22,13 @@ pub struct Client {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens there, or the connection broke.
+    /// Nobody listens there.
+    #[error("no daemon runs: nobody listens at {path}")]
+    Absent {
+        /// The socket.
+        path: String,
+    },
+    /// It cannot be told whether one runs, or the connection broke.
     #[error("no daemon answers at {path}: {why}")]
     Unreachable {
         /// The socket.
@@ -78,8 +85,16 @@ impl Client {
         AskError::Unreachable { path: self.socket.display().to_string(), why: why.to_string() }
     }
 
+    /// Only these two mean that nobody is there; whoever may not open the socket does not know.
+    fn unconnected(&self, error: &std::io::Error) -> AskError {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return AskError::Absent { path: self.socket.display().to_string() };
+        }
+        self.unreachable(error)
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, AskError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unconnected(&error))?;
         let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(&error))?;

@@ -374,5 +374,12 @@ async fn tcp_serves_numbers_and_health_and_no_verb() {
 async fn no_daemon_is_told_from_a_daemon_that_says_no() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = Client::new(&dir.path().join("admin.sock")).get::<Status>("/v1/status").await;
-    assert!(matches!(nobody, Err(AskError::Unreachable { .. })));
+    assert!(matches!(nobody, Err(AskError::Absent { .. })), "{nobody:?}");
+    let path = dir.path().join("no-directory");
+    std::fs::write(&path, "").unwrap();
+    let unknown = Client::new(&path.join("admin.sock")).get::<Status>("/v1/status").await;
+    assert!(
+        matches!(unknown, Err(AskError::Unreachable { .. })),
+        "whether one runs cannot be told: {unknown:?}"
+    );
 }

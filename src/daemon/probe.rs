@@ -100,7 +100,9 @@ impl House {
     ) -> Result<Arc<Message>, String> {
         let unfit = |error: crate::mail::address::BadAddress| error.to_string();
         let from: Address = format!("probe@{domain}").parse().map_err(unfit)?;
-        let rcpt = Recipient { address: to.clone(), orcpt: None, notify: Notify::default() };
+        // Whatever becomes of it: the tenant did not write it, and is told nothing (RFC 3461 section 4.1, NEVER).
+        let notify = Notify { success: false, failure: false, delay: false, stated: true };
+        let rcpt = Recipient { address: to.clone(), orcpt: None, notify };
         let body = text(&from, to).into_bytes();
         let submission = Submission {
             client: Client {

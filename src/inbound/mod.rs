@@ -8,6 +8,7 @@
 mod difference;
 mod fields;
 mod notice;
+mod parts;
 pub mod probe;
 pub mod report;
 mod suppress;

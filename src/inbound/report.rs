@@ -3,9 +3,9 @@
 //! much it looks like a bounce, is not guessed at.
 
 use bytes::Bytes;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use super::fields::{self, Group};
+use super::parts::{self, Part};
 use crate::mail::address::Address;
 use crate::mail::reply::{Enhanced, PeerReply};
 
@@ -95,54 +95,26 @@ pub enum NoReport {
 /// # Errors
 /// It is none.
 pub fn read(message: &[u8]) -> Result<Report, NoReport> {
-    let parsed = MessageParser::new().parse(message).ok_or(NoReport::Mail)?;
-    let root = parsed.parts.first().ok_or(NoReport::Mail)?;
-    let PartType::Multipart(children) = &root.body else { return Err(NoReport::Mail) };
-    if !root.is_content_type("multipart", "report") {
-        return Err(NoReport::Mail);
-    }
-    let parts: Vec<&MessagePart<'_>> = children.iter().filter_map(|child| parsed.part(*child)).collect();
-    let of = |kinds: &[&str]| {
-        parts.iter().find(|part| kinds.iter().any(|kind| part.is_content_type("message", kind)))
-    };
+    let parts = parts::of_report(message).ok_or(NoReport::Mail)?;
+    let of = |kinds: &[&str]| parts.iter().find(|part| part.main == "message" && kinds.contains(&&*part.sub));
     if let Some(part) = of(&["delivery-status", "global-delivery-status"]) {
-        let returned = parts.iter().find_map(|part| section(&parsed, part));
-        return status(&octets(part), returned).map(Report::Status).ok_or(NoReport::Empty);
+        let returned = parts.iter().find_map(section);
+        return status(&part.octets(), returned).map(Report::Status).ok_or(NoReport::Empty);
     }
     if let Some(part) = of(&["feedback-report"]) {
-        return complaint(&octets(part)).map(Report::Complaint).ok_or(NoReport::Empty);
+        return complaint(&part.octets()).map(Report::Complaint).ok_or(NoReport::Empty);
     }
     Err(NoReport::Empty)
 }
 
-/// A part's octets, its transfer encoding undone.
-fn octets<'a>(part: &'a MessagePart<'_>) -> std::borrow::Cow<'a, [u8]> {
-    match &part.body {
-        PartType::Text(text) | PartType::Html(text) => text.as_bytes().into(),
-        PartType::Binary(octets) | PartType::InlineBinary(octets) => (&**octets).into(),
-        PartType::Message(_) | PartType::Multipart(_) => (&[][..]).into(),
-    }
-}
-
 /// The header section that a part returns.
-fn section(parsed: &Message<'_>, part: &MessagePart<'_>) -> Option<Bytes> {
-    let headers =
-        part.is_content_type("text", "rfc822-headers") || part.is_content_type("message", "global-headers");
-    let whole = match &part.body {
-        PartType::Message(inner) => {
-            let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
-            let raw = parsed.raw_message.get(offset(part.offset_body)..offset(part.offset_end));
-            raw.filter(|_| part.encoding == mail_parser::Encoding::None).unwrap_or(&inner.raw_message)
-        }
-        PartType::Text(text) | PartType::Html(text) if headers => text.as_bytes(),
-        PartType::Binary(octets) | PartType::InlineBinary(octets) if headers => octets,
-        PartType::Text(_)
-        | PartType::Html(_)
-        | PartType::Binary(_)
-        | PartType::InlineBinary(_)
-        | PartType::Multipart(_) => return None,
-    };
-    let end = memchr::memmem::find(whole, b"\r\n\r\n").map_or(whole.len(), |at| at + 2);
+fn section(part: &Part<'_>) -> Option<Bytes> {
+    match (part.main.as_str(), part.sub.as_str()) {
+        ("message", "rfc822" | "global" | "global-headers") | ("text", "rfc822-headers") => {}
+        _ => return None,
+    }
+    let whole = part.octets();
+    let end = memchr::memmem::find(&whole, b"\r\n\r\n").map_or(whole.len(), |at| at + 2);
     let head = whole.get(..end.min(RETURNED))?;
     // Cut at the end of a line.
     let end = memchr::memrchr(b'\n', head).map_or(0, |at| at + 1);

@@ -8,6 +8,7 @@ pub mod header;
 pub mod id;
 pub mod mailbox;
 pub mod message;
+pub mod multipart;
 pub mod reply;
 pub mod return_path;
 pub mod secret;

@@ -116,7 +116,8 @@ pub async fn beyond(
         addresses = resolver.addresses(config.hostname.as_str()).await.unwrap_or_default();
     }
     let inbound = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
-    let us = Us { hostname: &config.hostname, addresses: &addresses, inbound };
+    let bounce_host = config.relay.bounce_host.as_ref();
+    let us = Us { hostname: &config.hostname, addresses: &addresses, bounce_host, inbound };
     let (author, sender) = (&*author, &*sender);
     let omit = &tenant.signing.omit;
     of_domain(&DomainCase { tenant, own, omit, author, sender, policy, homes: &homes, us: &us })

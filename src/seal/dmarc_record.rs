@@ -158,6 +158,13 @@ impl Record {
             }
             "fo" => lower.split(':').all(|flag| matches!(flag.trim_matches(space), "0" | "1" | "d" | "s")),
             "rua" | "ruf" => return self.reports(name, value),
+            "pct" if value != "100" => {
+                self.kept.push((name.to_owned(), value.to_owned()));
+                return self.oddities.push(format!(
+                    "pct={} was removed by RFC 9989, whose receivers apply the policy to all mail; older ones go by it",
+                    short(value)
+                ));
+            }
             "pct" | "rf" | "ri" => {
                 return self.oddities.push(format!("{name}= was removed by RFC 9989; take it out"));
             }

@@ -48,6 +48,8 @@ pub struct Us<'a> {
     pub hostname: &'a Domain,
     /// Our addresses, if they are known.
     pub addresses: &'a [IpAddr],
+    /// The name that return paths point at with a CNAME, if they do.
+    pub bounce_host: Option<&'a Domain>,
     /// Whether a listener takes what comes back.
     pub inbound: bool,
 }
@@ -186,12 +188,13 @@ fn is_ours(host: &str, about: &DomainCase<'_>) -> Option<bool> {
 }
 
 fn mx(about: &DomainCase<'_>, path: &Domain, something: bool) -> Change {
-    let record = Record {
-        name: path.to_string(),
-        kind: Kind::Mx,
-        value: format!("10 {}", about.us.hostname),
-        why: "bounces come back to the relay".to_owned(),
+    let (kind, value) = match about.us.bounce_host {
+        // Nothing may stand beside a CNAME (RFC 1034 section 3.6.2): an MX here would break what `domain dns` prints.
+        Some(host) => (Kind::Cname, host.to_string()),
+        None => (Kind::Mx, format!("10 {}", about.us.hostname)),
     };
+    let why = "bounces come back to the relay".to_owned();
+    let record = Record { name: path.to_string(), kind, value, why };
     if something { Change::Replace { record, instead_of: String::new() } } else { Change::Publish(record) }
 }
 

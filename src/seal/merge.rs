@@ -109,8 +109,13 @@ fn spf(record: &Record, stands: &[String]) -> Entry {
 fn dmarc(record: &Record, zone: &Zone) -> Entry {
     let is_dmarc = |text: &&String| text.trim_start().starts_with(DMARC);
     let mut name = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
+    let mut published = Some(false);
     while name.contains('.') {
         let place = format!("{DMARC_LABEL}{name}");
+        if !zone.contains_key(&(place.clone(), Kind::Txt)) {
+            // What DNS did not say may be a stricter one: nothing is known then.
+            published = None;
+        }
         let found = zone.get(&(place.clone(), Kind::Txt)).and_then(|texts| texts.iter().find(is_dmarc));
         if let Some(value) = found {
             let why = "the DMARC record that applies: it stays".to_owned();
@@ -119,7 +124,7 @@ fn dmarc(record: &Record, zone: &Zone) -> Entry {
         }
         name = name.split_once('.').map_or("", |(_, above)| above);
     }
-    Entry { record: record.clone(), published: Some(false), instead_of: Vec::new() }
+    Entry { record: record.clone(), published, instead_of: Vec::new() }
 }
 
 /// The names and types to look at before `merge`.

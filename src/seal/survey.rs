@@ -190,7 +190,7 @@ async fn keys(fresh: &Resolver, wanted: &Wanted, deadline: Instant) -> Vec<(Stri
 }
 
 /// As much of the records as is worth keeping.
-fn kept(records: Vec<String>) -> Vec<String> {
+pub(super) fn kept(records: Vec<String>) -> Vec<String> {
     let cut = |mut record: String| {
         record.truncate(record.floor_char_boundary(RECORD_MAX));
         record

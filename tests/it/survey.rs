@@ -249,6 +249,33 @@ async fn an_include_tree_without_end_is_given_up() {
     assert_eq!(result(&seen), SpfResult::PermError);
 }
 
+/// mail-auth says pass here, and receivers neutral: the outer include's qualifier decides (RFC 7208 section 5.2).
+#[tokio::test(flavor = "multi_thread")]
+async fn an_include_that_does_not_let_send_and_leads_to_others_is_no_pass() {
+    let oracle = Oracle::start().await;
+    oracle.add("acme.example", txt("v=spf1 ?include:a.example ~all"));
+    oracle.add("a.example", txt("v=spf1 include:b.example -all"));
+    oracle.add("b.example", txt("v=spf1 ip4:192.0.2.1 -all"));
+    let seen = look(&oracle, None).await;
+    let faults = &spf(&seen).faults;
+    assert_eq!((faults.len(), faults[0].name.as_str()), (1, "acme.example"), "{faults:?}");
+    assert!(faults[0].what.starts_with("`?include:a.example` leads to further includes"), "{faults:?}");
+    oracle.add("c.example", txt("v=spf1 include:a.example ~all"));
+    let plain = survey(&oracle.resolver(PATIENT), &wanted("c.example"), None, NOW).await;
+    assert!(spf(&plain).faults.is_empty(), "an include that lets send may lead on: {plain:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_record_of_nothing_but_faults_costs_little() {
+    let oracle = Oracle::start().await;
+    let junk: String = (0..9_000).map(|n| format!(" j{n}")).collect();
+    oracle.add("acme.example", txt("v=spf1 include:big.example -all"));
+    oracle.add("big.example", txt(&format!("v=spf1{junk}")));
+    let seen = look(&oracle, None).await;
+    assert_eq!(spf(&seen).faults.len(), 32, "no more than helps");
+    assert!(spf(&seen).tree.iter().all(|line| line.len() <= 200));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_leads_back_to_its_names() {
     let oracle = Oracle::start().await;

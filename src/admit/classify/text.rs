@@ -3,8 +3,8 @@
 
 use mail_parser::{HeaderName, MessageParser, MimeHeaders};
 
-use super::super::body::Delimiters;
 use crate::mail::header::Headers;
+use crate::mail::multipart::Delimiters;
 
 /// Octets of a body that are looked at; text stands before attachments.
 pub(super) const SEARCHED_MAX: usize = 1024 * 1024;

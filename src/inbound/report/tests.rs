@@ -154,6 +154,43 @@ fn other_mail_is_no_report() {
     );
 }
 
+#[test]
+fn encoded_parts_are_read() {
+    let encoded = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let third = format!(
+        "--b\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: BASE64\r\n\r\n{}\r\n",
+        encoded("From: a@acme.test\r\nSubject: s\r\n")
+    );
+    let plain = report("FIELDS", &third);
+    let message = plain.replace(
+        "message/delivery-status\r\n\r\nFIELDS",
+        &format!("message/delivery-status\r\nContent-Transfer-Encoding: base64\r\n\r\n{}", encoded(POSTFIX)),
+    );
+    let status = status_of(&message);
+    assert_eq!(status.recipients[0].code, 550);
+    assert_eq!(status.returned.as_deref(), Some(&b"From: a@acme.test\r\nSubject: s\r\n"[..]));
+}
+
+/// Anybody who ever got mail can write to its return path: nesting once overflowed the stack.
+#[test]
+fn hostile_structures_cost_little() {
+    let messages = "Content-Type: message/rfc822\r\n\r\n".repeat(500_000);
+    let nested: String = (0..50_000)
+        .map(|n| format!("--b{n}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n", n + 1))
+        .collect();
+    let third = format!("--b\r\n{messages}");
+    let status = status_of(&report(POSTFIX, &third));
+    assert_eq!(status.recipients.len(), 1, "messages within messages");
+    let third = format!("--b\r\nContent-Type: multipart/mixed; boundary=b0\r\n\r\n{nested}");
+    assert_eq!(status_of(&report(POSTFIX, &third)).returned, None, "parts within parts");
+    assert_eq!(read(messages.as_bytes()), Err(NoReport::Mail), "no report at all");
+    let parts = report(POSTFIX, &"--b\r\n\r\nx\r\n".repeat(300_000));
+    assert_eq!(status_of(&parts).recipients.len(), 1, "300,000 parts");
+}
+
 proptest! {
     #[test]
     fn any_octets_are_survived(octets in proptest::collection::vec(any::<u8>(), 0..600)) {

@@ -103,6 +103,27 @@ fn the_spool_stays_small_and_one_stuck_message_keeps_no_segment() {
     assert_eq!(ready(&store).quarantined, 0);
 }
 
+/// Ended messages that sled still has once hid all that stood behind them from listings and commands.
+#[test]
+fn a_listing_goes_on_behind_messages_that_have_just_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for serial in 0..300 {
+        wait(store.accept(message(serial))).unwrap();
+    }
+    wait(store.close()).unwrap();
+    let store = open(dir.path());
+    let mut ended = 0;
+    while ended < 250 {
+        for leg in wait(store.claim(Time(2), 5)).unwrap().legs {
+            settle(&store, &leg, Fate::Delivered, Then::Unclaim);
+            ended += 1;
+        }
+    }
+    assert_eq!(queue(&store).len(), 300 - ended);
+    wait(store.close()).unwrap();
+}
+
 /// Everything lives, then everything but every tenth: what is left is moved, more than once.
 #[test]
 fn a_spool_that_was_large_shrinks_to_what_lives() {

@@ -316,6 +316,12 @@ impl Spool {
         self.room.load(Ordering::Relaxed) || self.look_for_room().unwrap_or(false)
     }
 
+    /// Octets that the disk has beyond its reserve and two segments, which compaction needs.
+    pub(super) fn spare(&self) -> u64 {
+        let kept = self.reserve.saturating_add(self.room_each.saturating_mul(2));
+        self.disk.free(&self.dir).unwrap_or(0).saturating_sub(kept)
+    }
+
     /// Asks the disk whether it has room, and notes it for `has_room`.
     pub(super) fn look_for_room(&self) -> io::Result<bool> {
         let room = self.reserve == 0 || self.disk.free(&self.dir)? >= self.reserve;

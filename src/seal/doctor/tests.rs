@@ -101,6 +101,7 @@ fn look(given: &Given) -> Vec<Finding> {
         policy: given.policy,
         homes: &homes,
         us: &Us {
+            bounce_host: None,
             hostname: &"relay.example.com".parse().unwrap(),
             addresses: &ips(&given.addresses),
             inbound: given.inbound,

@@ -53,10 +53,12 @@ fn standing(name: &str, records: &[String]) -> Vec<Finding> {
             value,
             "the DMARC record that is there, as every receiver reads it",
         );
+        let finding = Finding::new(CHECK, level, says);
+        if matches!(records, [only] if *only == record.value) {
+            return finding;
+        }
         let change = Change::Replace { record, instead_of: instead_of.to_owned() };
-        Finding::new(CHECK, level, says)
-            .fix("publish this record in place of what is there")
-            .change(Some(change))
+        finding.fix("publish this record in place of what is there").change(Some(change))
     };
     match Standing::of(records) {
         Standing::None => records
@@ -80,7 +82,10 @@ fn standing(name: &str, records: &[String]) -> Vec<Finding> {
             let unusable = record.p.is_none() && record.rua.is_empty();
             if let Some(fault) = record.faults.first() {
                 let what = format!("{fault}: some receivers refuse the whole record");
-                vec![replaced(says(&what), Level::Error, record.mended(&[]), BEGINNING)]
+                // Mail that is authenticated is so without a record too; only where the policy itself cannot be read is it anybody's
+                // guess what applies.
+                let level = if record.policy_broken() { Level::Error } else { Level::Warning };
+                vec![replaced(says(&what), level, record.mended(&[]), BEGINNING)]
             } else if unusable {
                 let what = "it has no p=, so it says nothing";
                 vec![replaced(says(what), Level::Error, record.mended(&[]), BEGINNING)]

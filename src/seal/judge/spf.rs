@@ -159,6 +159,15 @@ fn change(bench: &Bench<'_>, answer: &SpfAnswer, faults: &[&SpfFault], lacking: 
     let sender = bench.case.sender.domain.as_str();
     let wanted = bench.wanted(sender, |record| record.kind == Kind::Txt && is_spf(&record.value));
     let needed: Vec<String> = lacking.iter().map(|address| spf_record::mechanism(*address)).collect();
+    if let Some(alias) = bench.wanted(sender, |record| record.kind == Kind::Cname) {
+        // The name is to point at the relay's own, where one record serves all; nothing may stand beside a CNAME.
+        if answer.records.is_empty() {
+            return Some(Change::Publish(alias.clone()));
+        }
+        let value = spf_record::mended(&answer.records, faults, &needed);
+        let record = text(&*alias.value, value, "return paths point here: it is the relay's own record");
+        return Some(Change::to(record, true, "v=spf1"));
+    }
     let record: Record = if answer.records.is_empty() {
         wanted.cloned().unwrap_or_else(|| spf_record::fresh(sender, bench.case.egress))
     } else {

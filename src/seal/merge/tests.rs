@@ -126,11 +126,19 @@ fn each_record_beside_what_stands_there() {
         ),
         (
             dmarc(),
-            &[("_dmarc.news.a.example", Txt, &[])],
+            &[("_dmarc.news.a.example", Txt, &[]), ("_dmarc.a.example", Txt, &[])],
             "v=DMARC1; p=none",
             Some(false),
             &[],
             "none anywhere",
+        ),
+        (
+            dmarc(),
+            &[("_dmarc.news.a.example", Txt, &[])],
+            "v=DMARC1; p=none",
+            None,
+            &[],
+            "DNS did not say whether there is one above",
         ),
         (
             dmarc(),

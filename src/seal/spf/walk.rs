@@ -10,10 +10,14 @@ use super::{EXCHANGERS_MAX, LOOKUPS_MAX, Record, is_spf};
 use crate::dns::{Family, Mx};
 use crate::mail::address::DOMAIN_MAX;
 use crate::seal::facts::{SpfAnswer, SpfFault};
-use crate::seal::survey::Asker;
+use crate::seal::survey::{Asker, kept};
 
 /// Terms looked up before a walk is given up: enough to say by how much a record is over the limit.
 const WALK_MAX: u32 = LOOKUPS_MAX * 3;
+/// Faults and warnings told of; a stranger's record may hold thousands.
+const FAULTS_MAX: usize = 32;
+/// Characters of a line of the tree.
+const LINE_MAX: usize = 200;
 /// Between the names of a chain of includes.
 const CHAIN: &str = " > ";
 
@@ -33,8 +37,9 @@ pub(crate) struct Whose<'a> {
 /// Reads and follows the records of a name; `answer.records` is there, the counts, faults and tree are filled in.
 pub(crate) async fn lint(asker: &mut Asker, whose: Whose<'_>, answer: &mut SpfAnswer) {
     for other in answer.records.iter().skip(1) {
-        let faults = Record::read(other).faults;
-        answer.faults.extend(faults.into_iter().map(|what| SpfFault { name: whose.name.to_owned(), what }));
+        for what in Record::read(other).faults {
+            note(&mut answer.faults, SpfFault { name: whose.name.to_owned(), what });
+        }
     }
     let Some(first) = answer.records.first().cloned() else { return };
     let one_of =
@@ -46,7 +51,8 @@ pub(crate) async fn lint(asker: &mut Asker, whose: Whose<'_>, answer: &mut SpfAn
     }
     for address in addresses {
         let sender = address.map(|address| Sender { address, hello: whose.hello, mailbox: whose.mailbox });
-        let mut walker = Walker { asker, sender, found: SpfAnswer::default(), path: Vec::new() };
+        let mut walker =
+            Walker { asker, sender, found: SpfAnswer::default(), path: Vec::new(), guarded: None };
         walker.found.tree.push(format!("{}: {first}", whose.name));
         walker.follow(whose.name.to_owned(), first.clone()).await;
         merge(answer, walker.found);
@@ -68,9 +74,9 @@ fn merge(answer: &mut SpfAnswer, found: SpfAnswer) {
     }
 }
 
-/// What is included twice is complained of once.
+/// What is included twice is complained of once, and no more than helps a person.
 fn note(list: &mut Vec<SpfFault>, fault: SpfFault) {
-    if !list.contains(&fault) {
+    if list.len() < FAULTS_MAX && !list.contains(&fault) {
         list.push(fault);
     }
 }
@@ -81,6 +87,8 @@ struct Walker<'a> {
     found: SpfAnswer,
     /// The names whose records stand open, the outermost first.
     path: Vec<String>,
+    /// The include with a qualifier other than `+` that stands open, and the name whose record it is in.
+    guarded: Option<(String, String)>,
 }
 
 impl Walker<'_> {
@@ -108,7 +116,11 @@ impl Walker<'_> {
     async fn term(&mut self, at: &str, term: &Term) {
         match &term.kind {
             Kind::All | Kind::Network | Kind::Explanation | Kind::Unknown => {}
-            Kind::Include(spec) | Kind::Redirect(spec) => {
+            Kind::Include(spec) => {
+                let Some(name) = self.name(at, term, Some(spec)) else { return };
+                self.include(at, term, name).await;
+            }
+            Kind::Redirect(spec) => {
                 let Some(name) = self.name(at, term, Some(spec)) else { return };
                 self.enter(at, term, name).await;
             }
@@ -142,6 +154,25 @@ impl Walker<'_> {
         Some(name)
     }
 
+    /// RFC 7208 section 5.2: an include that matches gives its own qualifier's result. mail-auth says pass where a further
+    /// include, inside one with another qualifier, matches.
+    async fn include(&mut self, at: &str, term: &Term, target: String) {
+        if let Some((name, outer)) = self.guarded.clone() {
+            self.fault(
+                &name,
+                format!("`{outer}` leads to further includes, of which receivers make different things"),
+            );
+        }
+        let guards = self.guarded.is_none() && term.text.starts_with(['-', '~', '?']);
+        if guards {
+            self.guarded = Some((at.to_owned(), term.shown().to_owned()));
+        }
+        self.enter(at, term, target).await;
+        if guards {
+            self.guarded = None;
+        }
+    }
+
     /// The record that an include or a redirect leads to.
     async fn enter(&mut self, at: &str, term: &Term, target: String) {
         if self.path.contains(&target) {
@@ -150,7 +181,8 @@ impl Walker<'_> {
             return self.fault(at, format!("`{}` leads back to itself ({chain})", term.shown()));
         }
         let Some(text) = self.asker.text(&target).await else { return self.spend(term, SILENT) };
-        let mut records = text.records.into_iter().filter(|record| is_spf(record));
+        let mut records =
+            kept(text.records.into_iter().filter(|record| is_spf(record)).collect()).into_iter();
         let Some(record) = records.next() else {
             self.spend(term, "no SPF record");
             return self.fault(at, format!("`{}` leads to a name without an SPF record", term.shown()));
@@ -233,7 +265,9 @@ impl Walker<'_> {
     fn spend(&mut self, term: &Term, what: &str) {
         self.found.lookups += 1;
         let indent = "  ".repeat(self.path.len());
-        self.found.tree.push(format!("{indent}{}. {}: {what}", self.found.lookups, term.shown()));
+        let mut line = format!("{indent}{}. {}: {what}", self.found.lookups, term.shown());
+        line.truncate(line.floor_char_boundary(LINE_MAX));
+        self.found.tree.push(line);
     }
 
     fn fault(&mut self, name: &str, what: String) {

@@ -311,8 +311,8 @@ const RECORDS: &[Case<'_>] = &[
         "v=DMARC1; p=reject; pct=50; rf=afrf; ri=86400",
         &[],
         3,
-        "v=DMARC1; p=reject",
-        "tags that RFC 9989 removed",
+        "v=DMARC1; p=reject; pct=50",
+        "tags that RFC 9989 removed; without pct older receivers would reject twice as much",
     ),
     (
         "v=DMARC1; p=rejct; rua=mailto:a@b.example",

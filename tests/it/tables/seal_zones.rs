@@ -631,8 +631,8 @@ pub const ROWS: &[Row] = &[
         why: "tags that RFC 9989 removed",
         without: NO_DMARC,
         with: &[(DMARC, "TXT", "v=DMARC1; p=reject; pct=50; ri=3600")],
-        says: &["pct= was removed"],
-        told: &["replace v=DMARC1 _dmarc.acme.example TXT v=DMARC1; p=reject"],
+        says: &["pct=50 was removed"],
+        told: &["replace v=DMARC1 _dmarc.acme.example TXT v=DMARC1; p=reject; pct=50"],
         ..ROW
     },
     Row {

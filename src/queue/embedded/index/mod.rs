@@ -100,6 +100,7 @@ pub(super) fn run(parts: Parts, inbox: &Receiver<Ask>) {
 }
 
 fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
+    let spool = Arc::clone(&parts.spool);
     let Some(mut desk) = replay::build(parts, inbox)? else { return Ok(()) };
     let mut idle = false;
     loop {
@@ -119,7 +120,7 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
         }
         desk.sweep()?;
         desk.compact()?;
-        desk.rows.renew()?;
+        desk.rows.renew(&|| spool.spare())?;
         if idle || desk.rows.heavy() {
             idle &= desk.spill(SPILL_AT_ONCE)?;
         }

@@ -154,8 +154,7 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
     let site = site.clone();
     let Ok(Ok(rows)) = std::panic::catch_unwind(move || Rows::open(site)) else { return Ok(None) };
     let sizes: Sizes = keys::take(rows.tree(), keys::SIZES)?;
-    let boot = boot();
-    let same = rows.tree().insert(BOOT, boot.as_bytes())?.is_none_or(|last| last == boot.as_bytes());
+    let same = same_boot(&rows)?;
     let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
     // What stood in segments that are gone has been copied, or had ended: sled must have known it before they went.
     let gap = parts.spool.oldest().is_some_and(|(oldest, _)| oldest > 1 && applied.segment < oldest);
@@ -167,6 +166,18 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
     Ok(Some((rows, sizes)))
 }
 
+/// Whether the machine has run on since sled was written, as far as can be told.
+fn same_boot(rows: &Rows) -> sled::Result<bool> {
+    let boot = boot();
+    let last = rows.tree().insert(BOOT, boot.as_bytes())?;
+    if boot.is_empty() {
+        tracing::warn!("{BOOT_ID} cannot be read: an index that was not closed tidily is not trusted");
+        return Ok(false);
+    }
+    Ok(last.is_none_or(|last| last == boot.as_bytes()))
+}
+
+/// Empty where the system does not say (a sandbox that hides /proc/sys).
 fn boot() -> String {
     std::fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
@@ -232,9 +243,9 @@ fn recount(desk: &mut Desk) -> sled::Result<()> {
     desk.usage.recount();
     let mut from = Some(Id::from_bytes([0; 16]));
     while let Some(id) = from {
-        let rows = desk.rows.range(id, COUNT)?;
+        let (rows, next) = desk.rows.range(id, COUNT)?;
         rows.iter().for_each(|row| desk.count(row));
-        from = rows.last().and_then(|row| keys::successor(row.facts.id));
+        from = next;
     }
     desk.count_memos()
 }

@@ -71,8 +71,8 @@ impl Rows {
     }
 
     /// Makes sled's files smaller where they have grown too large, a little at a time.
-    pub(super) fn renew(&mut self) -> sled::Result<()> {
-        self.tree.renew()
+    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
+        self.tree.renew(spare)
     }
 
     /// A message as it stands; brought into memory if it is not there. An absent one gives an empty slot.
@@ -256,10 +256,12 @@ impl Rows {
         }
     }
 
-    /// Messages with ids from this one on, in order, at most so many.
-    pub(super) fn range(&self, from: Id, most: usize) -> sled::Result<Vec<Row>> {
+    /// Messages with ids from this one on, in order, and where to go on; `None`: these were all. Of the ids that sled has so
+    /// many are looked at, and those of messages that have ended since do not count.
+    pub(super) fn range(&self, from: Id, most: usize) -> sled::Result<(Vec<Row>, Option<Id>)> {
         let ids = keys::ids(self.tree.read()?, b'm', from, most)?;
-        self.merge(from, ids, most, |_| true)
+        let next = ids.last().filter(|_| ids.len() >= most).copied().and_then(keys::successor);
+        Ok((self.merge(from, ids, most, |_| true)?, next))
     }
 
     /// Messages that have owed failures, oldest first, at most so many.

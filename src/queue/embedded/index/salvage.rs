@@ -10,7 +10,6 @@ use super::super::record::MemoHead;
 use super::super::spool::Segment;
 use super::compact::{COPY_MAX, PIECE, Stage, Work};
 use super::desk::Desk;
-use super::keys;
 use super::memos::Fate;
 use super::row::Row;
 use crate::mail::id::Id;
@@ -28,8 +27,7 @@ impl Desk {
     /// Copies the messages that lie in the segment, a piece of the queue at a time.
     pub(super) fn salvage_messages(&mut self, mut work: Work, from: Id) -> sled::Result<()> {
         let Some(segment) = self.segment_of(work) else { return Ok(()) };
-        let rows = self.rows.range(from, PIECE)?;
-        let next = rows.last().and_then(|row| keys::successor(row.facts.id));
+        let (rows, next) = self.rows.range(from, PIECE)?;
         work.stage = next.map_or(Stage::Memos, Stage::Messages);
         let (mut records, mut octets) = (Vec::new(), 0);
         for row in rows.iter().filter(|row| row.place.at.segment == work.segment) {

@@ -15,6 +15,11 @@ use super::rows::doubt;
 const GROWTH_MAX: u64 = 4;
 /// Writes between two looks at the size of sled's files.
 const LOOK_EVERY: u64 = 4096;
+/// After a copy that could not be made it is looked at so much less often, down to this.
+const PATIENCE: u64 = 16;
+const LOOK_SELDOM: u64 = LOOK_EVERY * 1024;
+/// Room on the disk that a copy begins with, in terms of what lives.
+const COPY_ROOM: u64 = 2;
 /// Entries copied at once: the index's thread has other work.
 const COPY_AT_ONCE: usize = 256;
 /// Times that a directory just closed is asked for again, and the wait between two of them: sled's threads let go of its
@@ -44,6 +49,8 @@ pub(super) struct Tree {
     live: Cell<u64>,
     /// Writes since its size was last looked at.
     writes: Cell<u64>,
+    /// Writes until it is looked at again.
+    every: u64,
     /// Octets its files took when it was last made anew.
     settled: u64,
     copy: Option<Copy>,
@@ -62,10 +69,11 @@ impl Tree {
     /// Opens it; made if it is not there.
     pub(super) fn open(site: Site) -> sled::Result<Self> {
         drop(clear(&site.copy()));
+        drop(clear(&site.old()));
         let db = site.open(&site.dir)?;
         let live = db.get(LIVE)?.and_then(|octets| Some(u64::from_be_bytes(*octets.first_chunk()?)));
         let (live, writes) = (Cell::new(live.unwrap_or_default()), Cell::new(LOOK_EVERY));
-        Ok(Self { site, db: Some(db), live, writes, settled: 0, copy: None })
+        Ok(Self { site, db: Some(db), live, writes, every: LOOK_EVERY, settled: 0, copy: None })
     }
 
     /// sled's, to read from.
@@ -105,15 +113,15 @@ impl Tree {
 
     /// Whether `renew` has something to do.
     pub(super) fn busy(&self) -> bool {
-        self.copy.is_some() || self.writes.get() >= LOOK_EVERY
+        self.copy.is_some() || self.writes.get() >= self.every
     }
 
     /// Looks at the size of sled's files from time to time, and a little at a time makes them anew where they have grown too
-    /// large. A copy that cannot be made is given up: nothing depends on it.
-    pub(super) fn renew(&mut self) -> sled::Result<()> {
+    /// large. `spare` says how many octets the disk has to spare. A copy that cannot be made is given up: nothing depends on it.
+    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
         let went = match self.copy.take() {
             Some(copy) => self.go_on(copy),
-            None => self.look(),
+            None => self.look(spare),
         };
         match went {
             Ok(()) => Ok(()),
@@ -121,6 +129,8 @@ impl Tree {
             Err(error) => {
                 tracing::warn!(%error, "the index could not be made smaller; tried again later");
                 self.copy = None;
+                self.writes.set(0);
+                self.every = (self.every * PATIENCE).min(LOOK_SELDOM);
                 drop(clear(&self.site.copy()));
                 Ok(())
             }
@@ -133,17 +143,20 @@ impl Tree {
         self.writes.set(self.writes.get() + 1);
     }
 
-    fn look(&mut self) -> sled::Result<()> {
-        if self.writes.get() < LOOK_EVERY {
+    fn look(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
+        if self.writes.get() < self.every {
             return Ok(());
         }
         self.writes.set(0);
         let (size, live) = (self.read()?.size_on_disk()?, self.live.get());
         // What a new one took is the best there is, whatever lives in it.
-        if size <= self.site.slack || size <= GROWTH_MAX * live || size <= 2 * self.settled {
+        let small = size <= self.site.slack || size <= GROWTH_MAX * live || size <= 2 * self.settled;
+        if small || spare() < COPY_ROOM * live {
             return Ok(());
         }
         tracing::info!(octets = size, live, "the index is made anew to give disk back");
+        // What an earlier copy left behind must not come back to life in this one.
+        clear(&self.site.copy())?;
         let db = self.site.open(&self.site.copy())?;
         self.copy = Some(Copy { db, last: Vec::new(), broken: Cell::new(false) });
         Ok(())
@@ -171,11 +184,14 @@ impl Tree {
 
     /// Puts the copy into the old one's place.
     fn replace(&mut self) -> sled::Result<()> {
+        clear(&self.site.old())?;
         self.db = None;
-        clear(&self.site.dir)?;
+        fs::rename(&self.site.dir, self.site.old())?;
         fs::rename(self.site.copy(), &self.site.dir)?;
+        drop(clear(&self.site.old()));
         let db = self.site.open(&self.site.dir)?;
         self.settled = db.size_on_disk()?;
+        self.every = LOOK_EVERY;
         self.db = Some(db);
         tracing::info!(octets = self.settled, "the index was made anew");
         Ok(())
@@ -195,6 +211,11 @@ impl Site {
     /// Where the copy is made.
     fn copy(&self) -> PathBuf {
         self.dir.with_extension("next")
+    }
+
+    /// Where the old one stands until it is removed.
+    fn old(&self) -> PathBuf {
+        self.dir.with_extension("old")
     }
 
     fn open(&self, dir: &Path) -> sled::Result<sled::Db> {
@@ -269,7 +290,7 @@ mod tests {
         assert!(before > GROWTH_MAX * tree.live.get(), "sled gives nothing back by itself: {before}");
         let mut steps = 0;
         while tree.busy() {
-            tree.renew().unwrap();
+            tree.renew(&|| u64::MAX).unwrap();
             steps += 1;
             if steps == 2 {
                 tree.insert(&key(3), b"changed behind the copy").unwrap();
@@ -281,6 +302,7 @@ mod tests {
         }
         assert!(steps > 3, "a little at a time");
         let after = tree.read().unwrap().size_on_disk().unwrap();
+        assert!(!site(dir.path()).old().exists() && !site(dir.path()).copy().exists());
         assert!(after * GROWTH_MAX < before, "{before} octets became {after}");
         let mut expected: BTreeMap<_, _> = (0..KEPT).map(|n| (key(n), vec![7; 800])).collect();
         expected.insert(key(3), b"changed behind the copy".to_vec());
@@ -299,8 +321,8 @@ mod tests {
         let mut tree = drained(dir.path());
         tree.note_live().unwrap();
         let live = tree.live.get();
-        tree.renew().unwrap();
-        tree.renew().unwrap();
+        tree.renew(&|| u64::MAX).unwrap();
+        tree.renew(&|| u64::MAX).unwrap();
         assert!(site(dir.path()).copy().exists(), "it is under way");
         drop(tree);
         let tree = Tree::open(site(dir.path())).unwrap();
@@ -313,10 +335,16 @@ mod tests {
     fn a_copy_that_cannot_be_written_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
         let mut tree = drained(dir.path());
+        let before = tree.read().unwrap().size_on_disk().unwrap();
+        tree.renew(&|| 100).unwrap();
+        assert!(tree.copy.is_none(), "the disk has no room for a copy");
+        tree.writes.set(LOOK_EVERY);
         fs::write(site(dir.path()).copy(), b"a file stands where the copy would be made").unwrap();
         while tree.busy() {
-            tree.renew().unwrap();
+            tree.renew(&|| u64::MAX).unwrap();
         }
         assert_eq!(content(&tree).len(), KEPT as usize);
+        assert_eq!(tree.read().unwrap().size_on_disk().unwrap(), before);
+        assert!(tree.every > LOOK_EVERY, "and not tried again at once");
     }
 }

@@ -7,7 +7,6 @@ use super::super::record::{Kind, Note, OpenLeg, Record};
 use super::super::spool::Said;
 use super::Reply;
 use super::desk::Desk;
-use super::keys;
 use super::row::Row;
 use super::rows::doubt;
 use crate::mail::attempt::Fate;
@@ -30,8 +29,6 @@ pub(in super::super) struct Sweep {
     action: Option<Action>,
     now: Time,
     from: Id,
-    /// Nothing is left to look at.
-    over: bool,
     found: Vec<Entry>,
     records: Vec<(Record, Said)>,
     files: Vec<Id>,
@@ -47,7 +44,7 @@ impl Sweep {
     ) -> Box<Self> {
         let from = Id::from_bytes([0; 16]);
         let (found, records, files) = (Vec::new(), Vec::new(), Vec::new());
-        Box::new(Self { filter, action, now, from, over: false, found, records, files, reply })
+        Box::new(Self { filter, action, now, from, found, records, files, reply })
     }
 
     /// Answers that it cannot be done.
@@ -64,12 +61,11 @@ impl Desk {
     /// Does a piece of the first sweep that waits.
     pub(super) fn sweep(&mut self) -> sled::Result<()> {
         let Some(mut sweep) = self.sweeps.pop_front() else { return Ok(()) };
-        let rows = self.piece(&mut sweep)?;
-        let next = rows.last().and_then(|row| keys::successor(row.facts.id));
+        let (rows, next) = self.piece(&mut sweep)?;
         for row in &rows {
             self.visit(&mut sweep, row)?;
         }
-        match next.filter(|_| !sweep.full() && !sweep.over) {
+        match next.filter(|_| !sweep.full()) {
             Some(next) => {
                 sweep.from = next;
                 self.sweeps.push_back(sweep);
@@ -82,7 +78,8 @@ impl Desk {
         Ok(())
     }
 
-    fn piece(&self, sweep: &mut Sweep) -> sled::Result<Vec<Row>> {
+    /// The next messages to look at, and from where to go on after them.
+    fn piece(&self, sweep: &mut Sweep) -> sled::Result<(Vec<Row>, Option<Id>)> {
         if sweep.filter.ids.is_empty() {
             return self.rows.range(sweep.from, PIECE);
         }
@@ -94,9 +91,9 @@ impl Desk {
         for id in ids {
             rows.extend(self.rows.look(id)?);
         }
-        sweep.over = later.is_empty();
+        let next = later.first().copied();
         sweep.filter.ids = later;
-        Ok(rows)
+        Ok((rows, next))
     }
 
     fn visit(&mut self, sweep: &mut Sweep, row: &Row) -> sled::Result<()> {
