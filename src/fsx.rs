@@ -2,6 +2,8 @@
 //! a second process out, and the small seam (`Disk`) through which the journal does all its I/O, so that a disk that
 //! fails on command can stand behind it.
 
+mod own;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 use zeroize::Zeroizing;
+
+use self::own::give;
 
 /// Permission bits that let somebody else than the owner and the group's readers in.
 const OTHERS: u32 = 0o037;
@@ -37,18 +41,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", std::process::id()))
-}
-
-/// What root makes belongs to whom its like belongs to: the relay's own user must read what an administrator made by `sudo`.
-fn give(made: &Path, like: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let (owner, now) = (std::fs::metadata(like)?, std::fs::metadata(made)?);
-    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -337,28 +329,6 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
-    }
-
-    #[test]
-    fn what_root_makes_belongs_to_whom_its_like_belongs_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let (uid, gid) = if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_346)).unwrap();
-            (12_345, 12_346)
-        } else {
-            (rustix::process::geteuid().as_raw(), std::fs::metadata(dir.path()).unwrap().gid())
-        };
-        let made = dir.path().join("keys/acme.test");
-        create_dir(&made).unwrap();
-        let key = made.join("wx1.pem");
-        write_atomically(&key, b"a", 0o600).unwrap();
-        write_atomically(&key, b"b", 0o600).unwrap();
-        for path in [&dir.path().join("keys"), &made, &key] {
-            let meta = std::fs::metadata(path).unwrap();
-            assert_eq!((meta.uid(), meta.gid()), (uid, gid), "{}", path.display());
-        }
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(&made), mode(&key)), (0o700, 0o600));
     }
 
     #[test]

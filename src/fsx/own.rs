@@ -1,0 +1,45 @@
+//! Whose a file is that root makes.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What root makes belongs to whom its like belongs to: the relay's own user must read what an administrator made by `sudo`.
+pub(super) fn give(made: &Path, like: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (owner, now) = (std::fs::metadata(like)?, std::fs::metadata(made)?);
+    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{create_dir, write_atomically};
+    use super::*;
+
+    #[test]
+    fn what_root_makes_belongs_to_whom_its_like_belongs_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_346)).unwrap();
+            (12_345, 12_346)
+        } else {
+            (rustix::process::geteuid().as_raw(), std::fs::metadata(dir.path()).unwrap().gid())
+        };
+        let made = dir.path().join("keys/acme.test");
+        create_dir(&made).unwrap();
+        let key = made.join("wx1.pem");
+        write_atomically(&key, b"a", 0o600).unwrap();
+        write_atomically(&key, b"b", 0o600).unwrap();
+        for path in [&dir.path().join("keys"), &made, &key] {
+            let meta = std::fs::metadata(path).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (uid, gid), "{}", path.display());
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&made), mode(&key)), (0o700, 0o600));
+    }
+}
