@@ -29,6 +29,9 @@ const MESSAGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 /// Recipients told of for one message: whoever once had it could report on it for ever.
 const RECIPIENTS: usize = 1_000;
 
+/// Notifications about one message: its recipients are few, and reports on ones that it never had can be made up.
+const NOTIFICATIONS: usize = 50;
+
 /// What a report is about.
 pub(super) struct About<'a> {
     /// The message.
@@ -223,8 +226,15 @@ fn author(head: &[u8]) -> Option<Address> {
 /// Which failures were told, so that a report sent twice is told once. In memory: after a restart a repeated report is told
 /// again, which costs less than a record for each.
 pub(super) struct Memo {
-    told: Mutex<LruCache<Id, HashSet<u64>>>,
+    told: Mutex<LruCache<Id, TellTale>>,
     hasher: RandomState,
+}
+
+/// What was told of one message.
+#[derive(Default)]
+struct TellTale {
+    recipients: HashSet<u64>,
+    notifications: usize,
 }
 
 impl Default for Memo {
@@ -238,15 +248,18 @@ impl Memo {
     fn judge(&self, id: Id, one: &Reported) -> Option<&'static str> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let known = told.get(&id)?;
-        if known.contains(&self.key(one)) {
+        if known.recipients.contains(&self.key(one)) {
             return Some("it was told before");
         }
-        (known.len() >= RECIPIENTS).then_some("too many recipients of this message were told of already")
+        let over = known.recipients.len() >= RECIPIENTS || known.notifications >= NOTIFICATIONS;
+        over.then_some("too much was told of this message already")
     }
 
     fn remember<'a>(&self, id: Id, failed: impl Iterator<Item = &'a Reported>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get_or_insert_mut(id, HashSet::new).extend(failed.map(|one| self.key(one)));
+        let told = told.get_or_insert_mut(id, TellTale::default);
+        told.recipients.extend(failed.map(|one| self.key(one)));
+        told.notifications += 1;
     }
 
     fn key(&self, one: &Reported) -> u64 {

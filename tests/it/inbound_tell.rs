@@ -164,3 +164,19 @@ async fn a_recipient_that_cannot_be_read_is_told_of_all_the_same() {
     assert!(rig::report(&told.message.body).contains(&unknown), "better told of nobody than not told");
     rig.drain().await;
 }
+
+/// Who once had a message can make reports up on recipients that it never had: its tenant is not flooded with them.
+#[tokio::test]
+async fn one_message_is_told_of_fifty_times_at_most() {
+    let (rig, inbound) = room();
+    let gone = Id::new(rig.now(), 7);
+    for at in 0..53 {
+        let reply = comes_back(&inbound, gone, "blue", failed(&format!("made-up{at}@there.test"), "")).await;
+        assert_eq!(reply.code, 250);
+    }
+    let lines = rig.logged("remote_bounce");
+    let told = lines.iter().filter(|line| !line["dsn"].is_null()).count();
+    assert_eq!((lines.len(), told), (53, 50));
+    assert_eq!(lines[52]["reason"], "too much was told of this message already");
+    assert_eq!(rig.list().await.len(), 50);
+}
