@@ -5,8 +5,10 @@
 //! closes. When the store fails everything ends at once, because nothing it says is certain any more; the next start recovers.
 
 mod keys;
+mod memos;
 mod open;
 mod probe;
+mod release;
 mod reload;
 mod steer;
 mod watch;

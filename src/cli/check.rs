@@ -51,23 +51,24 @@ pub(super) fn ask(config: &Config, domain: &Domain) -> Result<Report, Failure> {
 fn look(config: &Config, domain: &Domain) -> Result<Report, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::Config(error.to_string());
     let directory = tenant::load(config).map_err(|error| bad(&error))?;
-    let owned = directory.tenants().find_map(|tenant| {
-        let own = tenant.domains.iter().find(|own| own.name == *domain)?;
-        Some((tenant, own))
-    });
-    let (tenant, own) =
-        owned.ok_or_else(|| Failure::NotFound(format!("{domain} is no tenant's From domain")))?;
+    let (tenant, own) = directory
+        .covering(domain)
+        .ok_or_else(|| Failure::NotFound(format!("{domain} is no tenant's From domain")))?;
+    let subject = check::usual(tenant, own, domain);
     let config = Arc::new(config.clone());
     let keyring = Arc::new(super::key::keyring(&config)?);
     wait(async {
         let resolver = Resolver::new(&config.dns).map_err(|error| bad(&error))?;
         let outlook = Arc::new(Outlook::new(resolver, Clock::System));
-        check::look(&outlook, own, Force { config: &config, keyring: &keyring }).await;
-        let moved = outlook.move_keys(&config, &keyring, Clock::System.now()).map_err(|error| bad(&error))?;
-        let keyring = moved.map_or(keyring, |moved| Arc::new(moved.keyring));
+        check::look(&outlook, &subject, Force { config: &config, keyring: &keyring }).await;
+        let moved = outlook.move_keys(&config, &keyring, Clock::System.now());
+        if let Some((_, error)) = moved.failed.first() {
+            return Err(bad(error));
+        }
+        let keyring = moved.keyring.map_or(keyring, Arc::new);
         let force = Force { config: &config, keyring: &keyring };
-        let report = check::report(&outlook, tenant, own, force);
-        let more = check::beyond(&outlook, tenant, own, force, report.policy).await;
+        let report = check::report(&outlook, &subject, force);
+        let more = check::beyond(&outlook, &subject, force, report.policy).await;
         Ok(report.with(more))
     })?
 }

@@ -62,6 +62,7 @@ impl Selector {
     pub(super) fn filter(&self) -> Filter {
         Filter {
             ids: self.ids.iter().chain(&self.more_ids).copied().collect(),
+            after: None,
             tenant: self.tenant.clone(),
             from: self.from.as_deref().map(|from| if from == "<>" { "" } else { from }.to_owned()),
             from_domain: self.from_domain.clone(),

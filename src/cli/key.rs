@@ -323,18 +323,7 @@ fn retire(context: &Context, config: &Config, domain: &Domain, selector: &str) -
         context.note(format_args!("{selector} of {domain} is {} already", key.stage));
         return Ok(());
     }
-    let others = ring.keys(domain).iter().filter(|other| other.selector != selector);
-    let signs = |stage| {
-        move |other: &&Key| {
-            other.stage == stage && (other.public.algorithm.is_rsa() || !key.public.algorithm.is_rsa())
-        }
-    };
-    let needed = match key.stage {
-        Stage::Active => !others.clone().any(|other| signs(Stage::Active)(&other)),
-        Stage::Pending | Stage::Ready => others.clone().next().is_none(),
-        Stage::Retiring | Stage::Retired => false,
-    };
-    if needed {
+    if lifecycle::is_last(ring.keys(domain), key) {
         return Err(Failure::Bad(format!(
             "{selector} is the only key that signs for {domain}; nothing was changed. First: waxseal key rotate {domain}"
         )));
@@ -366,6 +355,9 @@ fn rotate(context: &Context, config: &Config, domain: &Domain) -> Outcome {
                 && key.public.algorithm.is_rsa() == old.public.algorithm.is_rsa()
         });
         if let Some(key) = waits {
+            if key.replaces.as_ref() != Some(&old.selector) {
+                stages::succeed(&config.keys, domain, &key.selector, &old.selector)?;
+            }
             context
                 .note(format_args!("{} waits already to take the place of {}", key.selector, old.selector));
             selectors.push(key.selector.clone());

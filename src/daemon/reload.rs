@@ -19,6 +19,7 @@ impl House {
     /// Reads the files again and takes them over. Sessions and attempts under way go on with what they began with.
     pub(super) async fn reload(&self) -> Result<Vec<&'static str>, String> {
         let _one_at_a_time = self.reloading.lock().await;
+        let _no_key_moves = self.watch.rings.lock().await;
         let outcome = self.read_again().await;
         let result = if outcome.is_ok() { "ok" } else { "refused" };
         self.metrics.reloads.get_or_create(&ResultLabel { result }).inc();

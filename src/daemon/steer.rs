@@ -8,7 +8,7 @@ use crate::control::{Ordered, Steer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
 use crate::queue::store::StoreError;
-use crate::seal::check::Report;
+use crate::seal::check::{Report, usual};
 
 /// The scheduler looks at the queue at least this often, or it hangs: twice its own heartbeat, and room for a busy machine.
 const HEARTBEAT: Duration = Duration::from_secs(90);
@@ -31,12 +31,8 @@ impl Steer for House {
     fn check(&self, domain: Domain) -> Ordered<'_, Option<Report>> {
         Box::pin(async move {
             let tenants = self.tenants.load_full();
-            let own = tenants.tenants().find_map(|tenant| {
-                let own = tenant.domains.iter().find(|own| own.name == domain)?;
-                Some((tenant, own))
-            });
-            let Some((tenant, own)) = own else { return Ok(None) };
-            Ok(Some(self.watch.check(tenant, own).await))
+            let Some((tenant, own)) = tenants.covering(&domain) else { return Ok(None) };
+            Ok(Some(self.watch.check(&usual(tenant, own, &domain)).await))
         })
     }
 

@@ -150,6 +150,8 @@ pub enum Then {
 pub struct Filter {
     /// These messages only.
     pub ids: Vec<Id>,
+    /// Only messages behind this one in the order of a listing, to go on where the last page ended.
+    pub after: Option<Id>,
     /// This tenant's.
     pub tenant: Option<String>,
     /// Envelope sender, compared whole and case-insensitively.

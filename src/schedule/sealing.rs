@@ -5,19 +5,17 @@
 use std::sync::Arc;
 
 use super::Parts;
-use crate::mail::address::Address;
 use crate::mail::header::Headers;
 use crate::mail::message::{Facts, Message};
 use crate::queue::store::{Cause, Hold};
 use crate::seal::enforce::Ruling;
-use crate::seal::outlook::{Force, Subject};
+use crate::seal::outlook::{self, Force, Subject};
 use crate::seal::refusal::hold_reason;
 use crate::seal::{self, Order};
-use crate::tenant::Tenant;
 
 /// The message as it may leave, or why it waits on.
 pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>, Hold> {
-    let Some(signer) = &message.facts.unsealed else { return Ok(message) };
+    let Some(accepted_by) = &message.facts.unsealed else { return Ok(message) };
     let tenants = parts.tenants.load();
     // Without its tenant it is parked before anything leaves.
     let Some(tenant) = tenants.tenant(&message.facts.tenant) else { return Ok(message) };
@@ -26,8 +24,8 @@ pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>,
     let until = Some(message.facts.received.after(config.seal.hold_max));
     let wait = |reason: String| Hold { reason: reason.into(), cause: Cause::Seal, until };
 
-    let subject = subject(tenant, &message.facts)
-        .ok_or_else(|| wait(format!("{signer} is no longer a From domain of tenant {}", tenant.name)))?;
+    let subject = Subject::of(tenant, &message.facts)
+        .ok_or_else(|| wait(format!("{accepted_by} is no longer a From domain of tenant {}", tenant.name)))?;
     let ruled = parts.outlook.rule(&subject, force);
     match ruled.ruling {
         Ruling::Send | Ruling::SendUnjudged => {}
@@ -40,7 +38,8 @@ pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>,
     let headers = Headers::parse(&message.body, message.body.len()).map_err(|bad| wait(bad.to_string()))?;
     let body = message.body.get(headers.body..).unwrap_or_default();
     let order = Order {
-        domain: signer,
+        // Who signs today: the verdict is about that domain's keys, and it may have got its own since the message came.
+        domain: outlook::signer(&subject, &keyring),
         only: ruled.only(),
         signing: &tenant.signing,
         now: parts.clock.now(),
@@ -51,11 +50,4 @@ pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>,
     octets.extend_from_slice(&message.body);
     let facts = Facts { size: octets.len() as u64, unsealed: None, ..message.facts.clone() };
     Ok(Arc::new(Message { facts, body: octets.into() }))
-}
-
-fn subject<'a>(tenant: &'a Arc<Tenant>, facts: &'a Facts) -> Option<Subject<'a>> {
-    let author = facts.from_domain()?;
-    let own = tenant.owns(author)?;
-    let sender = facts.return_path.as_ref().or(facts.envelope.from.as_ref()).map(Address::domain);
-    Some(Subject { tenant, own, author, sender })
 }

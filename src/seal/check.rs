@@ -17,7 +17,7 @@ use crate::tenant::{OnFail, OwnedDomain, SignWith, Tenant};
 pub struct Report {
     /// Version of this form: 1.
     pub v: u8,
-    /// The From domain.
+    /// The From domain, or the name below it that was asked about.
     pub domain: Domain,
     /// Whose it is.
     pub tenant: Arc<str>,
@@ -48,41 +48,47 @@ pub struct Report {
     pub spf_tree: Vec<String>,
 }
 
-/// A From domain and what its mail normally looks like: the author in it, the reverse-path there or at its return path.
+/// What mail of a From domain, or of a name below it, normally looks like: that author in it, the reverse-path there or at the
+/// domain's return path.
 #[must_use]
-pub fn usual<'a>(tenant: &'a Arc<Tenant>, own: &'a OwnedDomain) -> Subject<'a> {
-    let sender = own.return_path.as_ref().unwrap_or(&own.name);
-    Subject { tenant, own, author: &own.name, sender: Some(sender) }
+pub fn usual<'a>(tenant: &'a Arc<Tenant>, own: &'a OwnedDomain, author: &'a Domain) -> Subject<'a> {
+    let sender = own.return_path.as_ref().unwrap_or(author);
+    Subject { tenant, own, author, sender: Some(sender) }
 }
 
-/// The names that the verdict on a domain's usual mail rests on.
+/// The names that the verdict on such mail rests on, the reverse-path's last.
 #[must_use]
-pub fn rests_on(own: &OwnedDomain) -> Vec<&Domain> {
-    std::iter::once(&own.name).chain(&own.return_path).collect()
+pub fn rests_on<'a>(subject: &Subject<'a>) -> Vec<&'a Domain> {
+    let mut names = vec![&subject.own.name, subject.author];
+    names.extend(subject.sender);
+    names.dedup();
+    names
 }
 
 /// Asks DNS now about all that the verdict rests on.
-pub async fn look(outlook: &Arc<Outlook>, own: &OwnedDomain, force: Force<'_>) -> Vec<Arc<Picture>> {
+pub async fn look(outlook: &Arc<Outlook>, subject: &Subject<'_>, force: Force<'_>) -> Vec<Arc<Picture>> {
     let mut looks = tokio::task::JoinSet::new();
-    for name in rests_on(own) {
+    outlook.take_in(subject);
+    for name in rests_on(subject) {
         let (outlook, wanted) = (Arc::clone(outlook), wanted(name, force));
         looks.spawn(async move { Box::pin(outlook.look(&wanted)).await.picture });
     }
     looks.join_all().await
 }
 
-/// What is known of a domain's usual mail, from memory.
+/// What is known of such mail, from memory.
 #[must_use]
-pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force: Force<'_>) -> Report {
-    let verdict = outlook.verdict(&usual(tenant, own), force);
+pub fn report(outlook: &Outlook, subject: &Subject<'_>, force: Force<'_>) -> Report {
+    let Subject { tenant, own, author, sender: _ } = *subject;
+    let verdict = outlook.verdict(subject, force);
     let Verdict { dkim, spf, dmarc, policy, findings, verified: _ } = &*verdict;
-    let pictures: Vec<_> = rests_on(own).into_iter().filter_map(|name| outlook.picture(name)).collect();
+    let pictures: Vec<_> = rests_on(subject).into_iter().filter_map(|name| outlook.picture(name)).collect();
     let tree = pictures.last().and_then(|picture| picture.spf.as_ref()).map(|spf| spf.value.tree.clone());
     let volumes = outlook.volumes.findings(&own.name, outlook.now());
-    let health = outlook.health(&own.name).filter(|health| health.believed == *dmarc);
+    let health = outlook.health(author).filter(|health| health.believed == *dmarc);
     Report {
         v: 1,
-        domain: own.name.clone(),
+        domain: author.clone(),
         tenant: Arc::clone(&tenant.name),
         on_fail: own.on_fail,
         believed: *dmarc,
@@ -100,14 +106,14 @@ pub fn report(outlook: &Outlook, tenant: &Arc<Tenant>, own: &OwnedDomain, force:
 /// What the verdict leaves out: where replies and bounces go, who is told, what a policy asks. Looks the exchangers up.
 pub async fn beyond(
     outlook: &Outlook,
-    tenant: &Arc<Tenant>,
-    own: &OwnedDomain,
+    subject: &Subject<'_>,
     force: Force<'_>,
     policy: Option<Policy>,
 ) -> Vec<Finding> {
+    let Subject { tenant, own, author, sender } = *subject;
     let known =
         |name: &Domain| outlook.picture(name).unwrap_or_else(|| Arc::new(Picture::blank(name.clone())));
-    let (author, sender) = (known(&own.name), known(own.return_path.as_ref().unwrap_or(&own.name)));
+    let (author, sender) = (known(author), known(sender.unwrap_or(author)));
     let Force { config, .. } = force;
     let resolver = outlook.resolver();
     let homes = homes(resolver, &[&author, &sender]).await;

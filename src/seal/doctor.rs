@@ -209,15 +209,15 @@ fn listener(about: &DomainCase<'_>) -> Option<Finding> {
     Some(Finding::error("inbound", says, fix))
 }
 
-/// A bounce that came back is told to whom `notify` names; without it, only the log knows.
+/// A bounce that came back is told to whom `notify` names; without it, to the sender, if it can be seen who that was.
 fn notify(about: &DomainCase<'_>) -> Option<Finding> {
     let path = about.own.return_path.as_ref()?;
     if about.tenant.notify.is_empty() {
         let tenant = &about.tenant.name;
-        let says =
-            format!("bounces come back to {path}, and tenant {tenant} names nobody who is told of them");
-        let fix =
-            "set notify = [\"postmaster@...\"] in the tenant's file; until then they are only in the log";
+        let says = format!(
+            "tenant {tenant} names nobody who is told of bounces that come back to {path}: each message's sender is"
+        );
+        let fix = "set notify = [\"postmaster@...\"] in the tenant's file, if the senders are programs that read no mail";
         return Some(Finding::warning("notify", says, fix));
     }
     let told: Vec<String> = about.tenant.notify.iter().map(ToString::to_string).collect();

@@ -38,6 +38,9 @@ pub struct Picture {
     pub dmarc: Option<Known<Walk>>,
     /// What DNS did not say at the last look, and why: shown by `domain check`.
     pub silence: Vec<Silence>,
+    /// When that look was; 0: there was none.
+    #[serde(default)]
+    pub looked: Time,
 }
 
 /// A question that got no answer.
@@ -166,6 +169,7 @@ impl Picture {
             spf: None,
             dmarc: None,
             silence: Vec::new(),
+            looked: Time(0),
         }
     }
 
@@ -189,6 +193,7 @@ impl Picture {
         self.exchange = self.exchange.or(older.exchange);
         self.spf = self.spf.or(older.spf);
         self.dmarc = self.dmarc.or(older.dmarc);
+        self.looked = self.looked.max(older.looked);
         for (selector, key) in older.keys {
             let known = self.keys.entry(selector).or_default();
             *known = known.take().or(key);

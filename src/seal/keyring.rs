@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -22,13 +23,13 @@ use crate::tenant::{SignWith, Signing};
 /// A PEM of RSA-8192 has 6 KiB; more is no key.
 const PEM_MAX: u64 = 64 * 1024;
 
-/// Every key. Immutable; a reload makes a new one.
+/// Every key. Immutable; a reload makes a new one, and a change of one domain's keys one that shares the others.
 ///
 /// The active RSA key of a domain signs, and below it the active Ed25519 key (`stages`). Where none is active yet, the first
 /// by selector that may become it stands in (`wx2` comes before `wx10`).
 #[derive(Debug, Default)]
 pub struct Keyring {
-    domains: HashMap<Domain, Vec<Key>>,
+    domains: HashMap<Domain, Arc<Found>>,
     warnings: Vec<String>,
 }
 
@@ -102,7 +103,7 @@ impl Keyring {
     /// # Errors
     /// The first key that cannot be used, with what to do: one bad key must not turn into unsigned mail later.
     pub fn load(dir: &Path) -> Result<Self, KeyError> {
-        let mut ring = Self::default();
+        let mut domains = HashMap::new();
         for (name, path) in listed(dir)? {
             if !path.is_dir() {
                 continue;
@@ -112,18 +113,34 @@ impl Keyring {
                 what: "the directory's name is not a domain".to_owned(),
             })?;
             let found = read_domain(&domain, &path)?;
-            ring.warnings.extend(found.warnings);
-            if !found.keys.is_empty() {
-                ring.domains.insert(domain, found.keys);
-            }
+            domains.insert(domain, Arc::new(found));
         }
-        Ok(ring)
+        Ok(Self::new(domains))
+    }
+
+    /// The same keys, but those of one domain as its directory has them now.
+    ///
+    /// # Errors
+    /// As `load`, about that domain alone.
+    pub fn with_domain(&self, dir: &Path, domain: &Domain) -> Result<Self, KeyError> {
+        let found = read_domain(domain, &dir.join(domain.as_str()))?;
+        let mut domains = self.domains.clone();
+        domains.insert(domain.clone(), Arc::new(found));
+        Ok(Self::new(domains))
+    }
+
+    fn new(mut domains: HashMap<Domain, Arc<Found>>) -> Self {
+        domains.retain(|_, found| !found.keys.is_empty());
+        let mut sorted: Vec<_> = domains.iter().collect();
+        sorted.sort_by_key(|(domain, _)| *domain);
+        let warnings = sorted.iter().flat_map(|(_, found)| found.warnings.iter().cloned()).collect();
+        Self { domains, warnings }
     }
 
     /// A ring of one domain's keys.
     #[cfg(test)]
     pub(super) fn of(domain: Domain, keys: Vec<Key>) -> Self {
-        Self { domains: HashMap::from([(domain, keys)]), warnings: Vec::new() }
+        Self::new(HashMap::from([(domain, Arc::new(Found { keys, warnings: Vec::new() }))]))
     }
 
     /// What an administrator should know about the keys.
@@ -140,7 +157,7 @@ impl Keyring {
     /// The keys of a domain, in the order of preference.
     #[must_use]
     pub fn keys(&self, domain: &Domain) -> &[Key] {
-        self.domains.get(domain).map_or(&[], Vec::as_slice)
+        self.domains.get(domain).map_or(&[], |found| found.keys.as_slice())
     }
 
     /// The keys that sign for a domain: the active RSA key, and the active Ed25519 key if there is one. Where no RSA key is

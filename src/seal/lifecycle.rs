@@ -172,6 +172,20 @@ pub fn activate(domain: &Domain, keys: &[Key], selector: &str) -> Vec<Move> {
     walk.next.moves
 }
 
+/// Whether no other key could sign in its place: one that signs or may come to, and RSA where it is RSA, since few receivers
+/// know anything else.
+#[must_use]
+pub fn is_last(keys: &[Key], key: &Key) -> bool {
+    let lives = |stage: Stage| match (stage, key.stage) {
+        (Stage::Active, _) => true,
+        // While one signs, one that waits is no replacement.
+        (Stage::Pending | Stage::Ready, stage) => stage != Stage::Active,
+        (Stage::Retiring | Stage::Retired, _) => false,
+    };
+    let others = keys.iter().filter(|other| other.selector != key.selector && lives(other.stage));
+    !others.into_iter().any(|other| is_rsa(other) || !is_rsa(key))
+}
+
 /// The key to make in `active`'s place: of the same kind, at the other of its two selectors.
 #[must_use]
 pub fn successor(domain: &Domain, keys: &[Key], active: &Key, why: &str) -> Make {

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::keys;
+use super::dkim_record;
+use super::facts::KeyAnswer;
+use super::keys::{self, Algorithm, Public, RSA_BITS_SOUND};
 use super::records::{Kind, Record};
 use super::spf_record;
 
@@ -80,10 +82,13 @@ fn beside_alias(record: &Record, zone: &Zone, right: bool) -> Vec<String> {
     }
 }
 
-/// Two texts that publish the same key.
-fn same_key(one: &str, other: &str) -> bool {
-    let octets = keys::published_octets(one);
-    octets.is_some() && octets == keys::published_octets(other)
+/// Whether receivers read from what stands there the key that is wanted. How large that is does not matter here.
+fn same_key(stands: &str, wanted: &str) -> bool {
+    let Some(octets) = keys::published_octets(wanted) else { return false };
+    let is_ed25519 = wanted.split(';').any(|tag| tag.trim() == "k=ed25519");
+    let algorithm = if is_ed25519 { Algorithm::Ed25519 } else { Algorithm::Rsa(RSA_BITS_SOUND) };
+    let answer = KeyAnswer { alias: None, records: vec![stands.to_owned()] };
+    dkim_record::read(&answer, &Public { algorithm, octets }).verifies()
 }
 
 fn spf(record: &Record, stands: &[String]) -> Entry {

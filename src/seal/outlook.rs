@@ -1,18 +1,24 @@
 //! What receivers would make of our mail: pictures of DNS kept fresh in memory, and verdicts made from them. Who accepts or
 //! sends mail reads from memory and never waits for DNS; `look` is what asks it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod memory;
+mod names;
+mod subject;
+
+pub use names::{below, names, wanted};
+pub use subject::{Subject, signer};
+
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::facts::{Picture, Walk};
+use self::memory::{Basis, Memory};
+use super::facts::Picture;
 use super::judge::{Believed, Candidate, Case, Verdict, judge};
-use super::keyring::Keyring;
+use super::keyring::{Key, Keyring};
 use super::records::{self, Setting};
 use super::survey::{Wanted, survey};
 use super::volume::Volumes;
@@ -21,15 +27,7 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
-use crate::tenant::{Directory, OnFail, OwnedDomain, Route, Tenant};
-
-/// Verdicts kept: a tenant has few From domains, and each but one or two reverse-paths.
-const VERDICTS: NonZeroUsize = match NonZeroUsize::new(16_384) {
-    Some(count) => count,
-    None => NonZeroUsize::MIN,
-};
-/// Names below tenants' domains that mail came from, beyond which no more are looked at: their parents' pictures serve.
-const BELOW_MAX: usize = 1_000;
+use crate::tenant::{Route, SignWith};
 
 /// Pictures and verdicts.
 pub struct Outlook {
@@ -44,15 +42,6 @@ pub struct Outlook {
     pub volumes: Volumes,
 }
 
-#[derive(Default)]
-struct Memory {
-    pictures: HashMap<Domain, Arc<Picture>>,
-    verdicts: Option<LruCache<Key, Made>>,
-    /// Names below tenants' domains that mail came from.
-    below: Vec<Domain>,
-    health: HashMap<Domain, Health>,
-}
-
 /// How a From domain stands, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -60,48 +49,6 @@ pub struct Health {
     pub believed: Believed,
     /// Since when.
     pub since: Time,
-}
-
-type Key = (Arc<str>, Domain, Option<Domain>);
-
-/// A verdict, and all that it was made from: it holds as long as these are still the ones.
-struct Made {
-    basis: Basis,
-    verdict: Arc<Verdict>,
-}
-
-#[derive(Clone)]
-struct Basis {
-    config: Arc<Config>,
-    keyring: Arc<Keyring>,
-    tenant: Arc<Tenant>,
-    author: Arc<Picture>,
-    signer: Arc<Picture>,
-    sender: Arc<Picture>,
-}
-
-impl Basis {
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config)
-            && Arc::ptr_eq(&self.keyring, &other.keyring)
-            && Arc::ptr_eq(&self.tenant, &other.tenant)
-            && Arc::ptr_eq(&self.author, &other.author)
-            && Arc::ptr_eq(&self.signer, &other.signer)
-            && Arc::ptr_eq(&self.sender, &other.sender)
-    }
-}
-
-/// Whose mail is judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its tenant: the route says whether the last hop is ours.
-    pub tenant: &'a Arc<Tenant>,
-    /// The From domain of the tenant that covers the author.
-    pub own: &'a OwnedDomain,
-    /// The author's domain: that one, or a name below it.
-    pub author: &'a Domain,
-    /// The domain of the reverse-path as next hops see it; `None`: the null one.
-    pub sender: Option<&'a Domain>,
 }
 
 /// What is in force at the moment.
@@ -121,6 +68,14 @@ pub struct Looked {
     pub changed: bool,
 }
 
+/// Names that are no longer anybody's.
+pub struct Forgotten {
+    /// Of which there was a picture.
+    pub pictures: Vec<Domain>,
+    /// Of which it was known how they stand.
+    pub health: Vec<Domain>,
+}
+
 impl Outlook {
     /// Knows nothing yet.
     #[must_use]
@@ -129,8 +84,9 @@ impl Outlook {
         Self { resolver, clock, memory, looking, asked: Notify::new(), volumes: Volumes::default() }
     }
 
-    /// Takes pictures from before a restart; what has been heard since stays.
-    pub fn recall(&self, pictures: impl IntoIterator<Item = Picture>) {
+    /// Takes pictures from before a restart; what has been heard since stays. Names of which `below` says that they lie below
+    /// judged domains are looked at again.
+    pub fn recall(&self, pictures: impl IntoIterator<Item = Picture>, below: impl Fn(&Domain) -> bool) {
         self.with(|memory| {
             for old in pictures {
                 let name = old.domain.clone();
@@ -138,7 +94,10 @@ impl Outlook {
                     Some(new) => Picture::clone(new).or(old),
                     None => old,
                 };
-                memory.pictures.insert(name, Arc::new(known));
+                memory.pictures.insert(name.clone(), Arc::new(known));
+                if below(&name) {
+                    memory.look_below(&name);
+                }
             }
         });
     }
@@ -164,7 +123,19 @@ impl Outlook {
     /// Names below tenants' domains that mail came from.
     #[must_use]
     pub fn below(&self) -> Vec<Domain> {
-        self.with(|memory| memory.below.clone())
+        self.with(|memory| memory.below.names().cloned().collect())
+    }
+
+    /// Every picture.
+    #[must_use]
+    pub fn pictures(&self) -> Vec<Arc<Picture>> {
+        self.with(|memory| memory.pictures.values().cloned().collect())
+    }
+
+    /// Names that were forgotten since the last call, because others took their place.
+    #[must_use]
+    pub fn gone(&self) -> Vec<Domain> {
+        self.with(|memory| std::mem::take(&mut memory.gone))
     }
 
     /// Resolves when a name was asked for that nobody has looked at.
@@ -173,13 +144,22 @@ impl Outlook {
     }
 
     /// Forgets names that are no longer anybody's, and answers which.
-    pub fn keep_only(&self, names: &[Wanted]) -> Vec<Domain> {
+    pub fn keep_only(&self, names: &[Wanted]) -> Forgotten {
         let kept: HashSet<&Domain> = names.iter().map(|wanted| &wanted.domain).collect();
         self.with(|memory| {
-            let gone = memory.pictures.extract_if(|name, _| !kept.contains(name)).map(|(name, _)| name);
-            let gone: Vec<Domain> = gone.collect();
             memory.below.retain(|name| kept.contains(name));
-            gone
+            Forgotten {
+                pictures: memory
+                    .pictures
+                    .extract_if(|name, _| !kept.contains(name))
+                    .map(|(name, _)| name)
+                    .collect(),
+                health: memory
+                    .health
+                    .extract_if(|name, _| !kept.contains(name))
+                    .map(|(name, _)| name)
+                    .collect(),
+            }
         })
     }
 
@@ -201,12 +181,24 @@ impl Outlook {
         }
         let now = self.clock.now();
         let found = Box::pin(survey(&self.resolver, wanted, current.as_deref(), now)).await;
-        let changed = !current.is_some_and(|current| current.says_what(&found));
+        let changed = !current.as_ref().is_some_and(|current| current.says_what(&found));
         let picture = Arc::new(found);
         self.with(|memory| {
-            memory.pictures.insert(wanted.domain.clone(), Arc::clone(&picture));
+            // A name that was forgotten meanwhile stays so: nobody would ask again.
+            if current.is_none() || memory.pictures.contains_key(&wanted.domain) {
+                memory.pictures.insert(wanted.domain.clone(), Arc::clone(&picture));
+            }
         });
         Looked { picture, changed }
+    }
+
+    /// The names that mail of this subject rests on are looked at from now on, as if it had come.
+    pub fn take_in(&self, subject: &Subject<'_>) {
+        self.with(|memory| {
+            for name in [Some(subject.author), subject.sender].into_iter().flatten() {
+                memory.picture_or_ask(name, subject.own, &self.asked);
+            }
+        });
     }
 
     /// What receivers would find, from memory. A name that nobody has looked at yet is asked for, and judged meanwhile by
@@ -221,23 +213,16 @@ impl Outlook {
                 config: Arc::clone(force.config),
                 keyring: Arc::clone(force.keyring),
                 tenant: Arc::clone(subject.tenant),
-                author: memory.picture_or_ask(subject.author, &subject.own.name, &self.asked),
+                author: memory.picture_or_ask(subject.author, subject.own, &self.asked),
                 signer: memory.picture_or_blank(signer),
-                sender: memory.picture_or_ask(sender, &subject.own.name, &self.asked),
+                sender: memory.picture_or_ask(sender, subject.own, &self.asked),
             };
-            let verdicts = memory.verdicts.get_or_insert_with(|| LruCache::new(VERDICTS));
-            let made = verdicts.get(&key).filter(|made| made.basis.is(&basis));
-            let known = made.map(|made| Arc::clone(&made.verdict));
+            let known = memory.verdicts.get(&key, &basis);
             (basis, known)
         });
         known.unwrap_or_else(|| {
             let verdict = Arc::new(judged(&basis, subject, signer));
-            let made = Made { basis, verdict: Arc::clone(&verdict) };
-            self.with(|memory| {
-                if let Some(verdicts) = &mut memory.verdicts {
-                    verdicts.put(key, made);
-                }
-            });
+            self.with(|memory| memory.verdicts.put(key, basis, Arc::clone(&verdict)));
             verdict
         })
     }
@@ -275,46 +260,13 @@ impl Outlook {
     }
 }
 
-impl Memory {
-    fn picture_or_blank(&mut self, name: &Domain) -> Arc<Picture> {
-        let blank = || Arc::new(Picture::blank(name.clone()));
-        // Kept, so that it is the same one until somebody looks.
-        Arc::clone(self.pictures.entry(name.clone()).or_insert_with(blank))
-    }
-
-    /// The picture of a name at or below `own`. One that is not there is derived from what is known above it, and asked for.
-    fn picture_or_ask(&mut self, name: &Domain, own: &Domain, asked: &Notify) -> Arc<Picture> {
-        if let Some(picture) = self.pictures.get(name) {
-            return Arc::clone(picture);
-        }
-        if self.below.len() >= BELOW_MAX {
-            return Arc::new(derived(name, self.pictures.get(own).map(Arc::as_ref)));
-        }
-        let picture = Arc::new(derived(name, self.pictures.get(own).map(Arc::as_ref)));
-        self.below.push(name.clone());
-        self.pictures.insert(name.clone(), Arc::clone(&picture));
-        asked.notify_one();
-        picture
-    }
-}
-
-/// What can be said of a name below one that is known: its mail is under the policy above it.
-fn derived(name: &Domain, above: Option<&Picture>) -> Picture {
-    let mut picture = Picture::blank(name.clone());
-    let above = above.filter(|above| name.is_within(&above.domain));
-    picture.dmarc = above.and_then(|above| above.dmarc.clone()).map(|mut known| {
-        let mut steps = vec![(name.to_string(), Vec::new())];
-        steps.append(&mut known.value.steps);
-        known.value = Walk { steps, exists: true, reports: known.value.reports };
-        known
-    });
-    picture
-}
-
 fn judged(basis: &Basis, subject: &Subject<'_>, signer: &Domain) -> Verdict {
     let Basis { config, keyring, .. } = basis;
+    // Only what the route takes will be there for receivers to find. What an upstream signs with is not ours to judge.
+    let takes = |key: &&Key| subject.tenant.signing.keys != SignWith::Rsa || key.public.algorithm.is_rsa();
     let keys: Vec<_> = keyring
         .signing(signer)
+        .filter(takes)
         .map(|key| Candidate { selector: &key.selector, public: &key.public })
         .collect();
     let egress = egress(config);
@@ -329,12 +281,6 @@ fn judged(basis: &Basis, subject: &Subject<'_>, signer: &Domain) -> Verdict {
         egress,
         wanted: &wanted,
     })
-}
-
-/// The domain in `d=`: the author's own where it has keys, else the tenant's domain above it.
-#[must_use]
-pub fn signer<'a>(subject: &Subject<'a>, keyring: &Keyring) -> &'a Domain {
-    if keyring.keys(subject.author).is_empty() { &subject.own.name } else { subject.author }
 }
 
 /// The addresses that receivers see; empty: not known.
@@ -355,44 +301,13 @@ fn wanted_records(
         hostname: &config.hostname,
         dkim_zone: config.relay.dkim_zone.as_ref().filter(|_| *signer != config.relay.domain),
         public_addresses: egress(config),
-        return_path: subject.sender.filter(|sender| *sender != signer),
+        // Any other sender is somebody's mailbox, and its MX not ours to change.
+        return_path: subject.own.return_path.as_ref().filter(|path| subject.sender == Some(path)),
         bounce_host: config.relay.bounce_host.as_ref(),
         upstream: !matches!(*subject.tenant.route, Route::Mx),
     };
     records::for_domain(signer, keyring, &setting)
 }
 
-/// The names that tenants' mail depends on, each with the selectors to look at. A domain that nobody judges (`on_fail = "off"`)
-/// costs no lookup.
-#[must_use]
-pub fn names(directory: &Directory, force: Force<'_>, below: &[Domain]) -> Vec<Wanted> {
-    let mut names: BTreeMap<Domain, Wanted> = BTreeMap::new();
-    let mut add = |name: &Domain| {
-        names.entry(name.clone()).or_insert_with(|| wanted(name, force));
-    };
-    let judged: Vec<&OwnedDomain> = directory
-        .tenants()
-        .flat_map(|tenant| tenant.domains.iter())
-        .filter(|own| own.on_fail != OnFail::Off)
-        .collect();
-    for own in &judged {
-        add(&own.name);
-        own.return_path.iter().for_each(&mut add);
-    }
-    if !judged.is_empty() {
-        add(&force.config.hostname);
-    }
-    below.iter().filter(|name| judged.iter().any(|own| name.is_within(&own.name))).for_each(add);
-    names.into_values().collect()
-}
-
-/// What to ask about one name.
-#[must_use]
-pub fn wanted(name: &Domain, force: Force<'_>) -> Wanted {
-    Wanted {
-        domain: name.clone(),
-        selectors: force.keyring.keys(name).iter().map(|key| key.selector.clone()).collect(),
-        egress: egress(force.config).to_vec(),
-        hostname: force.config.hostname.clone(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::task::JoinSet;
 
-use super::keys::{self, Public};
+use super::dkim_record;
+use super::facts::KeyAnswer;
+use super::keys::Public;
 use super::merge::Zone;
 use super::records::{self, Kind};
 use crate::dns::{Failure, Resolver};
@@ -41,12 +43,11 @@ pub async fn look(resolver: &Resolver, questions: Vec<(String, Kind)>) -> Zone {
     zone
 }
 
-/// Whether the record at a selector publishes this key; `None`: DNS did not say.
+/// Whether receivers would verify with the record at a selector what this key signs; `None`: DNS did not say.
 pub async fn is_seen(resolver: &Resolver, domain: &Domain, selector: &str, public: &Public) -> Option<bool> {
     let question = (records::dkim_name(selector, domain), Kind::Txt);
     let texts = look(resolver, vec![question.clone()]).await.remove(&question)?;
-    // RFC 6376 section 3.6.2.2: with several records it is anybody's guess which one a receiver takes.
-    Some(matches!(texts.as_slice(), [one] if keys::published_octets(one).as_ref() == Some(&public.octets)))
+    Some(dkim_record::read(&KeyAnswer { alias: None, records: texts }, public).verifies())
 }
 
 fn record_type(kind: Kind) -> RecordType {

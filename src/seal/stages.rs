@@ -182,6 +182,21 @@ pub fn settle(keys_dir: &Path, domain: &Domain, moves: &[Move], now: Time) -> Re
     })
 }
 
+/// A key that waits will take the place of `old` by itself.
+///
+/// # Errors
+/// `Changed` where it does not wait any more; the file system's.
+pub fn succeed(keys_dir: &Path, domain: &Domain, selector: &str, old: &str) -> Result<(), KeyError> {
+    change(keys_dir, domain, |keys| {
+        let waits =
+            |key: &&mut Key| key.selector == selector && matches!(key.stage, Stage::Pending | Stage::Ready);
+        let changed = || KeyError::Changed { domain: domain.clone(), selector: selector.to_owned() };
+        let key = keys.iter_mut().find(waits).ok_or_else(changed)?;
+        key.replaces = Some(old.to_owned());
+        Ok(())
+    })
+}
+
 /// Makes a key, pending. A retired key at this selector is replaced; any other is left alone.
 ///
 /// # Errors

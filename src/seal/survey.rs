@@ -3,9 +3,11 @@
 
 mod asker;
 mod dmarc;
+mod due;
 mod spf;
 
 pub(super) use asker::Asker;
+pub use due::due;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,6 +28,12 @@ pub const HOLDS_MIN: Duration = Duration::from_secs(30);
 pub const HOLDS_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// That there is nothing holds no longer than this: somebody may be about to publish it.
 pub const NOTHING_HOLDS_MAX: Duration = Duration::from_secs(5 * 60);
+/// How soon to ask again what got no answer, at first.
+pub const SILENCE_MIN: Duration = Duration::from_secs(30);
+/// And at last: DNS may be silent about a name for days.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+/// A silence is broken after another such part of the time that it has lasted.
+const SILENCE_PART: u32 = 10;
 /// Records kept of one name; two are a mistake already.
 const RECORDS_MAX: usize = 8;
 /// Octets kept of a record; the key record of RSA-4096 has fewer than 800.
@@ -62,7 +70,7 @@ async fn take(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, no
     let before = before.filter(|picture| picture.domain == wanted.domain).unwrap_or(&blank);
     let fresh = match resolver.afresh() {
         Ok(fresh) => fresh,
-        Err(error) => return unasked(wanted, before, &error.to_string()),
+        Err(error) => return unasked(wanted, before, &error.to_string(), now),
     };
     let deadline = Instant::now() + SURVEY_MAX;
     let name = &wanted.domain;
@@ -73,7 +81,7 @@ async fn take(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, no
         bounded(deadline, format!("{name} SPF"), spf::ask(&fresh, wanted)),
         bounded(deadline, format!("{name} DMARC"), dmarc::ask(&fresh, name)),
     );
-    let mut picture = blank.clone();
+    let mut picture = Picture { looked: now, ..blank.clone() };
     let silence = &mut picture.silence;
     picture.presence = settle(presence, before.presence.as_ref(), now, silence);
     picture.exchange = settle(exchange, before.exchange.as_ref(), now, silence);
@@ -90,15 +98,21 @@ async fn take(resolver: &Resolver, wanted: &Wanted, before: Option<&Picture>, no
 }
 
 /// There is no resolver to ask: everything stays as it was.
-fn unasked(wanted: &Wanted, before: &Picture, why: &str) -> Picture {
-    let mut picture = before.clone();
-    let wanted = wanted
-        .selectors
-        .iter()
-        .map(|selector| (selector.clone(), before.keys.get(selector).cloned().flatten()));
-    picture.keys = wanted.collect();
-    picture.silence = vec![Silence { question: "every question".into(), why: why.to_owned() }];
-    picture
+fn unasked(wanted: &Wanted, before: &Picture, why: &str, now: Time) -> Picture {
+    let key = |selector: &String| {
+        let last = before.keys.get(selector).and_then(Option::as_ref);
+        (selector.clone(), last.map(|known| unanswered(known, now)))
+    };
+    Picture {
+        presence: before.presence.as_ref().map(|known| unanswered(known, now)),
+        exchange: before.exchange.as_ref().map(|known| unanswered(known, now)),
+        keys: wanted.selectors.iter().map(key).collect(),
+        spf: before.spf.as_ref().map(|known| unanswered(known, now)),
+        dmarc: before.dmarc.as_ref().map(|known| unanswered(known, now)),
+        silence: vec![Silence { question: "every question".into(), why: why.to_owned() }],
+        looked: now,
+        ..before.clone()
+    }
 }
 
 impl<T> Asked<T> {
@@ -123,8 +137,16 @@ fn settle<T: Clone>(
         Some(value) => {
             Some(Known { value, seen: now, until: now.after(asked.holds.clamp(HOLDS_MIN, HOLDS_MAX)) })
         }
-        None => before.cloned(),
+        None => before.map(|known| unanswered(known, now)),
     }
+}
+
+/// What was known stays so when nothing is heard; the longer ago it was heard, the longer until it is asked again.
+fn unanswered<T: Clone>(known: &Known<T>, now: Time) -> Known<T> {
+    let wait = (now.since(known.seen) / SILENCE_PART).clamp(SILENCE_MIN, SILENCE_MAX);
+    // What holds longer than anything can was seen before the clock was set back.
+    let until = Some(known.until).filter(|until| *until <= now.after(HOLDS_MAX)).unwrap_or(now);
+    Known { until: until.max(now.after(wait)), ..known.clone() }
 }
 
 async fn bounded<T>(deadline: Instant, question: String, asked: impl Future<Output = Asked<T>>) -> Asked<T> {

@@ -255,6 +255,13 @@ impl Directory {
         tenant.logins.get(*at).map(|login| (tenant, login))
     }
 
+    /// The From domain that covers a name, and whose it is: of several, the closest one.
+    #[must_use]
+    pub fn covering(&self, domain: &Domain) -> Option<(&Arc<Tenant>, &OwnedDomain)> {
+        let owned = self.tenants().filter_map(|tenant| Some((tenant, tenant.owns(domain)?)));
+        owned.max_by_key(|(_, own)| own.name.as_str().len())
+    }
+
     /// The tenant whose bounces come to this domain.
     #[must_use]
     pub fn return_path(&self, domain: &Domain) -> Option<&Arc<Tenant>> {
@@ -287,9 +294,15 @@ impl Tenant {
         self.logins.iter().find(|login| *login.username == *username)?.class.as_deref()
     }
 
-    /// The From domain of this tenant that covers `domain`.
+    /// The From domain of this tenant that covers `domain`: of several, the closest one.
     #[must_use]
     pub fn owns(&self, domain: &Domain) -> Option<&OwnedDomain> {
-        self.domains.iter().find(|own| own.name == *domain || (own.subdomains && domain.is_within(&own.name)))
+        let covers =
+            |own: &&OwnedDomain| own.name == *domain || (own.subdomains && domain.is_within(&own.name));
+        // All of them end the same name, so the longest is the one with the most labels.
+        self.domains.iter().filter(covers).max_by_key(|own| own.name.as_str().len())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

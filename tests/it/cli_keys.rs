@@ -100,6 +100,29 @@ async fn a_retired_keys_record_is_said_to_be_free_to_go_as_long_as_it_is_there()
     assert!(!place.text(&["domain", "dns", "acme.example"]).contains("can go"), "it is gone");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_made_by_hand_is_renewed_with_and_the_only_rsa_key_stays() {
+    let zone = Zone::start("").await.unwrap();
+    let place = place(&zone);
+    place.text(&["key", "generate", "acme.example", "--algorithm", "ed25519"]);
+    let said = refused(&place, &["key", "retire", "acme.example", "wx1"]);
+    assert!(said.contains("the only key that signs"), "Ed25519 alone is no replacement: {said}");
+    zone.publish(&record(&place, "wx1")).await.unwrap();
+    place.text(&["key", "activate", "acme.example", "wx1"]);
+
+    place.text(&["key", "generate", "acme.example", "--selector", "s2026"]);
+    place.text(&["key", "rotate", "acme.example"]);
+    let listed = place.text(&["key", "list", "acme.example", "--json"]);
+    let key = listed.lines().map(json).find(|key| key["selector"] == "s2026").unwrap();
+    assert_eq!(key["replaces"], "wx1", "{listed}");
+
+    // The right octets, for something else than mail.
+    let unfit = record(&place, "s2026").replace("v=DKIM1; ", "v=DKIM1; s=tlsrpt; ");
+    zone.publish(&unfit).await.unwrap();
+    let said = refused(&place, &["key", "activate", "acme.example", "s2026"]);
+    assert!(said.contains("nothing was changed"), "{said}");
+}
+
 #[test]
 fn keys_are_made_beside_one_another_and_none_is_overwritten() {
     let place = Place::init();

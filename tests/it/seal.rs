@@ -2,14 +2,18 @@
 //! chose, and leaves by itself once DNS is right.
 
 use hickory_server::proto::rr::RecordType;
+use waxseal::clock::Clock;
 use waxseal::control::Client;
 use waxseal::daemon::Daemon;
 use waxseal::sandbox::client::{self, Method};
 use waxseal::sandbox::world::{Extra, World};
 use waxseal::seal::check::Report;
 use waxseal::seal::judge::{Believed, Change};
+use waxseal::seal::keys::Kind;
+use waxseal::seal::stages::{self, Make};
 
 use super::world::{arrival, log, start, submit};
+use crate::relay::smtp;
 
 const KEY: &str = "wx1._domainkey.acme.test";
 
@@ -99,6 +103,69 @@ async fn held_mail_leaves_by_itself_and_sealed_once_dns_is_right() {
     );
     let lines = log(&world);
     assert!(lines.contains(r#""type":"released""#), "{lines}");
+    world.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_below_leaves_by_a_key_of_its_own_though_the_domain_above_fails() {
+    let (mut world, _dir) = start(&tenant("on_fail = \"hold\"\nsubdomains = true")).await;
+    withdraw(&world).await;
+    world.zone.publish("news.acme.test. 1 IN TXT \"here\"\n").await.unwrap();
+    let form = world.form(Method::Tls).unwrap();
+    client::send(&form, "offers@news.acme.test", "you@inbox.test", "Your reward").await.unwrap();
+    until(&world, r#""type":"held""#, 1).await;
+
+    // It was to be signed by acme.test; now it has got a key that is seen, and acme.test none.
+    let made = Make {
+        domain: "news.acme.test".parse().unwrap(),
+        selector: "wx1".to_owned(),
+        kind: Kind::Rsa2048,
+        replaces: None,
+        why: String::new(),
+    };
+    let record = stages::make(&world.config.keys, &made, Clock::System.now()).unwrap().record();
+    let (one, other) = record.split_at(200);
+    let line = format!("wx1._domainkey.news.acme.test. 1 IN TXT \"{one}\" \"{other}\"\n");
+    world.zone.publish(&line).await.unwrap();
+    world.daemon.reload().await.unwrap();
+    let client = Client::new(&world.config.admin.socket);
+    let report: Report = client.post("/v1/domain/news.acme.test/check", &()).await.unwrap();
+    assert_eq!(
+        (report.domain.as_str(), report.believed),
+        ("news.acme.test", Believed::DkimOnly),
+        "{report:?}"
+    );
+
+    let arrived = arrival(&mut world).await;
+    let text = String::from_utf8_lossy(&arrived.message).into_owned();
+    assert!(text.contains("d=news.acme.test"), "signed as it was judged:\n{text}");
+    assert_eq!((arrived.verdict.dkim.as_str(), arrived.verdict.dmarc.as_str()), ("pass", "pass"));
+    assert_eq!(check(&world).await.believed, Believed::Fail);
+    assert_eq!(log(&world).matches(r#""type":"released""#).count(), 1);
+    world.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_not_be_believed_waits_on_in_silence_though_usual_mail_leaves() {
+    let (mut world, _dir) = start(&tenant("on_fail = \"hold\"")).await;
+    world.zone.withdraw(KEY, RecordType::TXT).await.unwrap();
+    let report = check(&world).await;
+    assert_eq!(report.believed, Believed::SpfOnly, "{report:?}");
+    // SPF of a null sender is our host name's, which does not align.
+    let mut session = smtp::Session::open(world.door(Method::None).unwrap()).unwrap();
+    let message = b"From: rewards@acme.test\r\nSubject: hello\r\n\r\nbody\r\n";
+    let reply = session.send("", &["you@inbox.test"], message).unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    for _ in 0..2 {
+        check(&world).await;
+    }
+    let lines = log(&world);
+    assert!(!lines.contains(r#""type":"released""#), "{lines}");
+    assert_eq!(lines.matches(r#""type":"held""#).count(), 1, "{lines}");
+
+    publish(&world, &report).await;
+    assert_eq!(check(&world).await.believed, Believed::Both);
+    assert_eq!(arrival(&mut world).await.verdict.dkim, "pass");
     world.end().await.unwrap();
 }
 

@@ -284,12 +284,13 @@ async fn step(bench: &mut impl Bench, model: &mut Model, clock: &AtomicU64, op: 
                 assert_eq!(ended, [model.settle(&settlement, now)]);
             }
         }
-        Op::Act { action: code, tenant, from_domain, cause, pick } => {
-            let ids: Vec<Id> = model.messages.keys().copied().collect();
-            let ids =
-                pick.filter(|_| !ids.is_empty()).map(|pick| ids[pick % ids.len()]).into_iter().collect();
+        Op::Act { action: code, tenant, from_domain, cause, picks: (pick, after) } => {
+            let all: Vec<Id> = model.messages.keys().copied().collect();
+            let one =
+                |pick: &Option<usize>| pick.filter(|_| !all.is_empty()).map(|pick| all[pick % all.len()]);
             let filter = Filter {
-                ids,
+                ids: one(pick).into_iter().collect(),
+                after: one(after),
                 tenant: tenant.map(|tenant| format!("t{tenant}")),
                 from_domain: from_domain.map(|tenant| format!("T{tenant}.example")),
                 cause: *cause,

@@ -114,6 +114,32 @@ fn level(findings: &[Finding], check: &str) -> Option<Level> {
 }
 
 #[test]
+fn who_is_told_without_notify_is_said() {
+    let tenant = tenant(&[]);
+    let own = crate::tenant::OwnedDomain {
+        name: "acme.com".parse().unwrap(),
+        on_fail: OnFail::Reject,
+        return_path: Some("bounce.acme.com".parse().unwrap()),
+        subdomains: false,
+    };
+    let picture = Picture::blank(own.name.clone());
+    let hostname = "relay.example.com".parse().unwrap();
+    let us = Us { hostname: &hostname, bounce_host: None, addresses: &[], inbound: true };
+    let case = DomainCase {
+        tenant: &tenant,
+        own: &own,
+        omit: &[],
+        author: &picture,
+        sender: &picture,
+        policy: None,
+        homes: &[],
+        us: &us,
+    };
+    let finding = notify(&case).unwrap();
+    assert!(finding.says.ends_with("each message's sender is"), "{finding:?}");
+}
+
+#[test]
 fn what_is_as_it_should_be_is_ok_throughout() {
     let findings = look(&sound());
     assert!(findings.iter().all(|finding| finding.level == Good), "{findings:#?}");
@@ -165,7 +191,7 @@ fn each_thing_that_is_wrong_is_noticed() {
         ),
         ("inbound", Given { inbound: false, ..sound() }, Some(Error), "bounces knock at a closed door"),
         ("inbound", Given { return_path: false, inbound: false, ..sound() }, None, "nothing comes back"),
-        ("notify", Given { notify: vec![], ..sound() }, Some(Warning), "bounces would only be logged"),
+        ("notify", Given { notify: vec![], ..sound() }, Some(Warning), "only the senders would be told"),
         ("notify", Given { return_path: false, notify: vec![], ..sound() }, None, "the sender is told"),
         ("spf-lookups", Given { spf: (9, 0), ..sound() }, Some(Warning), "the next include may break it"),
         ("spf-lookups", Given { spf: (3, 2), ..sound() }, Some(Warning), "so may the next dead name"),

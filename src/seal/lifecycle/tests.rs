@@ -345,6 +345,28 @@ impl World {
     }
 }
 
+#[test]
+fn the_last_key_that_signs_or_will_is_known() {
+    use Stage::{Active, Pending, Ready, Retired, Retiring};
+    let ed = |stage| key("wxe1", Algorithm::Ed25519, stage, 0);
+    let rows = [
+        (rsa("wx1", Pending, 0), vec![], true, "there is no other"),
+        (rsa("wx1", Pending, 0), vec![ed(Pending)], true, "Ed25519 alone is believed by few"),
+        (rsa("wx1", Ready, 0), vec![rsa("wx2", Retired, 0)], true, "that one never signs again"),
+        (rsa("wx1", Ready, 0), vec![rsa("wx2", Retiring, 0)], true, "that one signs no more"),
+        (rsa("wx1", Pending, 0), vec![rsa("wx2", Pending, 0)], false, "the other may come to sign"),
+        (rsa("wx1", Active, 0), vec![rsa("wx2", Ready, 0)], true, "first the other takes its place"),
+        (rsa("wx1", Active, 0), vec![ed(Active)], true, "Ed25519 alone again"),
+        (rsa("wx1", Active, 0), vec![rsa("wx2", Active, 0)], false, "two sign, as a person wrote it"),
+        (ed(Active), vec![rsa("wx1", Active, 0)], false, "RSA stays"),
+        (ed(Pending), vec![rsa("wx1", Pending, 0)], false, "the same"),
+    ];
+    for (key, mut others, is_the_last, why) in rows {
+        others.push(copy(&key));
+        assert_eq!(is_last(&others, &key), is_the_last, "{key:?}: {why}");
+    }
+}
+
 fn copy(old: &Key) -> Key {
     let mut new = key(&old.selector, old.public.algorithm, old.stage, 0);
     new.replaces.clone_from(&old.replaces);

@@ -75,6 +75,18 @@ fn each_record_beside_what_stands_there() {
         ),
         (
             dkim(),
+            &[(
+                "wx1._domainkey.a.example",
+                Txt,
+                &["v=DKIM1; k=ed25519; s=tlsrpt; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="],
+            )],
+            KEY,
+            Some(false),
+            &["v=DKIM1; k=ed25519; s=tlsrpt; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="],
+            "the key, but not for mail: receivers refuse it",
+        ),
+        (
+            dkim(),
             &[("wx1._domainkey.a.example", Txt, &["v=DKIM1; p="])],
             KEY,
             Some(false),

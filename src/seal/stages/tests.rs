@@ -78,6 +78,17 @@ fn what_is_settled_is_read_back_and_the_rest_is_pending() {
 }
 
 #[test]
+fn a_key_that_waits_is_made_the_successor() {
+    let keys = Keys::new(&["wx1", "wx2"]);
+    keys.settle(&[step("wx1", Stage::Pending, Stage::Active)]).unwrap();
+    succeed(keys.0.path(), &acme(), "wx2", "wx1").unwrap();
+    let ring = Keyring::load(keys.0.path()).unwrap();
+    assert_eq!(ring.keys(&acme())[1].replaces.as_deref(), Some("wx1"));
+    let refused = succeed(keys.0.path(), &acme(), "wx1", "wx2");
+    assert!(matches!(refused, Err(KeyError::Changed { .. })), "it signs already: {refused:?}");
+}
+
+#[test]
 fn either_all_moves_are_made_or_none() {
     let keys = Keys::new(&["wx1", "wx2"]);
     keys.settle(&[step("wx1", Stage::Pending, Stage::Active)]).unwrap();

@@ -1,4 +1,5 @@
-//! One question of the survey, which may take several lookups: their smallest TTL is how long the answer holds.
+//! One question of the survey, which may take several lookups: their smallest TTL is how long the answer holds. Name servers
+//! rotate records of equal rank, and that is no news: every answer is sorted where it is taken.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,22 +41,28 @@ impl Asker {
     }
 
     pub(in crate::seal) async fn text(&mut self, name: &str) -> Option<Text> {
-        let told = self.resolver.text(name).await;
+        let told =
+            self.resolver.text(name).await.map(|answer| sorted(answer, |text| text.records.sort_unstable()));
         self.heard(name, "TXT", told, |text| text.records.is_empty())
     }
 
     pub(super) async fn text_or_alias(&mut self, name: &str) -> Option<Text> {
         let told = self.resolver.text_or_alias(name).await;
+        let told = told.map(|answer| sorted(answer, |text| text.records.sort_unstable()));
         self.heard(name, "TXT", told, |text| text.records.is_empty())
     }
 
     pub(in crate::seal) async fn exchange(&mut self, name: &str) -> Option<Mx> {
-        let told = self.resolver.exchange(name).await;
+        let told = self.resolver.exchange(name).await.map(|answer| sorted(answer, by_rank));
         self.heard(name, "MX", told, |mx| *mx == Mx::Implicit)
     }
 
     pub(in crate::seal) async fn hosts(&mut self, name: &str, family: Family) -> Option<Vec<IpAddr>> {
-        let told = self.resolver.hosts(name, family).await;
+        let told = self
+            .resolver
+            .hosts(name, family)
+            .await
+            .map(|answer| sorted(answer, |hosts| hosts.sort_unstable()));
         let kind = match family {
             Family::V4 => "A",
             Family::V6 => "AAAA",
@@ -64,7 +71,8 @@ impl Asker {
     }
 
     pub(in crate::seal) async fn pointers(&mut self, address: IpAddr) -> Option<Vec<String>> {
-        let told = self.resolver.pointers(address).await;
+        let told =
+            self.resolver.pointers(address).await.map(|answer| sorted(answer, |names| names.sort_unstable()));
         self.heard(&address.to_string(), "PTR", told, Vec::is_empty)
     }
 
@@ -91,5 +99,21 @@ impl Asker {
                 None
             }
         }
+    }
+}
+
+fn sorted<T>(mut answer: Answer<T>, sort: impl FnOnce(&mut T)) -> Answer<T> {
+    sort(&mut answer.value);
+    answer
+}
+
+fn by_rank(mx: &mut Mx) {
+    match mx {
+        Mx::Exchangers(list) => {
+            list.sort_unstable_by(|one, other| {
+                (one.preference, &one.host).cmp(&(other.preference, &other.host))
+            });
+        }
+        Mx::Null | Mx::Implicit => {}
     }
 }

@@ -196,6 +196,7 @@ impl Model {
             if other
                 || filter.cause.is_some_and(|wanted| cause != Some(wanted))
                 || (!filter.ids.is_empty() && !filter.ids.contains(&leg.id))
+                || filter.after.is_some_and(|after| leg.id <= after)
             {
                 continue;
             }

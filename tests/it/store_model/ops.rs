@@ -2,17 +2,49 @@
 
 use super::*;
 
+pub(super) type Picks = (Option<usize>, Option<usize>);
+
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    Accept { tenant: u8, lane: u8, legs: Vec<(u8, u8)>, held: Option<Option<u64>>, size: usize },
-    Claim { most: usize },
-    Settle { pick: usize, fates: Vec<u8>, owe: bool, then: u8 },
-    Act { action: u8, tenant: Option<u8>, from_domain: Option<u8>, cause: Option<Cause>, pick: Option<usize> },
-    Supersede { pick: usize },
-    Tell { most: usize },
-    Waive { pick: usize },
-    Remember { memos: Vec<Memo> },
-    Wait { ms: u64 },
+    Accept {
+        tenant: u8,
+        lane: u8,
+        legs: Vec<(u8, u8)>,
+        held: Option<Option<u64>>,
+        size: usize,
+    },
+    Claim {
+        most: usize,
+    },
+    Settle {
+        pick: usize,
+        fates: Vec<u8>,
+        owe: bool,
+        then: u8,
+    },
+    /// `picks`: one message, and the one behind which the others lie.
+    Act {
+        action: u8,
+        tenant: Option<u8>,
+        from_domain: Option<u8>,
+        cause: Option<Cause>,
+        picks: Picks,
+    },
+    Supersede {
+        pick: usize,
+    },
+    Tell {
+        most: usize,
+    },
+    Waive {
+        pick: usize,
+    },
+    Remember {
+        memos: Vec<Memo>,
+    },
+    Wait {
+        ms: u64,
+    },
     Reopen,
     Crash,
     Rebuild,
@@ -28,9 +60,10 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         5 => (1usize..12).prop_map(|most| Op::Claim { most }),
         9 => (any::<usize>(), prop::collection::vec(0u8..4, 0..4), any::<bool>(), 0u8..8)
             .prop_map(|(pick, fates, owe, then)| Op::Settle { pick, fates, owe, then }),
-        3 => (0u8..5, rare(0u8..3), rare(0u8..3), rare(cause), prop::option::of(any::<usize>())).prop_map(
-            |(action, tenant, from_domain, cause, pick)| Op::Act { action, tenant, from_domain, cause, pick }
-        ),
+        3 => (0u8..5, rare(0u8..3), rare(0u8..3), rare(cause), (prop::option::of(any::<usize>()), rare(any::<usize>())))
+            .prop_map(|(action, tenant, from_domain, cause, picks)| {
+                Op::Act { action, tenant, from_domain, cause, picks }
+            }),
         3 => any::<usize>().prop_map(|pick| Op::Supersede { pick }),
         2 => (1usize..5).prop_map(|most| Op::Tell { most }),
         1 => any::<usize>().prop_map(|pick| Op::Waive { pick }),

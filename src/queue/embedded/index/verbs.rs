@@ -42,7 +42,7 @@ impl Sweep {
         now: Time,
         reply: Reply<Vec<Entry>>,
     ) -> Box<Self> {
-        let from = Id::from_bytes([0; 16]);
+        let from = filter.after.unwrap_or(Id::from_bytes([0; 16]));
         let (found, records, files) = (Vec::new(), Vec::new(), Vec::new());
         Box::new(Self { filter, action, now, from, found, records, files, reply })
     }
@@ -203,8 +203,9 @@ fn end(row: &mut Row, open: &OpenLeg, action: &Action, now: Time) -> Option<Note
 }
 
 fn fits_message(filter: &Filter, facts: &Facts, now: Time) -> bool {
-    let Filter { tenant, from, from_domain, class, older_than, .. } = filter;
-    tenant.as_ref().is_none_or(|tenant| **tenant == *facts.tenant)
+    let Filter { after, tenant, from, from_domain, class, older_than, .. } = filter;
+    after.is_none_or(|after| facts.id > after)
+        && tenant.as_ref().is_none_or(|tenant| **tenant == *facts.tenant)
         && class
             .as_ref()
             .is_none_or(|class| facts.class.as_ref().is_some_and(|classed| *classed.name == **class))
