@@ -7,6 +7,7 @@
 mod keys;
 mod memos;
 mod open;
+mod policies;
 mod probe;
 mod release;
 mod reload;
@@ -94,6 +95,7 @@ pub struct Daemon {
     accepting: JoinHandle<()>,
     answering: JoinHandle<()>,
     watching: JoinHandle<()>,
+    remembering: JoinHandle<()>,
 }
 
 /// The parts that are alive together; a reload changes what the swaps hold.
@@ -162,7 +164,7 @@ impl Daemon {
         let opened = Opened::open(&config, clock).await?;
         files.resolver = files.resolver.counted(&opened.metrics);
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
-        Ok(join(config, files, opened, (listeners, doors)).await)
+        Ok(Box::pin(join(config, files, opened, (listeners, doors))).await)
     }
 
     /// Where it listens for mail, in the order of the configuration.
@@ -228,7 +230,7 @@ impl Daemon {
     /// # Errors
     /// The store failed, now or before.
     pub async fn drain(self) -> Result<(), StoreError> {
-        let Self { house, accepting, answering, watching } = self;
+        let Self { house, accepting, answering, watching, remembering } = self;
         house.phase.asked.cancel();
         house.phase.accept.cancel();
         let (sessions, scheduled) = tokio::join!(accepting, house.scheduler.drain());
@@ -237,6 +239,8 @@ impl Daemon {
         }
         house.deliverer.close_idle().await;
         watching.abort();
+        // It ends with the listeners, and writes down what it still has.
+        let _ = remembering.await;
         let closed = house.store.close().await;
         house.phase.answer.cancel();
         if tokio::time::timeout(CONTROL_END, answering).await.is_err() {
@@ -269,6 +273,8 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
     let config = Arc::new(ArcSwap::from_pointee(config));
     let watch = Watch::new(&config, &files, &opened);
     let (admit, inbound) = open::rooms(&config, &files, &opened, &watch.outlook);
+    let memory = policies::Memory::new(&deliverer, &opened.store, &opened.clock);
+    Box::pin(memory.first()).await;
     let scheduler = open::scheduler(&config, &files, &opened, &watch.outlook, Arc::clone(&deliverer));
     watch.first().await;
     let Opened { log, secret, control: _, store, suppressions, metrics, clock } = opened;
@@ -300,7 +306,8 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         tokio::spawn(listen::serve(listeners, house.session(files.tls), house.phase.accept.clone()));
     let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));
     let watching = tokio::spawn(Arc::clone(&house.watch).run(house.phase.accept.clone()));
-    Daemon { house, accepting, answering, watching }
+    let remembering = tokio::spawn(memory.run(house.phase.accept.clone()));
+    Daemon { house, accepting, answering, watching, remembering }
 }
 
 impl House {

@@ -107,6 +107,13 @@ pub struct Metrics {
     pub site_rests: Family<ReasonLabel, Counter>,
     /// Legs that went back to wait for their site's turn.
     pub turned_away: Counter,
+    /// Sessions with exchangers and upstreams opened under TLS, `by` what asked for it: nobody, route, class, requiretls,
+    /// mta-sts, dane.
+    pub tls_protected: Family<ByLabel, Counter>,
+    /// Hosts to which nothing was sent because they did not give what was asked for, `by` what asked for it: the same.
+    pub tls_refused: Family<ByLabel, Counter>,
+    /// Fetches of MTA-STS policies, by `result`: ok, failed.
+    pub sts_fetches: Family<ResultLabel, Counter>,
     /// From accept to the reply that delivered, for each recipient.
     pub delivery_seconds: Histogram,
     /// Our own signatures verified as receivers do, a sample, by `result`: pass, fail, unknown.
@@ -176,6 +183,9 @@ impl Metrics {
             sites: Family::default(),
             site_rests: Family::default(),
             turned_away: Counter::default(),
+            tls_protected: Family::default(),
+            tls_refused: Family::default(),
+            sts_fetches: Family::default(),
             delivery_seconds: seconds(),
             seal_checks: Family::default(),
             lookups: Family::default(),
@@ -237,6 +247,11 @@ impl Metrics {
         to.register("site_rests", "Rests that sites were given", self.site_rests.clone());
         let waits = "Legs that went back to wait for their site's turn";
         to.register("turned_away", waits, self.turned_away.clone());
+        let protected = "Sessions out under TLS, by what asked for it";
+        to.register("tls_protected", protected, self.tls_protected.clone());
+        let refused = "Hosts that got nothing for want of TLS, by what asked for it";
+        to.register("tls_refused", refused, self.tls_refused.clone());
+        to.register("mta_sts_fetches", "Fetches of MTA-STS policies", self.sts_fetches.clone());
         let delivery = "From accept to the reply that delivered";
         to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
         to.register("seal_checks", "Own signatures verified, a sample", self.seal_checks.clone());
@@ -294,7 +309,10 @@ mod tests {
         metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);
         metrics.suppressions.get_or_create(&ReasonLabel { reason: "bounce" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
-        metrics.classed.get_or_create(&ByLabel { by: "none" }).inc();
+        metrics.sts_fetches.get_or_create(&ResultLabel { result: "ok" }).inc();
+        for family in [&metrics.classed, &metrics.tls_protected, &metrics.tls_refused] {
+            family.get_or_create(&ByLabel { by: "none" }).inc();
+        }
         let text = metrics.render();
         let numbers = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
         let name = |line: &str| {

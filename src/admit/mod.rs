@@ -108,6 +108,8 @@ pub struct Submission {
     pub eight_bit_mime: bool,
     /// `SMTPUTF8` was given; without it an address that needs it is refused.
     pub smtputf8: bool,
+    /// `REQUIRETLS` was given, under TLS (RFC 8689).
+    pub require_tls: bool,
     /// Headers and body.
     pub body: Vec<u8>,
 }

@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::repair::Body;
 use super::{Admit, Admitted, Submission};
+use crate::mail::class::Classed;
 use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
-use crate::mail::message::{Facts, Kind, Message};
+use crate::mail::message::{Facts, Kind, Message, Needs};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path;
 use crate::mail::time::Time;
@@ -49,6 +50,7 @@ impl Admit {
             login: client.login.clone(),
             header_from: Some(author.address),
             lane: tenant.classes.lane(told.class.as_ref()),
+            needs: needs(repaired.needs, &tenant, told.class.as_ref()),
             class: told.class,
             kind: Kind::Mail,
             envelope,
@@ -56,7 +58,6 @@ impl Admit {
             expires: now.after(asked.1),
             return_path,
             unsealed,
-            needs: repaired.needs,
             size: octets.len() as u64,
             asked: asked.0,
         };
@@ -88,6 +89,11 @@ impl Admit {
         looks.begin(&message, seals, repaired.done);
         Ok(message)
     }
+}
+
+/// What its sender and its octets need, and what its class does.
+fn needs(own: Needs, tenant: &Tenant, class: Option<&Classed>) -> Needs {
+    Needs { tls: own.tls.joined(tenant.classes.tls(class)), ..own }
 }
 
 fn seals(sealed: &Sealed) -> Vec<Seal> {

@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::results;
 use super::trace::{self, Stamp};
 use crate::mail::header::{Field, Headers, LINE_MAX};
-use crate::mail::message::Needs;
+use crate::mail::message::{Needs, TlsNeed};
 use crate::mail::reply::Enhanced;
 
 /// RFC 3463 section 3.7 as extended by RFC 6531: non-ASCII addresses not permitted.
@@ -97,10 +97,23 @@ pub(super) fn repair(
     Ok(Repaired {
         head: head.out,
         body: recoded.map_or_else(|| Body::kept(headers.body, body), |recoded| Body::written(recoded.octets)),
-        needs: Needs { eight_bit, smtputf8: utf8 },
+        needs: Needs { eight_bit, smtputf8: utf8, tls: asked_tls(submission, headers) },
         done: head.done,
         message_id: head.message_id,
     })
+}
+
+/// What the sender asks for. REQUIRETLS outdoes the header field (RFC 8689 section 3); two fields, or another value than
+/// `No`, say nothing.
+fn asked_tls(submission: &Submission, headers: &Headers<'_>) -> TlsNeed {
+    if submission.require_tls {
+        return TlsNeed::RequireTls;
+    }
+    let mut fields = headers.all("TLS-Required");
+    match (fields.next(), fields.next()) {
+        (Some(only), None) if only.value().trim_ascii().eq_ignore_ascii_case(b"no") => TlsNeed::Waived,
+        (Some(_) | None, _) => TlsNeed::Usual,
+    }
 }
 
 /// Whether an address, in the envelope or in a header, is not ASCII. Nothing else needs SMTPUTF8, whatever flags were given:

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
 
 use super::file::{self, File};
@@ -50,7 +52,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
         relay: relay(file.relay, &hostname),
         seal: seal(source, &file.seal)?,
         limits: limits(&file.limits),
-        dns: dns(file.dns),
+        dns: dns(source, file.dns),
         delivery: delivery(source, file.delivery)?,
         queue: queue(&file.queue),
         log: Log { path: source.join(file.log.path.unwrap_or_else(|| "/var/log/waxseal/mail.jsonl".into())) },
@@ -169,9 +171,14 @@ fn limits(file: &file::Limits) -> Limits {
     }
 }
 
-fn dns(file: file::Dns) -> Dns {
+fn dns(source: &Source<'_>, file: file::Dns) -> Dns {
     let usual = Dns::default();
-    Dns { servers: file.servers.unwrap_or_default(), timeout: file.timeout.map_or(usual.timeout, |n| n.0) }
+    Dns {
+        servers: file.servers.unwrap_or_default(),
+        dnssec: file.dnssec.unwrap_or(usual.dnssec),
+        trust_anchors: file.trust_anchors.map(|path| source.join(path)),
+        timeout: file.timeout.map_or(usual.timeout, |n| n.0),
+    }
 }
 
 fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, ConfigError> {
@@ -189,6 +196,9 @@ fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, Confi
             .allow_private_destinations
             .unwrap_or(usual.allow_private_destinations),
         allow_destinations: file.allow_destinations.unwrap_or_default(),
+        ca_file: file.ca_file.map(|written| roots(source, &written)).transpose()?,
+        mta_sts: file.mta_sts.unwrap_or(usual.mta_sts),
+        mta_sts_port: file.mta_sts_port.map_or(usual.mta_sts_port, |n| n.0),
         concurrency: file.concurrency.map_or(usual.concurrency, |n| n.0),
         concurrency_per_destination: file
             .concurrency_per_destination
@@ -210,6 +220,17 @@ fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, Confi
         data_block_timeout: file.data_block_timeout.map_or(usual.data_block_timeout, |n| n.0),
         data_done_timeout: file.data_done_timeout.map_or(usual.data_done_timeout, |n| n.0),
     })
+}
+
+/// A file of root certificates: whoever names one wants to be told now that it cannot be used.
+fn roots(source: &Source<'_>, written: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let path = source.join(written.get_ref());
+    let wrong = |what: &str| source.wrong(written.span().start, format!("{} {what}", path.display()));
+    let pem = std::fs::read(&path).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(path),
+        Some(Err(_)) | None => Err(wrong("has no certificate in it; PEM is expected")),
+    }
 }
 
 fn queue(file: &file::Queue) -> Queue {

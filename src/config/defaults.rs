@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Delivery, Dns, Limits, Queue, Seal};
+use super::{Delivery, Dns, Dnssec, Limits, Queue, Seal};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -47,7 +47,13 @@ impl Default for Seal {
 
 impl Default for Dns {
     fn default() -> Self {
-        Self { servers: Vec::new(), timeout: seconds(5) } // resolv.conf(5): 5 s
+        Self {
+            servers: Vec::new(),
+            // Needs name servers that pass signatures on, and not every one does.
+            dnssec: Dnssec::Off,
+            trust_anchors: None,
+            timeout: seconds(5), // resolv.conf(5): 5 s
+        }
     }
 }
 
@@ -59,6 +65,9 @@ impl Default for Delivery {
             public_addresses: Vec::new(),
             allow_private_destinations: false,
             allow_destinations: Vec::new(),
+            ca_file: None,
+            mta_sts: true,
+            mta_sts_port: 443, // RFC 8461 section 3.2: https
             concurrency: 500,
             concurrency_per_destination: 20, // Postfix default_destination_concurrency_limit
             // Hosts of one provider by whatever name: Gmail and Workspace, Yahoo and AOL, iCloud, Outlook.com.

@@ -78,8 +78,17 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 /// The keys that hold a path.
-pub(super) const PATHS: &[&str] =
-    &["state", "tenants", "keys", "tls.certificate", "tls.key", "log.path", "admin.socket"];
+pub(super) const PATHS: &[&str] = &[
+    "delivery.ca_file",
+    "dns.trust_anchors",
+    "state",
+    "tenants",
+    "keys",
+    "tls.certificate",
+    "tls.key",
+    "log.path",
+    "admin.socket",
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +128,7 @@ section!(Limits {
     hops: Count,
 });
 
-section!(Dns { servers: Vec<SocketAddr>, timeout: Wait, });
+section!(Dns { servers: Vec<SocketAddr>, dnssec: super::Dnssec, trust_anchors: PathBuf, timeout: Wait });
 
 section!(Delivery {
     port: Port,
@@ -127,6 +136,9 @@ section!(Delivery {
     public_addresses: Vec<IpAddr>,
     allow_private_destinations: bool,
     allow_destinations: Vec<IpNet>,
+    ca_file: Spanned<PathBuf>,
+    mta_sts: bool,
+    mta_sts_port: Port,
     concurrency: Count,
     concurrency_per_destination: Count,
     sites: Vec<Domain>,

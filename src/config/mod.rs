@@ -15,7 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-pub use self::class::{Class, Classes};
+pub use self::class::{Class, ClassTls, Classes};
 pub use self::error::ConfigError;
 pub use self::load::Environment;
 pub(crate) use self::load::read;
@@ -172,8 +172,23 @@ pub struct Limits {
 pub struct Dns {
     /// Empty: the system's.
     pub servers: Vec<SocketAddr>,
+    /// Whether DNSSEC is validated.
+    pub dnssec: Dnssec,
+    /// The keys that validation begins from; `None`: the root's own.
+    pub trust_anchors: Option<PathBuf>,
     /// Longest wait for an answer.
     pub timeout: Duration,
+}
+
+/// How DNS proves what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dnssec {
+    /// Not at all.
+    #[default]
+    Off,
+    /// The relay validates the answers of delivery's lookups itself.
+    Validate,
 }
 
 /// How mail leaves.
@@ -189,6 +204,12 @@ pub struct Delivery {
     pub allow_private_destinations: bool,
     /// Ranges that are allowed all the same.
     pub allow_destinations: Vec<IpNet>,
+    /// Root certificates (PEM) that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the MTA-STS policies of recipients' domains are looked for and obeyed.
+    pub mta_sts: bool,
+    /// Port of the hosts that publish them.
+    pub mta_sts_port: u16,
     /// Attempts at once, in all.
     pub concurrency: usize,
     /// Attempts at once to one site of exchangers, or one tenant's upstream.

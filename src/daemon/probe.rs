@@ -115,6 +115,7 @@ impl House {
             envelope: Envelope { from: Some(from), rcpts: vec![rcpt], ret: None, envid: None },
             eight_bit_mime: false,
             smtputf8: false,
+            require_tls: false,
             body,
         };
         self.admit.accept(submission).await.map_err(|reply| format!("the probe was refused: {reply}"))

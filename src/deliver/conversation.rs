@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use super::extensions::Extensions;
 use super::outcome::{Scope, Trouble};
 use crate::mail::envelope::{Envelope, Recipient, Ret};
-use crate::mail::message::Message;
+use crate::mail::message::{Message, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply};
 
 /// Recipients of one transaction; more follow in further ones. What a server must take (RFC 5321 section 4.5.3.1.8), and
@@ -262,6 +262,11 @@ fn is_too_many(reply: &PeerReply) -> bool {
 /// RFC 1870 section 6.1, RFC 6152 section 3, RFC 6531 section 3.2: a message that the server cannot carry is not sent to it.
 /// It was sealed as it is, so it is not converted here.
 fn check_needs(message: &Message, offered: &Extensions) -> Result<(), Trouble> {
+    // Another host may offer it. What has no sender is not thrown away for it (RFC 8689 section 5).
+    if requires_tls(message) && !offered.require_tls && message.facts.envelope.from.is_some() {
+        let text = "the server does not offer REQUIRETLS, with which the message was sent";
+        return Err(Trouble::permanent(Scope::Host, Enhanced(5, 7, 30), text));
+    }
     let size = u64::try_from(message.body.len()).unwrap_or(u64::MAX);
     if let Some(Some(limit)) = offered.size
         && size > limit
@@ -279,6 +284,10 @@ fn check_needs(message: &Message, offered: &Extensions) -> Result<(), Trouble> {
         return Err(Trouble::permanent(Scope::Message, Enhanced(5, 6, 3), text));
     }
     Ok(())
+}
+
+fn requires_tls(message: &Message) -> bool {
+    message.facts.needs.tls == TlsNeed::RequireTls
 }
 
 fn write_command(out: &mut String, command: Await, message: &Message, offered: &Extensions) {
@@ -312,6 +321,9 @@ fn write_mail(out: &mut String, message: &Message, offered: &Extensions) {
     }
     if message.facts.needs.smtputf8 {
         out.push_str(" SMTPUTF8");
+    }
+    if requires_tls(message) && offered.require_tls {
+        out.push_str(" REQUIRETLS");
     }
     if !offered.dsn {
         return;

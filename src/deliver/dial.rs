@@ -12,8 +12,9 @@ use super::hosts::Host;
 use super::ledger::{Ledger, millis};
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
-use super::route::{Access, Protection};
-use super::tls::{Tls, TlsError, Trust};
+use super::protect::{Protection, Start};
+use super::route::Access;
+use super::tls::TlsError;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::reply::Enhanced;
 
@@ -24,10 +25,10 @@ const CONNECTS_PER_HOST: usize = 3;
 pub(super) struct Dialer<'a> {
     /// Timeouts, our name, source addresses.
     pub(super) settings: &'a Settings,
-    /// The client side of TLS.
-    pub(super) tls: &'a Tls,
-    /// What the route asks for.
+    /// Who logs in.
     pub(super) access: &'a Access,
+    /// How the session is protected.
+    pub(super) protection: &'a Protection,
 }
 
 /// How a session did not come to be.
@@ -52,7 +53,7 @@ impl Dialer<'_> {
     /// # Errors
     /// The trouble of the last connection made.
     pub(super) async fn open(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
-        let mut plan = self.access.plan(&self.settings.hostname);
+        let mut plan = self.access.plan(&self.settings.hostname, self.protection);
         for _ in 1..CONNECTS_PER_HOST {
             match self.open_once(host, plan.clone(), ledger).await {
                 Ok(connection) => return Ok(connection),
@@ -74,7 +75,7 @@ impl Dialer<'_> {
     async fn open_once(&self, host: &Host, plan: Plan, ledger: &mut Ledger<'_>) -> Result<Connection, Fault> {
         let stream = self.connect(host.address, ledger).await?;
         let mut connection = Connection::new(stream, host.address.ip());
-        let implicit = self.access.protection == Protection::Implicit;
+        let implicit = self.protection.start == Start::Implicit;
         if implicit {
             connection = self.secure(connection, host, ledger).await?;
         }
@@ -146,11 +147,12 @@ impl Dialer<'_> {
             return Err(Trouble::transient(Scope::Host, Enhanced(4, 5, 0), "TLS inside TLS").into());
         };
         let began = Instant::now();
-        let handshake = self.tls.handshake(stream, &host.name, self.access.trust());
+        let handshake = self.settings.tls.handshake(stream, &host.name, &self.protection.trust);
         let result = within(self.settings.command, handshake).await;
         ledger.ms.tls = Some(millis(began.elapsed()));
         match result {
             Ok((stream, facts)) => {
+                let facts = TlsFacts { by: self.protection.by.name().map(str::to_owned), ..facts };
                 note_tls(ledger, &facts);
                 Ok(Connection::over_tls(stream, ip, facts))
             }
@@ -160,13 +162,8 @@ impl Dialer<'_> {
 
     /// RFC 3463: X.7.5, a cryptographic failure.
     fn unprotected(&self, host: &Host, why: &str) -> Trouble {
-        let hint = match self.access.trust() {
-            Trust::Opportunistic => "",
-            Trust::Verified(_) => {
-                "; nothing was sent: check host and tls in the tenant's route, or set ca_file"
-            }
-        };
-        Trouble::transient(Scope::Host, Enhanced(4, 7, 5), format!("{}: {why}{hint}", host.name))
+        let advice = self.protection.by.advice();
+        Trouble::transient(Scope::Host, Enhanced(4, 7, 5), format!("{}: {why}{advice}", host.name))
     }
 }
 

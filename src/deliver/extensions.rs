@@ -15,6 +15,8 @@ pub struct Extensions {
     pub dsn: bool,
     /// RFC 3207.
     pub starttls: bool,
+    /// RFC 8689.
+    pub require_tls: bool,
     /// RFC 4954 with PLAIN.
     pub auth_plain: bool,
     /// AUTH with LOGIN.
@@ -47,6 +49,7 @@ impl Extensions {
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
+            "REQUIRETLS" => self.require_tls = true,
             "AUTH" => words.for_each(|mechanism| self.mechanism(mechanism)),
             // `AUTH=PLAIN LOGIN`, as servers spelt it for old Outlook.
             other => {

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 
 use super::guard::{Guard, Refusal};
 use super::outcome::{Permanence, Scope, Trouble};
-use crate::dns::{Exchanger, Failure, Mx, Resolver};
+use crate::dns::{Exchanger, Failure, Mx, Proven, Resolver};
 use crate::mail::address::Domain;
 use crate::mail::reply::Enhanced;
 
@@ -22,6 +22,8 @@ pub(super) struct Host {
     pub(super) name: String,
     /// Where to connect.
     pub(super) address: SocketAddr,
+    /// DNSSEC proves that it is the destination's, and that this is its address.
+    pub(super) proven: bool,
 }
 
 /// The hosts of an attempt, best first.
@@ -35,6 +37,8 @@ pub(super) struct Hosts<'a> {
     budget: usize,
     /// Named by the tenant's file and not by DNS: it may be an address, and what is wrong with it can be mended.
     upstream: bool,
+    /// DNSSEC proves who the exchangers are.
+    proven: bool,
     faults: Faults,
 }
 
@@ -64,7 +68,9 @@ impl<'a> Hosts<'a> {
         port: u16,
     ) -> Result<Self, Trouble> {
         let implicit = || vec![Exchanger { preference: 0, host: domain.as_str().to_owned() }];
-        let (exchangers, nobody) = match resolver.mx(domain).await {
+        let mx = resolver.mx_proven(domain).await;
+        let proven = mx.as_ref().is_ok_and(|mx| mx.secure);
+        let (exchangers, nobody) = match mx.map(|mx| mx.value) {
             Ok(Mx::Exchangers(list)) => (list, no_address(domain)),
             Ok(Mx::Implicit) => (implicit(), nowhere(domain)),
             Ok(Mx::Null) => {
@@ -78,7 +84,8 @@ impl<'a> Hosts<'a> {
             }
             Err(Failure::Transient(why)) => return Err(silence(domain.as_str(), &why)),
         };
-        Ok(Self::new(resolver, guard, shuffled(exchangers), nobody).at(port, false))
+        let hosts = Self::new(resolver, guard, shuffled(exchangers), nobody).at(port, false);
+        Ok(Self { proven, ..hosts })
     }
 
     /// The addresses of an upstream.
@@ -100,6 +107,7 @@ impl<'a> Hosts<'a> {
             ready: VecDeque::new(),
             budget: ADDRESSES_PER_ATTEMPT,
             upstream: false,
+            proven: false,
             faults,
         }
     }
@@ -142,9 +150,10 @@ impl<'a> Hosts<'a> {
         let mut group = Vec::new();
         while let Some(exchanger) = self.exchangers.pop_front_if(|next| next.preference == preference) {
             match self.addresses(&exchanger.host).await {
-                Ok(addresses) => group.extend(addresses.into_iter().map(|ip| Host {
+                Ok(addresses) => group.extend(addresses.value.into_iter().map(|ip| Host {
                     name: exchanger.host.clone(),
                     address: SocketAddr::new(ip, self.port),
+                    proven: self.proven && addresses.secure,
                 })),
                 Err(Failure::Transient(why)) => self.faults.silent = Some(silence(&exchanger.host, &why)),
                 Err(Failure::NoSuchName | Failure::NoRecords) => self.faults.nameless = true,
@@ -164,11 +173,11 @@ impl<'a> Hosts<'a> {
     }
 
     /// A host's addresses; an upstream may be given as its address.
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+    async fn addresses(&self, host: &str) -> Result<Proven<Vec<IpAddr>>, Failure> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         match literal.parse() {
-            Ok(ip) if self.upstream => Ok(vec![ip]),
-            Ok(_) | Err(_) => self.resolver.addresses(host).await,
+            Ok(ip) if self.upstream => Ok(Proven { value: vec![ip], secure: false }),
+            Ok(_) | Err(_) => self.resolver.addresses_proven(host).await,
         }
     }
 }

@@ -4,26 +4,32 @@
 pub mod body;
 pub mod bounce;
 pub mod conversation;
+mod dane;
 mod dial;
 mod driver;
 pub mod extensions;
 pub mod guard;
 mod hosts;
+mod https;
 mod ledger;
 pub mod opening;
 pub mod outcome;
 pub mod pace;
 mod pool;
+mod protect;
 pub mod reach;
 pub mod redact;
 pub mod reply;
 mod route;
+mod rules;
+mod settings;
 pub mod sign;
 mod sites;
+pub mod sts;
 mod tls;
 mod transact;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,25 +38,27 @@ use tokio::time::Instant;
 
 use self::dial::Dialer;
 use self::driver::Connection;
-use self::guard::Guard;
 use self::hosts::{Host, Hosts};
+use self::https::Https;
 use self::ledger::{Ledger, millis};
 use self::outcome::{Next, Trouble};
-use self::pace::Bounds;
 use self::pool::{Key, Pool};
+use self::protect::By;
 use self::route::Access;
+use self::rules::Rules;
+use self::settings::Settings;
 use self::sites::{Answer, Sites};
 pub use self::sites::{Seen, Standing};
-use self::tls::Tls;
+use self::sts::Policies;
 use self::transact::Ended;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dns::Resolver;
-use crate::mail::address::{Address, Domain};
+use crate::mail::address::Address;
 use crate::mail::attempt::Decided;
-use crate::mail::message::{Lane, Message};
+use crate::mail::message::{Lane, Message, TlsNeed};
 use crate::mail::time::Time;
-use crate::metrics::{Metrics, ResultLabel};
+use crate::metrics::{ByLabel, Metrics, ResultLabel};
 use crate::queue::store::Leg;
 use crate::tenant::Route;
 
@@ -96,52 +104,11 @@ pub type Witness<'a> = &'a mut dyn Hears;
 /// Delivers legs, and keeps connections between them.
 pub struct Deliverer {
     resolver: Resolver,
-    tls: Tls,
+    policies: Policies,
     pool: Arc<Pool>,
     sites: Arc<Sites>,
     settings: ArcSwap<Settings>,
     metrics: Arc<Metrics>,
-}
-
-/// What the configuration says about attempts.
-struct Settings {
-    hostname: String,
-    guard: Guard,
-    /// Exchangers' port.
-    port: u16,
-    sources: Vec<IpAddr>,
-    idle: Duration,
-    /// Messages over one connection.
-    messages: u32,
-    bounds: Bounds,
-    /// Names below which all exchangers are one site.
-    roofs: Vec<Domain>,
-    connect: Duration,
-    command: Duration,
-    data_init: Duration,
-    data_block: Duration,
-    data_done: Duration,
-}
-
-impl Settings {
-    fn new(config: &Config, own: Vec<SocketAddr>) -> Self {
-        let delivery = &config.delivery;
-        Self {
-            hostname: config.hostname.as_str().to_owned(),
-            guard: Guard::new(delivery, own),
-            port: delivery.port,
-            sources: delivery.sources.clone(),
-            idle: delivery.idle,
-            messages: delivery.messages_per_connection,
-            bounds: Bounds { most: delivery.concurrency_per_destination, rest: delivery.rest_max },
-            roofs: delivery.sites.clone(),
-            connect: delivery.connect_timeout,
-            command: delivery.command_timeout,
-            data_init: delivery.data_init_timeout,
-            data_block: delivery.data_block_timeout,
-            data_done: delivery.data_done_timeout,
-        }
-    }
 }
 
 impl Deliverer {
@@ -155,7 +122,7 @@ impl Deliverer {
     ) -> Self {
         let settings = ArcSwap::from_pointee(Settings::new(config, own));
         let sites = Sites::new(clock, Arc::clone(&metrics));
-        Self { resolver, tls: Tls::new(), pool: Arc::default(), sites, settings, metrics }
+        Self { resolver, policies: Policies::default(), pool: Arc::default(), sites, settings, metrics }
     }
 
     /// Takes over a reloaded configuration; attempts under way keep the old one.
@@ -195,6 +162,19 @@ impl Deliverer {
         self.sites.count(self.settings.load().bounds)
     }
 
+    /// The MTA-STS policies of domains that mail went to.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Asks again for MTA-STS policies before they run out; answers how many were renewed.
+    pub async fn refresh_policies(&self, now: Time) -> usize {
+        let settings = self.settings.load_full();
+        let https = Https { resolver: &self.resolver, settings: &settings, metrics: &self.metrics };
+        Box::pin(self.policies.refresh(https, now)).await
+    }
+
     /// Says QUIT on every kept connection and closes it; waits at most two seconds.
     pub async fn close_idle(&self) {
         self.pool.close().await;
@@ -213,7 +193,7 @@ impl Attempt<'_> {
     /// The story: where the mail goes, the site's leave, and then its hosts. The error is what all those left share.
     async fn run(&self, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
         let began = Instant::now();
-        let hosts = self.hosts().await;
+        let (hosts, rules) = tokio::join!(self.hosts(), self.rules());
         ledger.ms.dns = Some(millis(began.elapsed()));
         let bounds = self.settings.bounds;
         let hosts = match hosts {
@@ -242,7 +222,7 @@ impl Attempt<'_> {
             }
         };
         ledger.begins();
-        let ended = self.visit(hosts, ledger).await;
+        let ended = self.visit(hosts, &rules, ledger).await;
         let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
         ledger.stands(standing);
         ledger.hop.rests = rests;
@@ -260,18 +240,31 @@ impl Attempt<'_> {
     }
 
     /// The hosts, best first, until nobody is left undecided.
-    async fn visit(&self, mut hosts: Hosts<'_>, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
+    async fn visit(
+        &self,
+        mut hosts: Hosts<'_>,
+        rules: &Rules,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<(), Trouble> {
         let mut last = None;
-        let kept = |host: &Host| self.deliverer.pool.has(&self.access.key(host));
+        let mut unfit = self.job.message.facts.needs.tls == TlsNeed::RequireTls;
+        let kept = |host: &Host| self.is_kept(host, rules);
         while let Some(host) = hosts.next(&kept).await {
             ledger.at(&host);
-            match self.converse(&host, ledger).await {
+            match self.converse(&host, rules, ledger).await {
                 Ok(()) => return Ok(()),
-                Err(trouble) if trouble.next() == Next::AnotherHost => last = Some(trouble),
+                Err(trouble) if trouble.next() == Next::AnotherHost => {
+                    unfit &= trouble.is_unfit();
+                    last = Some(trouble);
+                }
                 Err(trouble) => return Err(trouble),
             }
         }
-        Err(last.unwrap_or_else(|| hosts.verdict()))
+        match last {
+            Some(trouble) if unfit => Err(trouble.of_all_hosts()),
+            Some(trouble) => Err(trouble),
+            None => Err(hosts.verdict()),
+        }
     }
 
     async fn hosts(&self) -> Result<Hosts<'_>, Trouble> {
@@ -296,8 +289,15 @@ impl Attempt<'_> {
     }
 
     /// Over kept connections as long as there are any and they are still there, else over a new one.
-    async fn converse(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
-        let key = self.access.key(host);
+    async fn converse(&self, host: &Host, rules: &Rules, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
+        let protection = match self.protection(host, rules).await {
+            Ok(protection) => protection,
+            Err((by, trouble)) => {
+                self.count_refused(by);
+                return Err(trouble);
+            }
+        };
+        let key = self.access.key(host, &protection);
         while let Some(connection) = self.deliverer.pool.take(&key) {
             match self.transact(connection, &key, ledger).await {
                 Ended::Stale => {}
@@ -311,14 +311,29 @@ impl Attempt<'_> {
                 }
             }
         }
-        let dialer = Dialer { settings: self.settings, tls: &self.deliverer.tls, access: &self.access };
+        let dialer = Dialer { settings: self.settings, access: &self.access, protection: &protection };
         let opened = dialer.open(host, ledger).await;
         self.count(if opened.is_ok() { "opened" } else { "failed" });
-        let connection = opened?;
+        let connection = opened.inspect_err(|trouble| {
+            if trouble.is_about_tls() {
+                self.count_refused(protection.by);
+            }
+        })?;
+        if connection.tls.is_some() {
+            let by = protection.by.name().unwrap_or("nobody");
+            self.deliverer.metrics.tls_protected.get_or_create(&ByLabel { by }).inc();
+        }
         match self.transact(connection, &key, ledger).await {
             Ended::Done => Ok(()),
             Ended::Trouble(trouble) => Err(trouble),
             Ended::Stale => Err(Trouble::hung_up()),
+        }
+    }
+
+    /// A host that got nothing because it did not give the TLS that was asked for.
+    fn count_refused(&self, by: By) {
+        if let Some(by) = by.name() {
+            self.deliverer.metrics.tls_refused.get_or_create(&ByLabel { by }).inc();
         }
     }
 

@@ -32,8 +32,8 @@ pub enum Starttls {
     Never,
     /// Where it is offered.
     IfOffered,
-    /// Without it there is no session.
-    Required,
+    /// Without it there is no session; what can be done about that.
+    Required(&'static str),
 }
 
 /// Credentials, and whether they may travel in clear text.
@@ -156,8 +156,8 @@ impl Opening {
             self.state = State::Starttls;
             return Step::Send(b"STARTTLS\r\n".to_vec());
         }
-        if wanted && self.plan.starttls == Starttls::Required {
-            let text = "the upstream offers no STARTTLS, which the tenant's route requires; nothing was sent";
+        if wanted && let Starttls::Required(advice) = self.plan.starttls {
+            let text = format!("the server offers no STARTTLS{advice}");
             return Step::Trouble(Trouble::permanent(Scope::Host, Enhanced(4, 7, 10), text));
         }
         self.authenticate()
@@ -168,8 +168,13 @@ impl Opening {
         if reply.code == 220 {
             return Step::StartTls;
         }
-        if self.plan.starttls == Starttls::Required || reply.code == 421 {
+        if reply.code == 421 {
             return refused(Scope::Host, reply);
+        }
+        // In our own words: the host is well, and others may have mail for it that needs no TLS.
+        if let Starttls::Required(advice) = self.plan.starttls {
+            let text = format!("STARTTLS is refused: {} {}{advice}", reply.code, reply.escaped());
+            return Step::Trouble(Trouble::transient(Scope::Host, Enhanced(4, 7, 10), text));
         }
         self.authenticate()
     }

@@ -88,6 +88,28 @@ impl Trouble {
         Self::transient(Scope::Destination, Enhanced(4, 5, 4), "no recipient")
     }
 
+    /// Whether it is the want of TLS, or of a good certificate, that we found out ourselves.
+    #[must_use]
+    pub fn is_about_tls(&self) -> bool {
+        self.reply.code == 0 && matches!(self.reply.enhanced, Some(Enhanced(_, 7, 5 | 10)))
+    }
+
+    /// Whether a host cannot give what the sender asked for with REQUIRETLS, and will not tomorrow.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        let code = self.reply.enhanced.filter(|_| self.reply.code == 0);
+        let lasts = self.scope == Scope::Host && self.permanence == Permanence::Permanent;
+        lasts && matches!(code, Some(Enhanced(_, 7, 10 | 30)))
+    }
+
+    /// The same of every host: then it is the destination that cannot (RFC 8689 section 4.2.1), and the sender is told.
+    #[must_use]
+    pub fn of_all_hosts(mut self) -> Self {
+        self.scope = Scope::Destination;
+        self.reply.enhanced = self.reply.enhanced.map(|code| Enhanced(5, code.1, code.2));
+        self
+    }
+
     /// What happens to those concerned.
     #[must_use]
     pub fn next(&self) -> Next {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::driver::Connection;
+use super::protect::Protection;
 use crate::mail::secret::ExposeSecret;
 use crate::tenant::{Upstream, UpstreamTls};
 
@@ -29,6 +30,8 @@ pub(super) enum Key {
         host: String,
         /// Its port.
         port: u16,
+        /// How it is protected.
+        protection: Protection,
     },
     /// An upstream's, for one tenant.
     Upstream(UpstreamKey),
@@ -211,6 +214,10 @@ mod tests {
         (Connection::new(stream.unwrap(), address.ip()), accepted.unwrap().0)
     }
 
+    fn key() -> Key {
+        Key::Mx { host: "mx.test".into(), port: 25, protection: Protection::OPPORTUNISTIC }
+    }
+
     #[tokio::test]
     async fn what_is_old_or_spent_is_not_used_again() {
         let hour = Duration::from_secs(3600);
@@ -222,7 +229,7 @@ mod tests {
             (CONNECTION_AGE - 10 * second, 10, hour, false, "300 s old when the next message comes"),
         ];
         for (age, later, idle, used, why) in rows {
-            let (pool, key) = (Arc::new(Pool::default()), Key::Mx { host: "mx.test".into(), port: 25 });
+            let (pool, key) = (Arc::new(Pool::default()), key());
             let (mut connection, _server) = connection().await;
             connection.born = Instant::now() - age;
             pool.keep(key.clone(), connection, idle);
@@ -235,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_route_keeps_no_more_than_its_share() {
-        let (pool, key) = (Arc::new(Pool::default()), Key::Mx { host: "mx.test".into(), port: 25 });
+        let (pool, key) = (Arc::new(Pool::default()), key());
         let mut servers = Vec::new();
         for _ in 0..=KEPT_PER_ROUTE {
             let (connection, server) = connection().await;

@@ -12,7 +12,8 @@ use super::guard::Guard;
 use super::hosts::{Host, Hosts};
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
-use super::tls::{Tls, Trust};
+use super::protect::Trust;
+use super::tls::Tls;
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Domain;
@@ -86,7 +87,7 @@ impl Reach {
         Self {
             resolver,
             guard: Guard::new(&config.delivery, own),
-            tls: Tls::new(),
+            tls: Tls::new(config.delivery.ca_file.as_deref()),
             hostname: config.hostname.as_str().to_owned(),
             port: config.delivery.port,
         }
@@ -177,7 +178,7 @@ impl Reach {
         }
         let ip = connection.ip;
         let stream = connection.into_tcp().ok_or_else(|| "TLS inside TLS".to_owned())?;
-        match timeout(STEP, self.tls.handshake(stream, &host.name, Trust::Opportunistic)).await {
+        match timeout(STEP, self.tls.handshake(stream, &host.name, &Trust::Opportunistic)).await {
             Ok(Ok((stream, facts))) => Ok(Connection::over_tls(stream, ip, facts)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no handshake within {} s", STEP.as_secs())),

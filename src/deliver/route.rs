@@ -1,6 +1,5 @@
 //! How a leg's mail leaves: what the route asks of a session, and whose connections it may use.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use lettre::transport::smtp::authentication::Credentials;
@@ -8,30 +7,16 @@ use lettre::transport::smtp::authentication::Credentials;
 use super::hosts::Host;
 use super::opening::{Auth, Plan, Starttls};
 use super::pool::{Key, UpstreamKey};
-use super::tls::Trust;
+use super::protect::{Protection, Start};
 use crate::mail::secret::ExposeSecret;
-use crate::tenant::{Route, Upstream, UpstreamTls};
-
-/// How a session is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protection {
-    /// TLS where it is offered, whoever the certificate names (RFC 7435).
-    Opportunistic,
-    /// Clear text: the tenant's route says so.
-    None,
-    /// STARTTLS or nothing, verified.
-    Starttls,
-    /// TLS from the first octet, verified.
-    Implicit,
-}
+use crate::tenant::{Route, Upstream};
 
 /// What a route asks of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
-    /// How it is protected.
-    pub(super) protection: Protection,
+    /// How it protects any message.
+    usual: Protection,
     auth: Option<Auth>,
-    ca_file: Option<PathBuf>,
     /// `None`: an exchanger's, keyed by its name.
     upstream: Option<UpstreamKey>,
 }
@@ -41,53 +26,41 @@ impl Access {
     #[must_use]
     pub(super) fn new(route: &Route, tenant: &Arc<str>) -> Self {
         match route {
-            Route::Mx => {
-                Self { protection: Protection::Opportunistic, auth: None, ca_file: None, upstream: None }
-            }
+            Route::Mx => Self { usual: Protection::OPPORTUNISTIC, auth: None, upstream: None },
             Route::Upstream(upstream) => Self {
-                protection: protection(upstream.tls),
+                usual: Protection::of_upstream(upstream.tls, upstream.ca_file.clone()),
                 auth: auth(upstream),
-                ca_file: upstream.ca_file.clone(),
                 upstream: Some(UpstreamKey::new(tenant, upstream)),
             },
         }
     }
 
-    /// How the session is opened.
+    /// How the route protects any message.
     #[must_use]
-    pub(super) fn plan(&self, hostname: &str) -> Plan {
-        let starttls = match self.protection {
-            Protection::Opportunistic => Starttls::IfOffered,
-            Protection::None | Protection::Implicit => Starttls::Never,
-            Protection::Starttls => Starttls::Required,
+    pub(super) fn usual(&self) -> Protection {
+        self.usual.clone()
+    }
+
+    /// How a session that is protected like this is opened.
+    #[must_use]
+    pub(super) fn plan(&self, hostname: &str, protection: &Protection) -> Plan {
+        let starttls = match protection.start {
+            Start::IfOffered => Starttls::IfOffered,
+            Start::Never | Start::Implicit => Starttls::Never,
+            Start::Starttls => Starttls::Required(protection.by.advice()),
         };
         Plan { hostname: hostname.to_owned(), starttls, auth: self.auth.clone(), helo: false }
     }
 
-    /// What the certificate must be.
+    /// Whose connections may be used. One that was opened with less protection is not for a message that needs more.
     #[must_use]
-    pub(super) fn trust(&self) -> Trust<'_> {
-        match self.protection {
-            Protection::Opportunistic | Protection::None => Trust::Opportunistic,
-            Protection::Starttls | Protection::Implicit => Trust::Verified(self.ca_file.as_deref()),
-        }
-    }
-
-    /// Whose connections may be used.
-    #[must_use]
-    pub(super) fn key(&self, host: &Host) -> Key {
+    pub(super) fn key(&self, host: &Host, protection: &Protection) -> Key {
         match &self.upstream {
             Some(upstream) => Key::Upstream(upstream.clone()),
-            None => Key::Mx { host: host.name.clone(), port: host.address.port() },
+            None => {
+                Key::Mx { host: host.name.clone(), port: host.address.port(), protection: protection.clone() }
+            }
         }
-    }
-}
-
-fn protection(tls: UpstreamTls) -> Protection {
-    match tls {
-        UpstreamTls::None => Protection::None,
-        UpstreamTls::Starttls => Protection::Starttls,
-        UpstreamTls::Implicit => Protection::Implicit,
     }
 }
 

@@ -1,5 +1,5 @@
 //! TLS towards other servers. An upstream's certificate must be good: chain, name and time. An exchanger's need not be
-//! (RFC 7435), for the alternative is clear text; but whether it was is recorded, and the handshake's signatures are
+//! (RFC 7435), for the alternative is clear text, unless DANE, MTA-STS or the message says so; but whether it was is recorded, and the handshake's signatures are
 //! verified either way, so that the peer has the key of the certificate that it shows.
 
 use std::path::Path;
@@ -19,16 +19,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dane;
+use super::protect::Trust;
+use crate::dns::Tlsa;
 use crate::mail::attempt::TlsFacts;
-
-/// What the certificate must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust<'a> {
-    /// Anything; noted whether it is good.
-    Opportunistic,
-    /// Good by the system's roots and those of this file.
-    Verified(Option<&'a Path>),
-}
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -44,24 +38,33 @@ pub(super) enum TlsError {
     Handshake(#[from] std::io::Error),
 }
 
-/// The client side of TLS, with the system's roots read once.
+/// The client side of TLS, with the roots read once.
 #[derive(Debug)]
 pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     roots: RootCertStore,
+    /// By these roots; `None`: there are none.
+    usual: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl Tls {
-    /// Reads the system's root certificates; what cannot be read is left out and logged.
+    /// Reads the system's root certificates, and those of `delivery.ca_file`; what cannot be read is left out and logged.
     #[must_use]
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ca_file: Option<&Path>) -> Self {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
             tracing::warn!("a system root certificate is left out: {error}");
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found.certs);
-        Self { provider: Arc::new(aws_lc_rs::default_provider()), roots }
+        if let Some(file) = ca_file
+            && let Err(error) = add_pem(&mut roots, file, std::fs::read(file))
+        {
+            tracing::warn!("{error}");
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let usual = webpki(roots.clone(), &provider);
+        Self { provider, roots, usual }
     }
 
     /// The handshake with a server of this name.
@@ -72,7 +75,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         host: &str,
-        trust: Trust<'_>,
+        trust: &Trust,
     ) -> Result<(TlsStream<TcpStream>, TlsFacts), TlsError> {
         let (verifier, good) = self.verifier(trust).await?;
         let name = server_name(host, &stream)?;
@@ -89,34 +92,37 @@ impl Tls {
         Ok((stream, facts))
     }
 
-    async fn verifier(&self, trust: Trust<'_>) -> Result<(Arc<Verifier>, Arc<AtomicBool>), TlsError> {
-        let mut roots = self.roots.clone();
-        if let Trust::Verified(Some(file)) = trust {
-            add_file(&mut roots, file).await?;
-        }
+    async fn verifier(&self, trust: &Trust) -> Result<(Arc<Verifier>, Arc<AtomicBool>), TlsError> {
+        let inner = match trust {
+            Trust::Verified(Some(file)) => {
+                let mut roots = self.roots.clone();
+                add_pem(&mut roots, file, tokio::fs::read(file).await)?;
+                webpki(roots, &self.provider)
+            }
+            Trust::Verified(None) | Trust::Opportunistic | Trust::Dane(_) => self.usual.clone(),
+        };
         let strict = matches!(trust, Trust::Verified(_));
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .build()
-            .ok();
+        let tlsa = match trust {
+            Trust::Dane(records) => Some(Arc::clone(records)),
+            Trust::Verified(_) | Trust::Opportunistic => None,
+        };
         if strict && inner.is_none() {
             return Err(TlsError::NoRoots);
         }
         let good = Arc::new(AtomicBool::new(false));
         let verifier =
-            Verifier { inner, provider: Arc::clone(&self.provider), strict, good: Arc::clone(&good) };
+            Verifier { inner, tlsa, provider: Arc::clone(&self.provider), strict, good: Arc::clone(&good) };
         Ok((Arc::new(verifier), good))
     }
 }
 
-impl Default for Tls {
-    fn default() -> Self {
-        Self::new()
-    }
+fn webpki(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()
 }
 
-async fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), TlsError> {
+fn add_pem(roots: &mut RootCertStore, file: &Path, pem: std::io::Result<Vec<u8>>) -> Result<(), TlsError> {
     let fault = |why: String| TlsError::Roots(file.display().to_string(), why);
-    let pem = tokio::fs::read(file).await.map_err(|error| fault(error.to_string()))?;
+    let pem = pem.map_err(|error| fault(error.to_string()))?;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
@@ -139,7 +145,7 @@ fn facts(session: &ClientConnection, verified: bool) -> TlsFacts {
     let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     // rustls says TLS13_AES_…, IANA TLS_AES_….
     let cipher = suite.unwrap_or("unknown").replacen("TLS13_", "TLS_", 1);
-    TlsFacts { version: version.to_owned(), cipher, verified }
+    TlsFacts { version: version.to_owned(), cipher, verified, by: None }
 }
 
 /// Verifies what WebPKI asks, and notes it; only a strict one refuses for it.
@@ -147,6 +153,8 @@ fn facts(session: &ClientConnection, verified: bool) -> TlsFacts {
 struct Verifier {
     /// `None`: there are no roots.
     inner: Option<Arc<WebPkiServerVerifier>>,
+    /// One of these must fit, and nothing else counts.
+    tlsa: Option<Arc<[Tlsa]>>,
     provider: Arc<CryptoProvider>,
     strict: bool,
     good: Arc<AtomicBool>,
@@ -161,6 +169,12 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(records) = &self.tlsa {
+            let shown = dane::Shown { leaf: end_entity, rest: intermediates, name: server_name };
+            dane::verify(records, shown, &self.provider, now)?;
+            self.good.store(true, Ordering::Relaxed);
+            return Ok(ServerCertVerified::assertion());
+        }
         let verdict = match &self.inner {
             Some(inner) => {
                 inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)

@@ -68,6 +68,8 @@ impl Attempt<'_> {
         let message = &self.job.message;
         let mut conversation = match Conversation::new(message, &rcpts, &offered, reset) {
             Ok(conversation) => conversation,
+            // Another host may carry it.
+            Err(trouble) if trouble.next() == Next::AnotherHost => return Err(Halt::Trouble(trouble)),
             Err(trouble) => {
                 // The server did nothing wrong; the connection stays good, and the verdict is the whole leg's.
                 ledger.close(&trouble);

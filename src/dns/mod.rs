@@ -1,8 +1,10 @@
 //! The one resolver, and the lookups named for what we ask of it. What DNS did not say (timeouts, SERVFAIL) and what it
 //! denied are different types of answer: the first defers, only the second may fail a message.
 
+mod proven;
 mod told;
 
+pub use proven::{Proven, Tlsa};
 pub use told::{Answer, Family, Silent, Standing, Text};
 
 use std::net::{IpAddr, SocketAddr};
@@ -51,6 +53,8 @@ const TIMED_OUT: &str = "the lookup timed out";
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
+    /// The one that validates; `None`: nothing is proven.
+    prover: Option<TokioResolver>,
     servers: Arc<ResolverConfig>,
     timeout: Duration,
     counts: Counters<ResultLabel, Counter>,
@@ -109,8 +113,15 @@ impl Resolver {
             (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         };
         tune(&mut options, config);
+        let prover = match config.dnssec {
+            config::Dnssec::Off => None,
+            config::Dnssec::Validate => {
+                Some(proven::prover(servers.clone(), options.clone(), config.trust_anchors.as_deref())?)
+            }
+        };
         let inner = build(servers.clone(), options).map_err(fault)?;
-        Ok(Self { inner, servers: Arc::new(servers), timeout: config.timeout, counts: Counters::default() })
+        let counts = Counters::default();
+        Ok(Self { inner, prover, servers: Arc::new(servers), timeout: config.timeout, counts })
     }
 
     /// The same servers, nothing remembered: whoever wants to know what DNS says now asks this one, and what is asked twice of
@@ -128,7 +139,7 @@ impl Resolver {
         let inner =
             build(self.servers.as_ref().clone(), options).map_err(|error| SetupError(error.to_string()))?;
         let (servers, counts) = (Arc::clone(&self.servers), self.counts.clone());
-        Ok(Self { inner, servers, timeout: self.timeout, counts })
+        Ok(Self { inner, prover: None, servers, timeout: self.timeout, counts })
     }
 
     /// The same resolver, its lookups counted there. What mail-auth asks through `hickory` is not counted.
@@ -159,14 +170,7 @@ impl Resolver {
         if !found.is_empty() {
             return Ok(found);
         }
-        let mut failures = [four, six].into_iter().filter_map(Result::err);
-        Err(failures.clone().find(|failure| matches!(failure, Failure::Transient(_))).unwrap_or_else(|| {
-            if failures.any(|failure| failure == Failure::NoSuchName) {
-                Failure::NoSuchName
-            } else {
-                Failure::NoRecords
-            }
-        }))
+        Err(neither(four, six))
     }
 
     /// The names that the reverse zone gives an address (RFC 1035 section 3.5, RFC 3596 section 2.5), lower case, without the
@@ -209,6 +213,18 @@ impl Resolver {
     fn count(&self, result: &'static str) {
         self.counts.get_or_create(&ResultLabel { result }).inc();
     }
+}
+
+/// Why neither family's lookup found an address: what is uncertain of one of them is uncertain of the host.
+fn neither(four: Result<Lookup, Failure>, six: Result<Lookup, Failure>) -> Failure {
+    let mut failures = [four, six].into_iter().filter_map(Result::err);
+    failures.clone().find(|failure| matches!(failure, Failure::Transient(_))).unwrap_or_else(|| {
+        if failures.any(|failure| failure == Failure::NoSuchName) {
+            Failure::NoSuchName
+        } else {
+            Failure::NoRecords
+        }
+    })
 }
 
 /// Absolute, so that the system's search list is never appended to a recipient's domain.

@@ -63,6 +63,9 @@ pub struct TlsFacts {
     pub cipher: String,
     /// Outbound: whether chain and name of the certificate were good. Inbound: false.
     pub verified: bool,
+    /// Outbound: what asked for it, such as `class` or `mta-sts`; `None`: nothing more than usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Milliseconds spent in each step of an attempt; `None` where the step did not happen.

@@ -99,6 +99,45 @@ pub struct Needs {
     pub eight_bit: bool,
     /// An address or header is not ASCII (RFC 6531).
     pub smtputf8: bool,
+    /// What must protect it on its way there.
+    pub tls: TlsNeed,
+}
+
+/// What must protect a message on its way to the next hop, the weakest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsNeed {
+    /// Even what the recipient's domain asks for may be left out (`TLS-Required: No`, RFC 8689 section 3).
+    Waived,
+    /// What the route and the recipient's domain ask for, else TLS where it is offered.
+    #[default]
+    Usual,
+    /// TLS: never clear text.
+    Required,
+    /// TLS with a server that proves its name.
+    Verified,
+    /// The same, and a server that promises to pass it on likewise (REQUIRETLS, RFC 8689 section 2).
+    RequireTls,
+}
+
+impl TlsNeed {
+    /// What comes of what the sender asks for and what the class needs: a waiver counts where the class needs nothing.
+    #[must_use]
+    pub fn joined(self, class: Self) -> Self {
+        if self == Self::Waived && class == Self::Usual { Self::Waived } else { self.max(class) }
+    }
+
+    /// As the log names it; the usual is not worth a word.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Waived => Some("waived"),
+            Self::Usual => None,
+            Self::Required => Some("required"),
+            Self::Verified => Some("verified"),
+            Self::RequireTls => Some("requiretls"),
+        }
+    }
 }
 
 impl Facts {

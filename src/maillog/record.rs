@@ -72,6 +72,8 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<&'a TlsFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_need: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mechanism: Option<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
     pub(super) exposed: bool,
@@ -149,6 +151,7 @@ impl<'a> Record<'a> {
             ip: None,
             helo: None,
             tls: None,
+            tls_need: None,
             mechanism: None,
             exposed: false,
             auth: None,
@@ -182,6 +185,7 @@ impl<'a> Record<'a> {
         self.from = Some(facts.envelope.from.as_ref());
         self.header_from = facts.header_from.as_ref().map(|from| Cow::Owned(from.to_string()));
         self.size = Some(facts.size);
+        self.tls_need = facts.needs.tls.name();
         self
     }
 

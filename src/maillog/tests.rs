@@ -14,7 +14,7 @@ use crate::mail::attempt::{Decided, Fate, Hop, Timings, TlsFacts};
 use crate::mail::class::{By, Classed};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
-use crate::mail::message::{Facts, Kind, Lane, Needs};
+use crate::mail::message::{Facts, Kind, Lane, Needs, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply, Reply};
 use crate::mail::time::Time;
 
@@ -48,14 +48,19 @@ fn facts() -> Facts {
         expires: NOON.after(Duration::from_secs(432_000)),
         return_path: None,
         unsealed: None,
-        needs: Needs::default(),
+        needs: Needs { tls: TlsNeed::Required, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
         size: 4_096,
     }
 }
 
 fn tls() -> TlsFacts {
-    TlsFacts { version: "TLSv1.3".into(), cipher: "TLS13_AES_256_GCM_SHA384".into(), verified: true }
+    TlsFacts {
+        version: "TLSv1.3".into(),
+        cipher: "TLS13_AES_256_GCM_SHA384".into(),
+        verified: true,
+        by: Some("class".into()),
+    }
 }
 
 fn decided(fate: Fate, code: u16, enhanced: Enhanced) -> Decided {
@@ -231,8 +236,8 @@ fn a_record_has_what_the_contract_names() {
              \"tenant\":\"acme\",\"login\":\"acme\",\"class\":\"reward\",\"from\":\"bounce@acme.test\",\
              \"header_from\":\"rewards@acme.test\",\"to\":\"b@there.test\",\"to_domain\":\"there.test\",\
              \"rcpt\":1,\"size\":4096,\"route\":\"mx\",\"host\":\"mx.there.test\",\"ip\":\"192.0.2.7\",\
-             \"tls\":{{\"version\":\"TLSv1.3\",\"cipher\":\"TLS13_AES_256_GCM_SHA384\",\"verified\":true}},\
-             \"attempt\":1,\"reply\":{{\"code\":250,\"enhanced\":\"2.0.0\",\"text\":\"said\\\\u{{1b}}[2J\"}},\
+             \"tls\":{{\"version\":\"TLSv1.3\",\"cipher\":\"TLS13_AES_256_GCM_SHA384\",\"verified\":true,\
+             \"by\":\"class\"}},\"tls_need\":\"required\",\"attempt\":1,\"reply\":{{\"code\":250,\"enhanced\":\"2.0.0\",\"text\":\"said\\\\u{{1b}}[2J\"}},\
              \"reason_class\":\"ok\",\"ms\":{{\"queue\":1,\"dns\":1,\"connect\":1,\"tls\":1,\"smtp\":1,\
              \"total\":1}}}}\n"
         )

@@ -39,7 +39,8 @@ impl Zone {
     /// # Errors
     /// A text that is no zone file, or a port that cannot be had.
     pub async fn start(text: &str) -> io::Result<Self> {
-        let records = Arc::new(InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny));
+        let records =
+            Arc::new(InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny, None));
         let soa = SOA::new(Name::root(), Name::root(), 1, 60, 60, 600, TTL);
         records.upsert(Record::from_rdata(Name::root(), TTL, RData::SOA(soa)), 1).await;
 

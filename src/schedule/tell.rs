@@ -16,7 +16,7 @@ use super::turn::REBUILDING;
 use crate::config::class::Hides;
 use crate::deliver::bounce::{self, Action, Content, Notice, Told, Unsent};
 use crate::mail::id::Id;
-use crate::mail::message::Facts;
+use crate::mail::message::{Facts, TlsNeed};
 use crate::mail::time::Time;
 use crate::maillog::{Dsn, DsnKind};
 use crate::queue::store::StoreError;
@@ -214,6 +214,10 @@ impl Teller<'_> {
         let tenants = self.room.parts.tenants.load();
         let config = self.room.parts.config.load();
         let classes = tenants.tenant(&facts.tenant).map_or(&config.classes, |tenant| &tenant.classes);
+        // RFC 8689 section 5: RET=HDRS, and no more of them than needed where the way back may be in clear text.
+        if facts.needs.tls == TlsNeed::RequireTls {
+            return Hides { subject: true, link: true };
+        }
         classes.hides(facts.class.as_ref())
     }
 }

@@ -1,4 +1,4 @@
-//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, AUTH, RET, ENVID; NOTIFY, ORCPT. Strict, for what is wrong here
+//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID; NOTIFY, ORCPT. Strict, for what is wrong here
 //! would end in somebody else's report.
 
 use crate::mail::envelope::{Notify, Ret};
@@ -17,6 +17,8 @@ pub struct MailParams {
     pub eight_bit_mime: bool,
     /// RFC 6531. Many clients say it for every message.
     pub smtputf8: bool,
+    /// RFC 8689.
+    pub require_tls: bool,
     /// RFC 3461.
     pub ret: Option<Ret>,
     /// RFC 3461, decoded.
@@ -48,6 +50,7 @@ enum Keyword {
     Size,
     Body,
     SmtpUtf8,
+    RequireTls,
     Auth,
     Ret,
     Envid,
@@ -55,10 +58,11 @@ enum Keyword {
     Orcpt,
 }
 
-const MAIL: [(&str, Keyword); 6] = [
+const MAIL: [(&str, Keyword); 7] = [
     ("SIZE", Keyword::Size),
     ("BODY", Keyword::Body),
     ("SMTPUTF8", Keyword::SmtpUtf8),
+    ("REQUIRETLS", Keyword::RequireTls),
     ("AUTH", Keyword::Auth),
     ("RET", Keyword::Ret),
     ("ENVID", Keyword::Envid),
@@ -118,11 +122,12 @@ fn take_mail(params: &mut MailParams, keyword: Keyword, value: Option<&str>) -> 
         Keyword::Size => params.size = Some(size(value?)?),
         Keyword::Body => params.eight_bit_mime = eight_bit(value?)?,
         Keyword::SmtpUtf8 if value.is_none() => params.smtputf8 = true,
+        Keyword::RequireTls if value.is_none() => params.require_tls = true,
         // RFC 4954 section 5: whoever submitted it elsewhere; checked for its form and not kept.
         Keyword::Auth => auth(value?)?,
         Keyword::Ret => params.ret = Some(ret(value?)?),
         Keyword::Envid => params.envid = Some(envid(value?)?),
-        Keyword::SmtpUtf8 | Keyword::Notify | Keyword::Orcpt => return None,
+        Keyword::SmtpUtf8 | Keyword::RequireTls | Keyword::Notify | Keyword::Orcpt => return None,
     }
     Some(())
 }

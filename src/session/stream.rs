@@ -43,7 +43,7 @@ impl Stream {
         let version = if old { "TLSv1.2" } else { "TLSv1.3" };
         let suite = session.negotiated_cipher_suite()?.suite();
         let cipher = suite.as_str().unwrap_or_default().replace("TLS13_", "TLS_");
-        Some(TlsFacts { version: version.to_owned(), cipher, verified: false })
+        Some(TlsFacts { version: version.to_owned(), cipher, verified: false, by: None })
     }
 }
 

@@ -48,7 +48,11 @@ async fn a_failure_is_told_to_its_sender_and_the_relay_seals_it() {
 /// What a receiver finds: mail-auth, asking a real name server.
 async fn dkim(zone: &str, message: &[u8]) -> &'static str {
     let zone = Zone::start(zone).await.unwrap();
-    let dns = config::Dns { servers: vec![zone.address()], timeout: Duration::from_secs(5) };
+    let dns = config::Dns {
+        servers: vec![zone.address()],
+        timeout: Duration::from_secs(5),
+        ..config::Dns::default()
+    };
     let verifier = MessageAuthenticator(Resolver::new(&dns).unwrap().hickory().clone());
     let parsed = AuthenticatedMessage::parse(message).unwrap();
     let found = patiently(verifier.verify_dkim(&parsed)).await;

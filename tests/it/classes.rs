@@ -7,7 +7,7 @@ use waxseal::admit::Submission;
 use waxseal::admit::classify::ControlKey;
 use waxseal::config::{Classes, Config};
 use waxseal::mail::class::By;
-use waxseal::mail::message::Lane;
+use waxseal::mail::message::{Lane, TlsNeed};
 use waxseal::queue::store::Accept;
 use waxseal::tenant::{self, Tenant, TenantLimits};
 
@@ -109,6 +109,13 @@ fn each_mistake_is_named_with_its_place() {
             "waxseal.toml:7:9:",
             "did you mean `subject`?",
             "a hiding",
+        ),
+        (
+            "[[class]]\nname = \"w9\"\ntls = \"verify\"\n".into(),
+            String::new(),
+            "waxseal.toml:7:7:",
+            "did you mean `verified`?",
+            "a need of TLS",
         ),
         (
             "[[class]]\nname = \"w9\"\nretry = [\"5\"]\n".into(),
@@ -254,6 +261,11 @@ async fn the_header_never_leaves_and_nothing_else_is_touched() {
 fn unguessing(tenant: &Tenant) -> Arc<Tenant> {
     let quiet = |name: &str| format!("[[class]]\nname = \"{name}\"\nlink = []\nsubject = []\n");
     let server: String = Classes::default().iter().map(|class| quiet(&class.name)).collect();
+    with_classes(tenant, load(&server, "").unwrap().0.classes)
+}
+
+/// The tenant of the intake, with other classes.
+fn with_classes(tenant: &Tenant, classes: Classes) -> Arc<Tenant> {
     Arc::new(Tenant {
         name: Arc::clone(&tenant.name),
         networks: Vec::new(),
@@ -264,9 +276,44 @@ fn unguessing(tenant: &Tenant) -> Arc<Tenant> {
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: tenant.bare_newlines,
-        classes: load(&server, "").unwrap().0.classes,
+        classes,
         suppression: waxseal::tenant::SuppressionRules::default(),
     })
+}
+
+#[tokio::test]
+async fn what_a_class_needs_of_tls_is_never_needed_by_a_guess() {
+    let intake = Intake::new();
+    let server = "[[class]]\nname = \"w9\"\ntls = \"verified\"\nfrom = [\"tax@t.example\"]\n\
+                  [[class]]\nname = \"reward\"\ntls = \"required\"\n[[class]]\nname = \"program_email\"\n";
+    let classes = load(server, "").unwrap().0.classes;
+    let rows = [
+        ("From: a@t.example\r\nX-Waxseal-Class: w9\r\n", None, TlsNeed::Verified, "the header"),
+        ("From: tax@t.example\r\n", None, TlsNeed::Verified, "an administrator's rule"),
+        ("From: a@t.example\r\nSubject: Your W-9\r\n", None, TlsNeed::Usual, "a guess adds nothing"),
+        ("From: a@t.example\r\nSubject: x\r\n", Some("reward"), TlsNeed::Required, "the tenant's default"),
+        (
+            "From: a@t.example\r\nSubject: Your W-9\r\n",
+            Some("reward"),
+            TlsNeed::Required,
+            "as without the guess",
+        ),
+        (
+            "From: a@t.example\r\nX-Waxseal-Class: program_email\r\n",
+            Some("reward"),
+            TlsNeed::Usual,
+            "its own word",
+        ),
+    ];
+    for (head, default, need, why) in rows {
+        let mut submission =
+            to(&intake, &format!("{head}To: r@rcpt.example\r\n\r\nbody\r\n"), &["r@rcpt.example"]);
+        submission.tenant = with_classes(&intake.tenant, classes.clone().with_default(default));
+        let taken = intake.take(submission).await;
+        assert_eq!(taken.message.facts.needs.tls, need, "{why}");
+    }
+    let needed: Vec<bool> = intake.logged().lines().map(|line| line.contains(r#""tls_need":"#)).collect();
+    assert_eq!(needed, [true, true, false, true, true, false], "the log says so from the first line");
 }
 
 /// Everything about an accepted message but its class and its turn.

@@ -11,13 +11,14 @@ use waxseal::dns::Resolver;
 use waxseal::mail::attempt::{Decided, Fate};
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
-use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs};
+use waxseal::mail::message::{Facts, Kind, Lane, Message, Needs, TlsNeed};
 use waxseal::mail::time::Time;
 use waxseal::queue::store::{Destination, Leg, State};
 use waxseal::sandbox::zone::Zone;
 use waxseal::tenant::{Route, Upstream, UpstreamTls};
 
-use crate::exchanger::{Exchanger, Script, street};
+use crate::exchanger::{Exchanger, Script, street, street_with};
+use crate::pki::Served;
 
 pub const BODY: &[u8] = b"From: a@acme.test\r\n\r\nhello\r\n";
 
@@ -42,7 +43,45 @@ pub async fn world_with(
     scripts: Vec<Vec<Script>>,
     change: impl FnOnce(&mut Config, u16) -> Vec<SocketAddr>,
 ) -> World {
-    let (exchangers, port) = street(scripts).await;
+    built(zone, street(scripts).await, change).await
+}
+
+/// With a certificate for each exchanger.
+pub async fn world_serving(zone: &str, scripts: Vec<Vec<Script>>, served: impl Fn(usize) -> Served) -> World {
+    built(zone, street_with(scripts, served).await, |_, _| Vec::new()).await
+}
+
+/// Both.
+pub async fn world_made(
+    zone: &str,
+    scripts: Vec<Vec<Script>>,
+    served: impl Fn(usize) -> Served,
+    change: impl FnOnce(&mut Config, u16) -> Vec<SocketAddr>,
+) -> World {
+    built(zone, street_with(scripts, served).await, change).await
+}
+
+/// With this name server in the place of our own zone.
+pub async fn world_at(
+    server: SocketAddr,
+    scripts: Vec<Vec<Script>>,
+    served: impl Fn(usize) -> Served,
+    change: impl FnOnce(&mut Config),
+) -> World {
+    let made = street_with(scripts, served).await;
+    let with = |config: &mut Config, _| {
+        config.dns.servers = vec![server];
+        change(config);
+        Vec::new()
+    };
+    built("", made, with).await
+}
+
+async fn built(
+    zone: &str,
+    (exchangers, port): (Vec<Exchanger>, u16),
+    change: impl FnOnce(&mut Config, u16) -> Vec<SocketAddr>,
+) -> World {
     let hosts: String = (2..9).map(|last| format!("mx{last}.test. 60 IN A 127.0.0.{last}\n")).collect();
     let zone = Zone::start(&format!("{hosts}{zone}")).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -114,11 +153,29 @@ impl World {
         self.send(message(rcpts, BODY), &Arc::new(Route::Mx)).await
     }
 
+    /// Trusts these root certificates beside the system's.
+    pub fn trust(&mut self, pem: &str) {
+        let file = self.config.state.join("roots.pem");
+        std::fs::write(&file, pem).unwrap();
+        self.config.delivery.ca_file = Some(file);
+        self.deliverer.reconfigure(&self.config, Vec::new());
+    }
+
+    /// Attempts a message to b@b.test that needs this, by MX.
+    pub async fn needing(&self, tls: TlsNeed) -> Vec<Decided> {
+        let mut message = message(&["b@b.test"], BODY);
+        message.facts.needs.tls = tls;
+        self.send(message, &Arc::new(Route::Mx)).await
+    }
+
     pub async fn send(&self, message: Message, route: &Arc<Route>) -> Vec<Decided> {
-        let job = job(message, route);
+        self.attempt(&job(message, route)).await
+    }
+
+    pub async fn attempt(&self, job: &Job) -> Vec<Decided> {
         let mut decided: Vec<Decided> = Vec::new();
         let mut witness = |more: Vec<Decided>| decided.extend(more);
-        self.deliverer.attempt(&job, &mut witness).await;
+        self.deliverer.attempt(job, &mut witness).await;
         decided.sort_by_key(|decided| decided.rcpt);
         let told: Vec<u16> = decided.iter().map(|decided| decided.rcpt).collect();
         assert_eq!(told, job.leg.rcpts, "every recipient is decided exactly once");

@@ -348,7 +348,7 @@ fn with_tokens(text: &str) -> String {
 }
 
 fn facts() -> TlsFacts {
-    TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), verified: false }
+    TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), verified: false, by: None }
 }
 
 fn note(note: &Note) -> String {

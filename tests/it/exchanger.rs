@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+use crate::pki;
 
 /// What one side does next.
 #[derive(Clone, Debug)]
@@ -91,6 +92,14 @@ pub struct Exchanger {
 
 /// Listens on 127.0.0.2, 127.0.0.3 …, one for each set of scripts, all on one port. An empty set: nobody listens there.
 pub async fn street(scripts: Vec<Vec<Script>>) -> (Vec<Exchanger>, u16) {
+    street_with(scripts, |_| pki::alone(&["mx.test", "up.test", "localhost"])).await
+}
+
+/// The same, each with a certificate made for it.
+pub async fn street_with(
+    scripts: Vec<Vec<Script>>,
+    served: impl Fn(usize) -> pki::Served,
+) -> (Vec<Exchanger>, u16) {
     'port: loop {
         let mut listeners = Vec::new();
         let mut port = 0;
@@ -104,9 +113,13 @@ pub async fn street(scripts: Vec<Vec<Script>>) -> (Vec<Exchanger>, u16) {
                 Err(_) => continue 'port,
             }
         }
-        let built = listeners.into_iter().zip(scripts).map(|(listener, scripts)| {
+        let built = listeners.into_iter().zip(scripts).enumerate().map(|(at, (listener, scripts))| {
             let address = listener.local_addr().unwrap();
-            if scripts.is_empty() { Exchanger::nobody(address) } else { Exchanger::serve(listener, scripts) }
+            if scripts.is_empty() {
+                Exchanger::nobody(address)
+            } else {
+                Exchanger::serve(listener, scripts, &served(at))
+            }
         });
         return (built.collect(), port);
     }
@@ -117,19 +130,9 @@ impl Exchanger {
         Self { address, certificate: String::new(), seen: Arc::default() }
     }
 
-    fn serve(listener: TcpListener, scripts: Vec<Script>) -> Self {
+    fn serve(listener: TcpListener, scripts: Vec<Script>, served: &pki::Served) -> Self {
         let address = listener.local_addr().unwrap();
-        let names = vec!["mx.test".into(), "up.test".into(), "localhost".into()];
-        let pair = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![pair.cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(served.server());
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let record = Arc::clone(&seen);
         tokio::spawn(async move {
@@ -147,7 +150,7 @@ impl Exchanger {
                 tokio::spawn(player.play(stream, script));
             }
         });
-        Self { address, certificate: pair.cert.pem(), seen }
+        Self { address, certificate: served.pem(), seen }
     }
 
     pub fn connections(&self) -> usize {

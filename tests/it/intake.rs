@@ -202,6 +202,7 @@ impl Intake {
             envelope: envelope("a@t.example", &["r@rcpt.example"]),
             eight_bit_mime: true,
             smtputf8: false,
+            require_tls: false,
             body: message.to_vec(),
         }
     }

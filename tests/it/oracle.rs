@@ -138,7 +138,8 @@ impl Oracle {
     }
 
     pub fn resolver(&self, timeout: Duration) -> Resolver {
-        Resolver::new(&config::Dns { servers: vec![self.address], timeout }).unwrap()
+        Resolver::new(&config::Dns { servers: vec![self.address], timeout, ..config::Dns::default() })
+            .unwrap()
     }
 }
 

@@ -145,7 +145,11 @@ fn wanted(way: &Way, keys: &Keys) -> Vec<Record> {
 
 async fn pictures(zone: &Zone, way: &Way, egress: &[IpAddr]) -> BTreeMap<&'static str, Picture> {
     // A resolver of its own each time: it would remember what the zone said before the change.
-    let config = config::Dns { servers: vec![zone.address()], timeout: Duration::from_secs(5) };
+    let config = config::Dns {
+        servers: vec![zone.address()],
+        timeout: Duration::from_secs(5),
+        ..config::Dns::default()
+    };
     let resolver = Resolver::new(&config).unwrap();
     let mut pictures = BTreeMap::new();
     for name in [way.author, way.signer, way.sender] {

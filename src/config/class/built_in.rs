@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rule::{LinkRule, SubjectRule};
-use super::{Class, Hide};
+use super::{Class, ClassTls, Hide};
 use crate::mail::message::Lane;
 
 const S: u64 = 1;
@@ -101,6 +101,7 @@ fn class(row: &Row) -> Class {
         lane: row.lane,
         retry: row.retry.iter().map(|seconds| Duration::from_secs(*seconds)).collect(),
         hide: row.hide.to_vec(),
+        tls: ClassTls::default(),
         from: Vec::new(),
         link: row.link.iter().filter_map(|rule| rule.parse::<LinkRule>().ok()).collect(),
         subject: row.subject.iter().filter_map(|rule| rule.parse::<SubjectRule>().ok()).collect(),

@@ -1,14 +1,14 @@
 //! What a class does to its mail. A guess may speed a mail up; it never slows one down: what a class recognised from a link or a
-//! subject would worsen stays as it is for mail of the tenant's default.
+//! subject would worsen, and what must protect it, stays as it is for mail of the tenant's default.
 //!
 //! What disposes of mail asks only for a class that is certain (`certain`). Mail whose class is a guess, or told by From or by the
 //! default, is treated as if nothing had told its class: a guess neither brings about such an end nor averts it.
 
 use std::time::Duration;
 
-use super::{Class, Classes, Hide, Suppression};
+use super::{Class, ClassTls, Classes, Hide, Suppression};
 use crate::mail::class::Classed;
-use crate::mail::message::Lane;
+use crate::mail::message::{Lane, TlsNeed};
 
 /// What logs, listings and notifications must not show of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,19 @@ impl Classes {
         }
         let usual = self.default_class().map_or_else(|| server.to_vec(), |class| schedule(class, server));
         shorter(&own, &usual)
+    }
+
+    /// What must protect mail of this class. A guess neither adds to that nor takes from it: such mail needs what the tenant's
+    /// default needs.
+    #[must_use]
+    pub fn tls(&self, classed: Option<&Classed>) -> TlsNeed {
+        let own =
+            classed.filter(|classed| !classed.by.is_guess()).and_then(|classed| self.find(&classed.name));
+        match own.or_else(|| self.default_class()).map(|class| class.tls).unwrap_or_default() {
+            ClassTls::Opportunistic => TlsNeed::Usual,
+            ClassTls::Required => TlsNeed::Required,
+            ClassTls::Verified => TlsNeed::Verified,
+        }
     }
 
     /// What must not be shown. A class that is configured no longer hides all it could.

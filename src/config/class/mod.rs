@@ -39,6 +39,8 @@ pub struct Class {
     pub retry: Vec<Duration>,
     /// What logs and notifications do not show.
     pub hide: Vec<Hide>,
+    /// What must protect its mail on the way out.
+    pub tls: ClassTls,
     /// Addresses in From that mean it.
     pub from: Vec<FromRule>,
     /// Links that mean it.
@@ -76,6 +78,19 @@ pub enum Hide {
     Subject,
     /// Of links what follows the host.
     Link,
+}
+
+/// What must protect a class's mail on the way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassTls {
+    /// TLS where it is offered, as ever.
+    #[default]
+    Opportunistic,
+    /// Never clear text.
+    Required,
+    /// TLS with a server that proves its name.
+    Verified,
 }
 
 impl Default for Classes {

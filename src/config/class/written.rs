@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::str::FromStr;
 use toml::Spanned;
 
-use super::{CLASSES_MAX, Class, Classes, Hide, NAME_MAX, Suppression};
+use super::{CLASSES_MAX, Class, ClassTls, Classes, Hide, NAME_MAX, Suppression};
 use crate::config::ConfigError;
 use crate::config::value::Wait;
 use crate::mail::message::Lane;
@@ -20,6 +20,7 @@ pub(crate) struct Written {
     lane: Option<Lane>,
     retry: Option<Spanned<Vec<Wait>>>,
     hide: Option<Vec<Hide>>,
+    tls: Option<ClassTls>,
     from: Option<Spanned<Vec<Spanned<String>>>>,
     link: Option<Spanned<Vec<Spanned<String>>>>,
     subject: Option<Spanned<Vec<Spanned<String>>>>,
@@ -79,6 +80,7 @@ fn added<'a>(all: &'a mut Vec<Class>, name: &str) -> Result<&'a mut Class, Strin
         lane: Lane::default(),
         retry: Vec::new(),
         hide: Vec::new(),
+        tls: ClassTls::default(),
         from: Vec::new(),
         link: Vec::new(),
         subject: Vec::new(),
@@ -105,6 +107,7 @@ impl Written {
         class.life = self.life.map(|life| life.0).or(class.life);
         class.supersede = self.supersede.unwrap_or(class.supersede);
         class.drop_bcc = self.drop_bcc.unwrap_or(class.drop_bcc);
+        class.tls = self.tls.unwrap_or(class.tls);
         rules(self.from.as_ref(), &mut class.from, wrong)?;
         rules(self.link.as_ref(), &mut class.link, wrong)?;
         rules(self.subject.as_ref(), &mut class.subject, wrong)

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::mail::address::Address;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
-use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
+use crate::mail::message::{Facts, Kind, Lane, Message, Needs, TlsNeed};
 use crate::mail::time::Time;
 use crate::queue::store::{Accept, Destination};
 use crate::seal::{self, Keyring, SealError};
@@ -66,10 +66,16 @@ fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Fa
         expires,
         return_path: None,
         unsealed: None,
-        needs: Needs { eight_bit: false, smtputf8 },
+        needs: Needs { smtputf8, tls: tls(notice), ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
         size: u64::try_from(size).unwrap_or(u64::MAX),
     }
+}
+
+/// RFC 8689 section 5: what is told of mail with REQUIRETLS goes with REQUIRETLS.
+fn tls(notice: &Notice) -> TlsNeed {
+    let required = notice.told.iter().any(|told| told.facts.needs.tls == TlsNeed::RequireTls);
+    if required { TlsNeed::RequireTls } else { TlsNeed::Usual }
 }
 
 /// The relay's own mail goes to the exchangers: a leg for each domain.

@@ -162,6 +162,7 @@ impl Machine {
             tenant,
             eight_bit_mime: transaction.params.eight_bit_mime,
             smtputf8: transaction.params.smtputf8,
+            require_tls: transaction.params.require_tls,
             envelope: envelope(*transaction),
             body,
         })))

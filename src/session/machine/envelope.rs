@@ -61,6 +61,9 @@ impl Machine {
         if !mailbox.is_ascii() && !params.smtputf8 {
             return Err((replies::needs_smtputf8(), "smtputf8"));
         }
+        if params.require_tls && (self.tls.is_none() || self.is_inbound()) {
+            return Err((replies::require_tls_in_clear(), "requiretls"));
+        }
         let from = if mailbox.is_empty() { None } else { Some(path::mailbox(mailbox).map_err(syntax)?) };
         if params.size.is_some_and(|size| size > self.size_limit()) {
             return Err((replies::too_big(self.size_limit()), "size"));

@@ -46,6 +46,10 @@ impl Machine {
         if self.offers_auth() {
             text.push_str("\nAUTH PLAIN LOGIN");
         }
+        // RFC 8689 section 2: only under TLS. What comes back is read here and goes no further.
+        if self.tls.is_some() && !self.is_inbound() {
+            text.push_str("\nREQUIRETLS");
+        }
         text
     }
 

@@ -229,6 +229,11 @@ pub(super) fn bad_param(bad: BadParam) -> Reply {
     }
 }
 
+/// RFC 8689 section 4.1: it means nothing in clear text.
+pub(super) fn require_tls_in_clear() -> Reply {
+    reply(530, (5, 7, 10), "REQUIRETLS is for sessions under TLS, where it is offered: issue STARTTLS first")
+}
+
 pub(super) fn too_many_recipients(limit: usize) -> Reply {
     reply(452, (4, 5, 3), &format!("At most {limit} recipients; send the others with the next message"))
 }

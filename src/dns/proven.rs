@@ -1,0 +1,148 @@
+//! What DNSSEC proves (RFC 4033): the lookups of a delivery, each with whether the zone's signatures vouch for the answer up to
+//! a trust anchor. Signatures that are wrong are no answer at all: such a lookup is transient, and mail waits.
+//!
+//! A resolver of its own does it, because validation asks many questions that nobody else here needs answers to.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
+use hickory_resolver::proto::rr::{RData, RecordType};
+
+use super::{Failure, Mx, Resolver, SetupError, TIMED_OUT, absolute, addresses_in, exchangers, failure};
+use crate::mail::address::Domain;
+
+/// TLSA records taken of one answer.
+const RECORDS_MAX: usize = 50;
+
+/// An answer, and whether DNSSEC proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether every record of it is signed up to a trust anchor.
+    pub secure: bool,
+}
+
+/// A TLSA record (RFC 6698 section 2.1), its numbers as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tlsa {
+    /// What it is about: 2, an authority of the exchanger's; 3, the exchanger itself.
+    pub usage: u8,
+    /// 0, the certificate; 1, its key.
+    pub selector: u8,
+    /// 0, in full; 1, SHA-256; 2, SHA-512.
+    pub matching: u8,
+    /// What it must be equal to.
+    pub data: Vec<u8>,
+}
+
+/// A resolver that validates.
+pub(super) fn prover(
+    servers: ResolverConfig,
+    mut options: ResolverOpts,
+    anchors: Option<&Path>,
+) -> Result<TokioResolver, SetupError> {
+    options.validate = true;
+    let anchors = match anchors {
+        Some(file) => TrustAnchors::from_file(file)
+            .map_err(|error| SetupError(format!("dns.trust_anchors {}: {error}", file.display())))?,
+        None => TrustAnchors::default(),
+    };
+    TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
+        .with_options(options)
+        .with_trust_anchor(Arc::new(anchors))
+        .build()
+        .map_err(|error| SetupError(error.to_string()))
+}
+
+impl Resolver {
+    /// Where the domain takes mail, as `mx`. That there is no MX is as good as proven: the domain's own name is then the
+    /// exchanger's, and its records must prove themselves.
+    ///
+    /// # Errors
+    /// As `mx`.
+    pub async fn mx_proven(&self, domain: &Domain) -> Result<Proven<Mx>, Failure> {
+        let Some(prover) = &self.prover else {
+            return Ok(Proven { value: self.mx(domain).await?, secure: false });
+        };
+        match self.lookup_proven(prover, domain.as_str(), RecordType::MX).await {
+            Ok(found) => Ok(Proven { value: exchangers(&found), secure: is_secure(&found) }),
+            Err(Failure::NoRecords) => Ok(Proven { value: Mx::Implicit, secure: true }),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// A host's addresses, as `addresses`.
+    ///
+    /// # Errors
+    /// As `addresses`.
+    pub async fn addresses_proven(&self, host: &str) -> Result<Proven<Vec<IpAddr>>, Failure> {
+        let Some(prover) = &self.prover else {
+            return Ok(Proven { value: self.addresses(host).await?, secure: false });
+        };
+        let (four, six) = tokio::join!(
+            self.lookup_proven(prover, host, RecordType::A),
+            self.lookup_proven(prover, host, RecordType::AAAA)
+        );
+        let found: Vec<&Lookup> = [&four, &six].into_iter().flatten().collect();
+        let value: Vec<IpAddr> = found.iter().flat_map(|found| addresses_in(found)).collect();
+        if value.is_empty() {
+            return Err(super::neither(four, six));
+        }
+        let secure = found.into_iter().all(is_secure);
+        Ok(Proven { value, secure })
+    }
+
+    /// The TLSA records for SMTP at this host (RFC 7672 section 2.2.3), if DNSSEC proves them; else there are none.
+    ///
+    /// # Errors
+    /// `Transient`: DNS said nothing certain, and nobody may go on as if there were none.
+    pub async fn tlsa(&self, host: &str) -> Result<Vec<Tlsa>, Failure> {
+        let Some(prover) = &self.prover else { return Ok(Vec::new()) };
+        match self.lookup_proven(prover, &format!("_25._tcp.{host}"), RecordType::TLSA).await {
+            Ok(found) if is_secure(&found) => Ok(records(&found)),
+            Ok(_) | Err(Failure::NoSuchName | Failure::NoRecords) => Ok(Vec::new()),
+            Err(failure @ Failure::Transient(_)) => Err(failure),
+        }
+    }
+
+    async fn lookup_proven(
+        &self,
+        prover: &TokioResolver,
+        name: &str,
+        kind: RecordType,
+    ) -> Result<Lookup, Failure> {
+        let name = absolute(name).ok_or(Failure::NoSuchName)?;
+        match tokio::time::timeout(self.timeout, prover.lookup(name, kind)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(Failure::Transient(TIMED_OUT.into())),
+        }
+    }
+}
+
+/// Whether every record of an answer is proven, aliases on the way to it included.
+fn is_secure(found: &Lookup) -> bool {
+    let mut records =
+        found.answers().iter().filter(|record| record.record_type() != RecordType::RRSIG).peekable();
+    records.peek().is_some() && records.all(|record| record.proof == Proof::Secure)
+}
+
+fn records(found: &Lookup) -> Vec<Tlsa> {
+    let records = found.answers().iter().filter_map(|record| {
+        let RData::TLSA(tlsa) = &record.data else { return None };
+        Some(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        })
+    });
+    records.take(RECORDS_MAX).collect()
+}

@@ -1,0 +1,198 @@
+//! DANE (faults.md OB5): a signed root, exchangers that show one certificate or another, and what becomes of mail.
+
+use std::path::PathBuf;
+
+use aws_lc_rs::digest;
+use hickory_server::proto::rr::RecordType;
+use waxseal::config::{Config, Dnssec};
+use waxseal::mail::attempt::Fate::{Deferred, Delivered, Failed};
+use waxseal::mail::message::TlsNeed::{self, RequireTls, Usual, Verified, Waived};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::deliver::{World, fates, words, world_at};
+use crate::exchanger::{Script, script};
+use crate::pki::{Authority, Served, alone};
+use crate::signed::Signed;
+
+const TAKE: &str =
+    "-> MAIL*\n<- 250 ok\n-> RCPT*\n<- 250 ok\n-> DATA\n<- 354 go\n-- body\n<- 250 ok\n-- silence";
+const MX: &str = "b.test. 60 IN MX 10 mx2.test.\nmx2.test. 60 IN A 127.0.0.2\n";
+const TLSA: &str = "_25._tcp.mx2.test.";
+
+fn clear() -> Script {
+    script(&format!("<- 220 mx\n-> EHLO relay.test\n<- 250 mx\n{TAKE}"))
+}
+
+/// No STARTTLS, and no MAIL may come.
+fn bare() -> Script {
+    script("<- 220 mx\n-> EHLO relay.test\n<- 250 mx\n-> QUIT\n<- 221 bye")
+}
+
+fn secure() -> Script {
+    script(&format!(
+        "<- 220 mx\n-> EHLO relay.test\n<- 250-mx\n<- 250 STARTTLS\n-> STARTTLS\n<- 220 go\n-- tls\n-> EHLO relay.test\n\
+         <- 250 mx\n{TAKE}"
+    ))
+}
+
+/// `3 1 1` of a certificate.
+fn key_of(certificate: &[u8]) -> String {
+    let spki = X509Certificate::from_der(certificate).unwrap().1.tbs_certificate.subject_pki.raw;
+    hex(digest::digest(&digest::SHA256, spki).as_ref())
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn sha(certificate: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, certificate).as_ref())
+}
+
+/// A relay that validates from the zone's own key.
+async fn world(zone: &Signed, script: Script, served: Served) -> World {
+    let served = std::sync::Mutex::new(Some(served));
+    let address = zone.address;
+    let world = world_at(
+        address,
+        vec![vec![script]],
+        |_| served.lock().unwrap().take().unwrap(),
+        |config| {
+            let file: PathBuf = config.state.join("anchors");
+            zone.write_anchors(&file);
+            validate(config, file);
+        },
+    );
+    world.await
+}
+
+fn validate(config: &mut Config, anchors: PathBuf) {
+    config.dns.dnssec = Dnssec::Validate;
+    config.dns.trust_anchors = Some(anchors);
+}
+
+/// What the TLSA records are for what the exchanger shows.
+struct Row {
+    why: &'static str,
+    served: Served,
+    tlsa: Vec<String>,
+    good: bool,
+}
+
+fn row(why: &'static str, served: Served, tlsa: &[String], good: bool) -> Row {
+    Row { why, served, tlsa: tlsa.to_vec(), good }
+}
+
+fn rows() -> Vec<Row> {
+    let authority = Authority::new();
+    let own = || alone(&["another-name.test"]);
+    let leaf = |served: &Served| served.chain[0].to_vec();
+    let (plain, second, old) = (own(), own(), authority.expired(&["mx9.test"]));
+    let (of_authority, misnamed, stale) =
+        (authority.issue(&["mx2.test"]), authority.issue(&["mx9.test"]), authority.expired(&["mx2.test"]));
+    let ca = |served: &Served| served.chain[1].to_vec();
+    let ee = |served: &Served| format!("3 1 1 {}", key_of(&leaf(served)));
+    let ta = |served: &Served| format!("2 0 1 {}", sha(&ca(served)));
+    let wrong = format!("3 1 1 {}", "ab".repeat(32));
+    let pkix = format!("1 1 1 {}", "ab".repeat(32));
+    let (plain_ee, second_ee, old_ee) = (ee(&plain), ee(&second), ee(&old));
+    let (ta_good, ta_misnamed, ta_stale) = (ta(&of_authority), ta(&misnamed), ta(&stale));
+    vec![
+        row("DANE-EE: name and authority do not matter", plain, &[plain_ee], true),
+        row("OB5: an expired certificate with DANE-EE", old, &[old_ee], true),
+        row("OB5: a usable one beside one that is not", second, &[pkix.clone(), second_ee], true),
+        row("OB5: mismatch", own(), std::slice::from_ref(&wrong), false),
+        row("OB5: mismatch, beside one that is not usable", own(), &[wrong, pkix.clone()], false),
+        row("OB5: none is usable: any TLS", own(), &[pkix], true),
+        row("DANE-TA", of_authority, &[ta_good], true),
+        row("DANE-TA: the name counts", misnamed, &[ta_misnamed], false),
+        row("DANE-TA: the dates count", stale, &[ta_stale], false),
+    ]
+}
+
+#[tokio::test]
+async fn a_certificate_is_what_the_zone_says() {
+    for Row { why, served, tlsa, good } in rows() {
+        let records: String = tlsa.iter().map(|tlsa| format!("{TLSA} 60 IN TLSA {tlsa}\n")).collect();
+        let zone = Signed::start(&format!("{MX}{records}"), "", &[]).await;
+        let world = world(&zone, secure(), served).await;
+        let decided = world.needing(Usual).await;
+        if good {
+            assert_eq!(fates(&decided), [(Delivered, 250)], "{why}: {}", words(&decided));
+            assert_eq!(decided[0].hop.tls.as_ref().unwrap().by.as_deref(), Some("dane"), "{why}");
+        } else {
+            assert_eq!(decided[0].fate, Deferred, "{why}");
+            assert!(words(&decided).starts_with("4.7.5 mx2.test: "), "{why}: {}", words(&decided));
+            assert_eq!(world.exchangers[0].connections(), 1, "{why}: OB6, no second try in clear text");
+        }
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_clear_text_where_there_are_tlsa_records() {
+    for usage in [3, 1] {
+        let records = format!("{MX}{TLSA} 60 IN TLSA {usage} 1 1 {}\n", "ab".repeat(32));
+        let zone = Signed::start(&records, "", &[]).await;
+        let decided = world(&zone, bare(), alone(&["mx2.test"])).await.needing(Usual).await;
+        assert_eq!(decided[0].fate, Deferred, "usage {usage}");
+        assert!(words(&decided).starts_with("4.7.10"), "{}", words(&decided));
+    }
+}
+
+#[tokio::test]
+async fn what_is_forged_is_no_answer() {
+    let records = format!("{MX}{TLSA} 60 IN TLSA 3 1 1 {}\n", "ab".repeat(32));
+    for (forge, why) in
+        [((TLSA, RecordType::TLSA), "OB5: bogus TLSA"), (("b.test.", RecordType::MX), "OB5: bogus MX")]
+    {
+        let zone = Signed::start(&records, "", &[forge]).await;
+        let world = world(&zone, bare(), alone(&["mx2.test"])).await;
+        let decided = world.needing(Usual).await;
+        assert_eq!(decided[0].fate, Deferred, "{why}: {}", words(&decided));
+        assert_eq!(world.exchangers[0].connections(), 0, "{why}: nobody is asked");
+    }
+}
+
+#[tokio::test]
+async fn a_zone_that_is_not_signed_gets_its_mail_as_ever() {
+    let plain = "plain.test. 60 IN MX 10 mx.plain.test.\nmx.plain.test. 60 IN A 127.0.0.2\n\
+                 _25._tcp.mx.plain.test. 60 IN TLSA 3 1 1 abababababababababababababababababababababababababababababababab\n";
+    let zone = Signed::start("", plain, &[]).await;
+    let world = world(&zone, clear(), alone(&["mx2.test"])).await;
+    let decided = world.mx(&["b@plain.test"]).await;
+    assert_eq!(
+        fates(&decided),
+        [(Delivered, 250)],
+        "records that nobody signed count for nothing: {}",
+        words(&decided)
+    );
+}
+
+#[tokio::test]
+async fn what_the_message_needs_beside_dane() {
+    let rows: [(&str, TlsNeed, bool, waxseal::mail::attempt::Fate); 3] = [
+        ("a class that needs verified TLS is content with DANE", Verified, true, Delivered),
+        ("TLS-Required: No", Waived, false, Delivered),
+        ("REQUIRETLS: DNSSEC vouches for the exchanger, which does not offer it", RequireTls, true, Failed),
+    ];
+    for (why, need, fits, fate) in rows {
+        let served = alone(&["another-name.test"]);
+        let tlsa = if fits { key_of(&served.chain[0]) } else { "ab".repeat(32) };
+        let zone = Signed::start(&format!("{MX}{TLSA} 60 IN TLSA 3 1 1 {tlsa}\n"), "", &[]).await;
+        let decided = world(&zone, secure_or_quit(fate), served).await.needing(need).await;
+        assert_eq!(decided[0].fate, fate, "{why}: {}", words(&decided));
+        if fate == Failed {
+            assert!(words(&decided).starts_with("5.7.30"), "{why}: {}", words(&decided));
+        }
+    }
+}
+
+fn secure_or_quit(fate: waxseal::mail::attempt::Fate) -> Script {
+    if fate == Delivered {
+        return secure();
+    }
+    script(
+        "<- 220 mx\n-> EHLO relay.test\n<- 250-mx\n<- 250 STARTTLS\n-> STARTTLS\n<- 220 go\n-- tls\n-> EHLO relay.test\n\
+         <- 250 mx\n-> QUIT\n<- 221 bye",
+    )
+}
