@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::open::{Files, Opened};
+use self::open::{Files, Opened, Page};
 use self::watch::Watch;
 use crate::admit::Admit;
 use crate::clock::Clock;
@@ -46,6 +46,7 @@ use crate::session::{self, Waits};
 use crate::suppress::List;
 use crate::tenant::Tenants;
 use crate::tenant::auth::Gate;
+use crate::unsubscribe;
 
 /// Longest wait for the admin API's last answers.
 const CONTROL_END: Duration = Duration::from_secs(2);
@@ -129,6 +130,7 @@ struct Bound {
     /// Those that a message of ours must never be sent to.
     own: Vec<SocketAddr>,
     http: Option<SocketAddr>,
+    unsubscribe: Option<SocketAddr>,
     started: Time,
     /// Whether the configuration came from a file that a reload reads again.
     from_file: bool,
@@ -164,7 +166,8 @@ impl Daemon {
         let opened = Opened::open(&config, clock).await?;
         files.resolver = files.resolver.counted(&opened.metrics);
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
-        Ok(Box::pin(join(config, files, opened, (listeners, doors))).await)
+        let page = Box::pin(open::page(&config, &files, &opened)).await?;
+        Ok(Box::pin(join(config, files, opened, (listeners, doors, page))).await)
     }
 
     /// Where it listens for mail, in the order of the configuration.
@@ -177,6 +180,12 @@ impl Daemon {
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
         self.house.bound.http
+    }
+
+    /// Where readers unsubscribe.
+    #[must_use]
+    pub fn unsubscribe(&self) -> Option<SocketAddr> {
+        self.house.bound.unsubscribe
     }
 
     /// The mail log.
@@ -254,12 +263,18 @@ impl Daemon {
 }
 
 /// Joins the parts and lets them run: the scheduler at once, the listeners when DNS has been asked about every From domain.
-async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners, Doors)) -> Daemon {
-    let (listeners, doors) = sockets;
+async fn join(
+    config: Config,
+    files: Files,
+    opened: Opened,
+    sockets: (Listeners, Doors, Option<Page>),
+) -> Daemon {
+    let (listeners, doors, page) = sockets;
     let bound = Bound {
         listeners: listeners.addresses(),
         own: listeners.submission(),
         http: doors.http(),
+        unsubscribe: page.as_ref().and_then(|(door, _)| door.address()),
         started: opened.clock.now(),
         from_file: config.file.is_file(),
     };
@@ -277,7 +292,7 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
     Box::pin(memory.first()).await;
     let scheduler = open::scheduler(&config, &files, &opened, &watch.outlook, Arc::clone(&deliverer));
     watch.first().await;
-    let Opened { log, secret, control: _, store, suppressions, metrics, clock } = opened;
+    let Opened { log, secret, control: _, links: _, store, suppressions, metrics, clock } = opened;
     let gate = Arc::new(Gate::new(Arc::clone(&files.tenants)));
     let house = Arc::new(House {
         config,
@@ -302,6 +317,9 @@ async fn join(config: Config, files: Files, opened: Opened, sockets: (Listeners,
         reloading: tokio::sync::Mutex::default(),
         reload_error: Mutex::default(),
     });
+    if let Some((door, parts)) = page {
+        tokio::spawn(unsubscribe::serve(door, parts, house.phase.accept.clone()));
+    }
     let accepting =
         tokio::spawn(listen::serve(listeners, house.session(files.tls), house.phase.accept.clone()));
     let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));

@@ -1,8 +1,8 @@
 //! Waxseal: an SMTP relay that seals mail so that receivers believe it, and loses none of it.
 //!
 //! The modules below stand in the order a message travels. A module may use only what stands to its right in
-//! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule } > deliver > suppress >
-//! { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
+//! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule, unsubscribe } >
+//! deliver > suppress > { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
 pub mod admit;
@@ -27,3 +27,4 @@ pub mod seal;
 pub mod session;
 pub mod suppress;
 pub mod tenant;
+pub mod unsubscribe;

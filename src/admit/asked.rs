@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::config::Classes;
+use crate::config::{Class, Classes, Config};
 use crate::mail::class::Classed;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::mailbox::mailboxes;
 use crate::mail::message::Asked;
+use crate::suppress::Links;
 
 /// What becomes of a message, and how long the queue keeps it: `give_up`, or its useful life if that is shorter.
 pub(super) fn of(
@@ -22,6 +23,20 @@ pub(super) fn of(
     let life = class.life.filter(|life| *life < give_up);
     let extra = if class.drop_bcc { extra(headers, envelope) } else { Vec::new() };
     (Asked { life: life.is_some(), supersede: class.supersede, extra }, life.unwrap_or(give_up))
+}
+
+/// The link by which the one recipient of a message unsubscribes from its class. A message with several has one header for all of
+/// them, and whoever pressed the button would take the mail from the others.
+pub(super) fn link(
+    links: &Links,
+    config: &Config,
+    (tenant, class): (&str, Option<&Class>),
+    envelope: &Envelope,
+) -> Option<String> {
+    let base = &config.unsubscribe.as_ref()?.base_url;
+    let class = class.filter(|class| class.one_click)?;
+    let [only] = envelope.rcpts.as_slice() else { return None };
+    Some(format!("{base}/{}", links.token(tenant, &class.name, &only.address)))
 }
 
 /// The recipients that stand in no To or Cc. None where nobody stands there, or where a field cannot be read for certain: then
@@ -97,6 +112,32 @@ mod tests {
             let headers = Headers::parse(text.as_bytes(), text.len()).unwrap();
             assert_eq!(extra(&headers, &envelope(rcpts)), expected, "{why}");
         }
+    }
+
+    #[test]
+    fn only_a_certain_class_that_asks_and_one_reader_have_a_link() {
+        let mut config = Config::new("relay.test".parse().unwrap(), std::path::Path::new("/nowhere"));
+        let links = Links::new(&[7; crate::fsx::SECRET]);
+        let class =
+            |one_click| Class { one_click, ..Classes::default().find("program_email").unwrap().clone() };
+        let (one, two) = (envelope(&["bob@there.test"]), envelope(&["bob@there.test", "amy@there.test"]));
+        let made = |config: &Config, class: Option<&Class>, envelope: &Envelope| {
+            link(&links, config, ("acme", class), envelope)
+        };
+        let asking = class(true);
+        assert_eq!(made(&config, Some(&asking), &one), None, "nowhere to lead to");
+        let base_url = "https://u.test".to_owned();
+        config.unsubscribe =
+            Some(crate::config::Unsubscribe { address: ([127, 0, 0, 1], 1).into(), base_url, tls: false });
+        let link = made(&config, Some(&asking), &one).unwrap();
+        let read = links.read(link.strip_prefix("https://u.test/").unwrap()).unwrap();
+        assert_eq!(
+            (read.address.to_string().as_str(), read.class.as_str()),
+            ("bob@there.test", "program_email")
+        );
+        assert_eq!(made(&config, Some(&asking), &two), None, "two readers");
+        assert_eq!(made(&config, Some(&class(false)), &one), None, "it does not ask");
+        assert_eq!(made(&config, None, &one), None, "no class, or none that is certain");
     }
 
     /// The rule about loss: whatever a guess says, the mail is kept as if nothing had told its class.

@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::queue::store::Store;
 use crate::seal::outlook::{Force, Outlook};
 use crate::seal::{self, Keyring, Order, SealError, Sealed};
+use crate::suppress::Links;
 use crate::tenant::{Tenant, Tenants};
 use beside::Beside;
 use classify::{ControlKey, Told};
@@ -72,6 +73,8 @@ pub struct Parts {
     pub secret: Arc<Secret>,
     /// Wall time.
     pub clock: Clock,
+    /// What links to unsubscribe by are made with.
+    pub links: Links,
     /// What control addresses are authenticated with.
     pub control: ControlKey,
 }
@@ -186,7 +189,9 @@ impl Admit {
         let (classes, give_up) = (&submission.tenant.classes, config.delivery.give_up);
         let asked = asked::of(classes, told.class.as_ref(), (&headers, &envelope), give_up);
         let stamp = Stamp { hostname: &config.hostname, id, now };
-        let repaired = repair::repair(submission, &headers, &author, &stamp)?;
+        let class = classes.certain(told.class.as_ref());
+        let link = asked::link(&self.parts.links, &config, (&submission.tenant.name, class), &envelope);
+        let repaired = repair::repair(submission, &headers, &author, &stamp, link.as_deref())?;
         let judged = self.judge(submission, (&author, &envelope), (id, now), force)?;
         let sealed = match &judged.held {
             Some(_) => None,

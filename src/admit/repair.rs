@@ -73,6 +73,7 @@ pub(super) fn repair(
     headers: &Headers<'_>,
     author: &Author,
     stamp: &Stamp<'_>,
+    link: Option<&str>,
 ) -> Result<Repaired, Refusal> {
     let utf8 = needs_smtputf8(submission, headers)?;
     let body = submission.body.get(headers.body..).unwrap_or_default();
@@ -84,6 +85,7 @@ pub(super) fn repair(
     let eight_bit = recoded.as_ref().is_some_and(|recoded| recoded.eight_bit);
     let mut head = Head::new(submission, stamp, utf8);
     head.add_missing(headers, author, stamp);
+    head.add_unsubscribe(headers, link);
     let change = recoded.as_ref().and_then(|recoded| recoded.change.as_ref());
     for field in &headers.fields {
         if change.is_none() || !Change::removes(field) {
@@ -165,6 +167,16 @@ impl Head {
         if headers.first("MIME-Version").is_none() {
             self.add("mime-version", "MIME-Version: 1.0\r\n");
             self.has_mime_version = true;
+        }
+    }
+
+    /// RFC 8058 section 3.1, where the message has no way to unsubscribe of its own.
+    fn add_unsubscribe(&mut self, headers: &Headers<'_>, link: Option<&str>) {
+        let own =
+            ["List-Unsubscribe", "List-Unsubscribe-Post"].iter().any(|name| headers.first(name).is_some());
+        if let Some(link) = link.filter(|_| !own) {
+            let post = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n";
+            self.add("list-unsubscribe", &format!("List-Unsubscribe: <{link}>\r\n{post}"));
         }
     }
 

@@ -42,5 +42,11 @@ pub(super) fn rules(
             "recipients that stand in no To or Cc fail, but never all of them".to_owned(),
         ));
     }
+    if class.one_click {
+        rules.push((
+            "unsubscribe",
+            "one_click: one recipient and no List-Unsubscribe of its own get a link".to_owned(),
+        ));
+    }
     rules
 }

@@ -11,6 +11,7 @@ use crate::admit::classify::ControlKey;
 use crate::config::Config;
 use crate::fsx;
 use crate::mail::address::Domain;
+use crate::suppress::Links;
 
 /// The commented sample, which `init` fills in.
 const SAMPLE: &str = include_str!("../../config/waxseal.toml");
@@ -60,6 +61,7 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
     first_key(&config, &config.relay.domain)?;
     fsx::secret(&config.bounce_secret())?;
     ControlKey::open(&config.state)?;
+    Links::open(&config.state)?;
     report(context, &config)
 }
 
@@ -129,8 +131,8 @@ mod tests {
         let file = dir.path().join("config/waxseal.toml");
         let config = Config::load_with(Some(&file), &|_| None).unwrap();
         assert_eq!(config.hostname.as_str(), "relay.test");
-        let secrets = [config.bounce_secret(), config.state.join("secrets/control")];
-        assert!(config.state.ends_with("config/../data") && secrets.iter().all(|path| path.is_file()));
+        let made = ["bounce", "control", "unsubscribe"].map(|name| config.state.join("secrets").join(name));
+        assert!(config.state.ends_with("config/../data") && made.iter().all(|path| path.is_file()));
         assert_eq!(config.listeners.len(), 2);
         assert!(
             config.log.path.ends_with("../data/mail.jsonl")

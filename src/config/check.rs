@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::file::{self, File};
 use super::{
     Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log,
-    Queue, Relay, Role, Seal, Tls,
+    Queue, Relay, Role, Seal, Tls, Unsubscribe,
 };
 use crate::mail::address::Domain;
 
@@ -41,7 +41,8 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
     let tls = file.tls.map(|tls| certificates(source, tls)).transpose()?;
     let listeners = listeners(source, &file.listener, tls.is_some())?;
     let wrong = |offset, what| source.wrong(offset, what);
-    let classes = Classes::default().overlaid(&file.class, true, &wrong)?;
+    let unsubscribe = file.unsubscribe.map(|it| unsubscribe(source, it, tls.is_some())).transpose()?;
+    let classes = Classes::default().overlaid(&file.class, (true, unsubscribe.is_some()), &wrong)?;
     Ok(Config {
         file: std::path::absolute(source.path).unwrap_or_else(|_| source.path.to_owned()),
         state: source.join(file.state.unwrap_or_else(|| "/var/lib/waxseal".into())),
@@ -60,6 +61,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
             socket: source.join(file.admin.socket.unwrap_or_else(|| "/run/waxseal/admin.sock".into())),
             http: file.admin.http,
         },
+        unsubscribe,
         classes,
         hostname,
     })
@@ -74,6 +76,34 @@ fn certificates(source: &Source<'_>, tls: file::Tls) -> Result<Tls, ConfigError>
         key: source.join(tls.key.ok_or_else(|| missing("key"))?),
         more: tls.more.unwrap_or_default().into_iter().map(pair).collect(),
     })
+}
+
+/// Characters of a base URL: with the token a header line stays below RFC 5322's 998.
+const BASE_MAX: usize = 200;
+
+fn unsubscribe(
+    source: &Source<'_>,
+    written: file::Unsubscribe,
+    certificate: bool,
+) -> Result<Unsubscribe, ConfigError> {
+    let at = source.text.find("[unsubscribe]").unwrap_or(0);
+    let missing = |key: &str| source.wrong(at, format!("[unsubscribe] needs `{key}`"));
+    let base = written.base_url.ok_or_else(|| missing("base_url"))?;
+    let text = base.get_ref().trim_end_matches('/');
+    let host = text.strip_prefix("https://").unwrap_or_default();
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-._~:/".contains(c);
+    if host.is_empty() || host.starts_with('/') || text.len() > BASE_MAX || !host.chars().all(sound) {
+        let what = format!(
+            "`base_url` is how readers reach it, such as \"https://unsubscribe.example.com\": https, at most {BASE_MAX} characters, no query"
+        );
+        return Err(source.wrong(base.span().start, what));
+    }
+    let tls = written.tls.unwrap_or(false);
+    if tls && !certificate {
+        return Err(source.wrong(at, "[unsubscribe] tls = true needs a certificate: add [tls]"));
+    }
+    let address = written.address.ok_or_else(|| missing("address"))?;
+    Ok(Unsubscribe { address, base_url: text.to_owned(), tls })
 }
 
 fn listeners(

@@ -57,6 +57,7 @@ pub(super) struct File {
     pub(super) log: Log,
     #[serde(default)]
     pub(super) admin: Admin,
+    pub(super) unsubscribe: Option<Unsubscribe>,
     #[serde(default)]
     pub(super) class: Vec<super::class::Written>,
 }
@@ -75,6 +76,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("queue", Queue::KEYS),
     ("log", Log::KEYS),
     ("admin", Admin::KEYS),
+    ("unsubscribe", Unsubscribe::KEYS),
 ];
 
 /// The keys that hold a path.
@@ -163,6 +165,8 @@ section!(Log { path: PathBuf });
 
 section!(Admin { socket: PathBuf, http: SocketAddr });
 
+section!(Unsubscribe { address: SocketAddr, base_url: Spanned<String>, tls: bool });
+
 impl File {
     /// What `over` says wins; lists are replaced whole.
     pub(super) fn overlay(&mut self, over: Self) {
@@ -181,5 +185,8 @@ impl File {
         self.queue.overlay(over.queue);
         self.log.overlay(over.log);
         self.admin.overlay(over.admin);
+        if let Some(unsubscribe) = over.unsubscribe {
+            self.unsubscribe.get_or_insert_default().overlay(unsubscribe);
+        }
     }
 }

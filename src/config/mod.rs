@@ -54,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// The daemon's admin API.
     pub admin: Admin,
+    /// Where readers unsubscribe; `None`: nowhere.
+    pub unsubscribe: Option<Unsubscribe>,
     /// The kinds of mail; a tenant's file may change what each means for its own.
     pub classes: Classes,
 }
@@ -273,6 +275,17 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
 }
 
+/// Where readers unsubscribe (RFC 8058).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsubscribe {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What links begin with, as readers reach it: `https://`, without a slash at the end.
+    pub base_url: String,
+    /// Whether it serves TLS itself, with the listeners' certificates; otherwise a proxy before it does.
+    pub tls: bool,
+}
+
 impl Config {
     /// Reads the file: `path`, or `WAXSEAL_CONFIG`, `./config/waxseal.toml`, `/etc/waxseal/waxseal.toml`; then the
     /// `WAXSEAL_*` variables, which win over the file.
@@ -325,6 +338,7 @@ impl Config {
             queue: Queue::default(),
             log: Log { path: state.join("mail.jsonl") },
             admin: Admin { socket: state.join("admin.sock"), http: None },
+            unsubscribe: None,
             classes: Classes::default(),
         }
     }

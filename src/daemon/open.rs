@@ -24,8 +24,9 @@ use crate::queue::store::{Store, Turns};
 use crate::schedule::{self, Scheduler};
 use crate::seal::Keyring;
 use crate::seal::outlook::Outlook;
-use crate::suppress::List;
+use crate::suppress::{Links, List};
 use crate::tenant::{self, Tenants};
+use crate::unsubscribe;
 
 /// What is read from files, before anything is touched.
 pub(super) struct Files {
@@ -43,6 +44,7 @@ pub(super) struct Opened {
     pub(super) control: ControlKey,
     pub(super) store: Arc<dyn Store>,
     pub(super) suppressions: Arc<List>,
+    pub(super) links: Links,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -83,7 +85,9 @@ impl Opened {
         let control =
             ControlKey::open(&config.state).map_err(StartError::io("the key of control addresses"))?;
         let secret = Arc::new(Secret::new(&octets));
-        Ok(Self { log, secret, control, store, suppressions, metrics, clock })
+        let links =
+            Links::open(&config.state).map_err(StartError::io("the key of links to unsubscribe by"))?;
+        Ok(Self { log, secret, control, store, suppressions, links, metrics, clock })
     }
 }
 
@@ -124,6 +128,7 @@ pub(super) fn rooms(
         secret: Arc::clone(&opened.secret),
         clock: opened.clock.clone(),
         control: opened.control.clone(),
+        links: opened.links.clone(),
     });
     let inbound = Inbound::new(inbound::Parts {
         config: Arc::clone(config),
@@ -158,4 +163,25 @@ pub(super) fn scheduler(
         metrics: Arc::clone(&opened.metrics),
         clock: opened.clock.clone(),
     })
+}
+
+/// Where readers unsubscribe, and what that works on.
+pub(super) type Page = (unsubscribe::Door, Arc<unsubscribe::Parts>);
+
+/// Binds it, where the configuration has one.
+pub(super) async fn page(
+    config: &Config,
+    files: &Files,
+    opened: &Opened,
+) -> Result<Option<Page>, StartError> {
+    let Some(setting) = &config.unsubscribe else { return Ok(None) };
+    let door = unsubscribe::Door::bind(setting, files.tls.clone()).await;
+    let parts = unsubscribe::Parts {
+        tenants: Arc::clone(&files.tenants),
+        suppressions: Arc::clone(&opened.suppressions),
+        links: opened.links.clone(),
+        log: Arc::clone(&opened.log),
+        clock: opened.clock.clone(),
+    };
+    Ok(Some((door.map_err(StartError::io("unsubscribe"))?, Arc::new(parts))))
 }

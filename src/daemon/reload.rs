@@ -79,6 +79,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         ("[queue]", old.queue != new.queue),
         ("[log] path", old.log != new.log),
         ("[admin]", old.admin != new.admin),
+        ("[unsubscribe]", door(old) != door(new)),
     ];
     new.listeners.clone_from(&old.listeners);
     new.state.clone_from(&old.state);
@@ -86,5 +87,13 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     new.queue = old.queue.clone();
     new.log = old.log.clone();
     new.admin = old.admin.clone();
+    if door(old) != door(new) {
+        new.unsubscribe.clone_from(&old.unsubscribe);
+    }
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}
+
+/// Where readers unsubscribe, as far as a socket is concerned; what links begin with may change.
+fn door(config: &Config) -> Option<(std::net::SocketAddr, bool)> {
+    config.unsubscribe.as_ref().map(|it| (it.address, it.tls))
 }

@@ -115,7 +115,7 @@ impl World {
         // Nothing of the environment: a variable meant for a real relay must not lead the sandbox to its files.
         let config = Config::load_with(Some(&layout.file()), &|_| None)?;
         publish(&zone, &config, extra).await?;
-        let daemon = Daemon::start(config.clone()).await?;
+        let daemon = Box::pin(Daemon::start(config.clone())).await?;
         Ok(Self { zone, exchanger, daemon, config, password, certificate })
     }
 

@@ -5,6 +5,7 @@
 //! entries take about 50 MB. Which mail the list is asked for is decided elsewhere (`Classes::suppression`): never by a guess.
 
 mod entry;
+mod link;
 mod page;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use self::entry::{Entry, Listed, NOTE_MAX, Reason, folded, is_gone};
+pub use self::link::{Links, Subscription};
 pub use self::page::PORTIONS;
 use self::page::Pages;
 use crate::config::class::Suppression;

@@ -225,7 +225,8 @@ fn suppression(written: file::SuppressionRules) -> SuppressionRules {
 /// The server's classes, with what this tenant wants otherwise, and every name that its file gives checked.
 fn classes(config: &Config, draft: &Draft) -> Result<Classes, ConfigError> {
     let wrong = |offset, what| ConfigError::at(&draft.path, &draft.text, offset, what);
-    let classes = config.classes.overlaid(&draft.file.class, false, &wrong)?;
+    let classes =
+        config.classes.overlaid(&draft.file.class, (false, config.unsubscribe.is_some()), &wrong)?;
     let default = draft.file.default_class.as_ref();
     for named in default.into_iter().chain(draft.file.login.iter().filter_map(|login| login.class.as_ref())) {
         if let Some(what) = classes.unknown(named.get_ref()) {

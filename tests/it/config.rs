@@ -9,6 +9,7 @@ const SAMPLE: &str = include_str!("../../config/waxseal.toml");
 const TENANT_SAMPLE: &str = include_str!("../../config/tenants/example.toml.sample");
 const START: &str = "hostname = \"relay.test\"\n";
 const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n";
+const UNSUBSCRIBE: &str = "[unsubscribe]\naddress = \"127.0.0.1:1\"\nbase_url = \"https://u.test\"\n";
 
 /// What loading this text says; the file's name is cut off.
 fn config_error(text: &str) -> String {
@@ -73,6 +74,7 @@ fn the_sample_names_every_option() {
         "[queue]",
         "[log]",
         "[admin]",
+        "[unsubscribe]",
         "[[class]]",
     ];
     for table in tables {
@@ -172,6 +174,38 @@ fn each_mistake_is_named_with_its_place() {
             "6:11:",
             "two listeners",
             "the second bind would fail",
+        ),
+        (
+            format!("{START}{LISTENER}[[class]]\nname = \"program_email\"\nunsubscribe = \"one_click\"\n"),
+            "7:15:",
+            "[unsubscribe]",
+            "links that lead nowhere",
+        ),
+        (
+            format!(
+                "{START}{LISTENER}{UNSUBSCRIBE}[[class]]\nname = \"password_reset\"\nunsubscribe = \"one_click\"\n"
+            ),
+            "10:15:",
+            "nobody unsubscribes from mail of class `password_reset`",
+            "a class whose readers wait for each mail",
+        ),
+        (
+            format!("{START}{LISTENER}{}", UNSUBSCRIBE.replace("https", "http")),
+            "7:12:",
+            "https",
+            "RFC 8058 section 3.1",
+        ),
+        (
+            format!("{START}{LISTENER}{UNSUBSCRIBE}tls = true\n"),
+            "5:1:",
+            "needs a certificate",
+            "TLS without a certificate, for readers",
+        ),
+        (
+            format!("{START}{LISTENER}[unsubscribe]\naddress = \"127.0.0.1:1\"\n"),
+            "5:1:",
+            "needs `base_url`",
+            "half a table",
         ),
     ];
     for (text, place, what, why) in cases {

@@ -141,11 +141,10 @@ impl Front {
         let keyring = Arc::new(ArcSwap::from_pointee(Keyring::load(&config.keys).unwrap()));
         let config = Arc::new(ArcSwap::from_pointee(config));
         let runtime = runtime();
-        let outlook = runtime.block_on(async { unasked(&Clock::System) });
         let resolver = runtime.block_on(async { Resolver::new(&config.load().dns).unwrap() });
         let secret = Arc::new(dialogue::secret());
         let admit = Admit::new(Parts {
-            outlook,
+            outlook: runtime.block_on(async { unasked(&Clock::System) }),
             metrics: Arc::default(),
             config: Arc::clone(&config),
             tenants: Arc::clone(&tenants),
@@ -156,6 +155,7 @@ impl Front {
             secret: Arc::clone(&secret),
             clock: Clock::System,
             control: ControlKey::new(&[7; 32]),
+            links: waxseal::suppress::Links::new(&[7; 32]),
         });
         let inbound = Inbound::new(inbound::Parts {
             config: Arc::clone(&config),

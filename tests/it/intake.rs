@@ -185,6 +185,7 @@ impl Intake {
             secret: Arc::new(secret()),
             clock,
             control: ControlKey::new(&[7; 32]),
+            links: waxseal::suppress::Links::new(&[7; 32]),
         });
         Self { admit, shelf, log, tenant: own, dir, keys }
     }

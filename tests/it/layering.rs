@@ -11,7 +11,7 @@ const HOUSE: &[&[&str]] = &[
     &["control"],
     &["listen"],
     &["session"],
-    &["admit", "doctor", "inbound", "schedule"],
+    &["admit", "doctor", "inbound", "schedule", "unsubscribe"],
     &["deliver"],
     &["suppress"],
     &["seal", "queue", "maillog"],

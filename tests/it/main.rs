@@ -90,6 +90,7 @@ mod strangers_submit;
 mod suppress;
 mod suppress_cli;
 mod survey;
+mod unsubscribe;
 mod verbs;
 mod versions;
 mod web;

@@ -109,6 +109,7 @@ fn class(row: &Row) -> Class {
         life: None,
         supersede: false,
         drop_bcc: false,
+        one_click: false,
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Class {
     pub supersede: bool,
     /// Whether recipients that stand in no To or Cc are dropped.
     pub drop_bcc: bool,
+    /// Whether its mail bears a link by which a reader unsubscribes with one click.
+    pub one_click: bool,
 }
 
 /// Which entries of a tenant's suppression list count.

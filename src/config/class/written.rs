@@ -28,18 +28,31 @@ pub(crate) struct Written {
     life: Option<Wait>,
     supersede: Option<bool>,
     drop_bcc: Option<bool>,
+    unsubscribe: Option<Spanned<Unsubscribe>>,
 }
+
+/// How a reader leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unsubscribe {
+    /// RFC 8058.
+    OneClick,
+    Off,
+}
+
+/// Classes whose readers wait for each mail: nobody unsubscribes from a password reset.
+const NEVER: [&str; 5] = ["password_reset", "verification", "w9", "payout_reminder", "reward"];
 
 /// Makes an error of an offset in the file and what is wrong there.
 type Wrong<'a> = &'a dyn Fn(usize, String) -> ConfigError;
 
 impl Classes {
     /// These classes with what is written laid over them. Only waxseal.toml may add one (`may_add`): a tenant's new name would as
-    /// likely be a mistyped one.
+    /// likely be a mistyped one. Links to unsubscribe by need a place that they lead to (`may_unsubscribe`).
     pub(crate) fn overlaid(
         &self,
         written: &[Written],
-        may_add: bool,
+        (may_add, may_unsubscribe): (bool, bool),
         wrong: Wrong<'_>,
     ) -> Result<Self, ConfigError> {
         if written.is_empty() {
@@ -58,6 +71,7 @@ impl Classes {
                 None => return Err(wrong(place, self.unknown(name).unwrap_or_default())),
             };
             one.lay_over(class, wrong)?;
+            one.one_click(class, may_unsubscribe, wrong)?;
         }
         Ok(Self { all: all.into(), default: self.default.clone() })
     }
@@ -88,11 +102,32 @@ fn added<'a>(all: &'a mut Vec<Class>, name: &str) -> Result<&'a mut Class, Strin
         life: None,
         supersede: false,
         drop_bcc: false,
+        one_click: false,
     };
     Ok(all.push_mut(class))
 }
 
 impl Written {
+    fn one_click(&self, class: &mut Class, possible: bool, wrong: Wrong<'_>) -> Result<(), ConfigError> {
+        let Some(written) = &self.unsubscribe else { return Ok(()) };
+        class.one_click = *written.get_ref() == Unsubscribe::OneClick;
+        let place = written.span().start;
+        match class.one_click {
+            true if NEVER.contains(&&*class.name) => {
+                let what = "nobody unsubscribes from mail of class";
+                Err(wrong(
+                    place,
+                    format!("{what} `{}`: its readers wait for it, each for their own", class.name),
+                ))
+            }
+            true if !possible => Err(wrong(
+                place,
+                "\"one_click\" needs a place that links lead to: [unsubscribe] in waxseal.toml".to_owned(),
+            )),
+            true | false => Ok(()),
+        }
+    }
+
     fn lay_over(&self, class: &mut Class, wrong: Wrong<'_>) -> Result<(), ConfigError> {
         if let Some(lane) = self.lane {
             class.lane = lane;
