@@ -307,6 +307,8 @@ mod tests {
             family.get_or_create(&ResultLabel { result: "ok" }).inc();
         }
         metrics.domains.get_or_create(&HealthLabel { health: "both" }).set(1);
+        metrics.sites.get_or_create(&StateLabel { state: "open" }).set(1);
+        metrics.site_rests.get_or_create(&ReasonLabel { reason: "busy" }).inc();
         metrics.suppressions.get_or_create(&ReasonLabel { reason: "bounce" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
         metrics.sts_fetches.get_or_create(&ResultLabel { result: "ok" }).inc();

@@ -74,6 +74,8 @@ fn decided(fate: Fate, code: u16, enhanced: Enhanced) -> Decided {
             host: Some("mx.there.test".into()),
             ip: Some([192, 0, 2, 7].into()),
             tls: Some(tls()),
+            site: Some("there.test".into()),
+            rests: Some(NOON),
             ..Hop::default()
         },
         ms: Timings { queue: all, dns: all, connect: all, tls: all, smtp: all, total: all },

@@ -33,7 +33,7 @@ impl Limited {
         daemon.drain().await.unwrap();
         let hand = Arc::new(AtomicU64::new(Clock::System.now().0));
         let log = config.log.path.clone();
-        let daemon = Daemon::start_at(config, Clock::Set(Arc::clone(&hand))).await.unwrap();
+        let daemon = Box::pin(Daemon::start_at(config, Clock::Set(Arc::clone(&hand)))).await.unwrap();
         Self { daemon, hand, log, _rest: Box::new((zone, exchanger)), _dir: dir }
     }
 
