@@ -86,8 +86,8 @@ impl House {
     /// Whose the From domain is, and where its bounces come back to.
     fn owner(&self, domain: &Domain) -> Result<(Arc<Tenant>, Option<Domain>), String> {
         let tenants = self.tenants.load();
-        let owner = tenants.tenants().find_map(|tenant| Some((tenant, tenant.owns(domain)?)));
-        let (tenant, own) = owner.ok_or_else(|| format!("{domain} is no tenant's From domain"))?;
+        let (tenant, own) =
+            tenants.covering(domain).ok_or_else(|| format!("{domain} is no tenant's From domain"))?;
         Ok((Arc::clone(tenant), own.return_path.clone()))
     }
 

@@ -274,6 +274,31 @@ async fn silence_of_dns_refuses_nothing_and_the_facts_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_below_a_domain_are_looked_at_again_after_a_restart() {
+    let (world, _dir) = start(&tenant("subdomains = true")).await;
+    world.zone.publish("news.acme.test. 1 IN TXT \"here\"\n").await.unwrap();
+    let client = Client::new(&world.config.admin.socket);
+    let report: Report = client.post("/v1/domain/news.acme.test/check", &()).await.unwrap();
+    assert_eq!(report.believed, Believed::DkimOnly, "{report:?}");
+
+    let World { zone, daemon, config, password, certificate, exchanger } = world;
+    daemon.drain().await.unwrap();
+    zone.publish("news.acme.test. 1 IN MX 0 .\n").await.unwrap();
+    let daemon = Daemon::start(config.clone()).await.unwrap();
+    let form = client::Form {
+        server: daemon.addresses()[1],
+        method: Method::Tls,
+        login: Some(("acme".to_owned(), password)),
+        trust: certificate,
+    };
+    let sent = client::send(&form, "offers@news.acme.test", "you@inbox.test", "Hello").await;
+    let said = sent.unwrap_err().to_string();
+    assert!(said.contains("5.7.27"), "it has a null MX now: {said}");
+    daemon.drain().await.unwrap();
+    drop((zone, exchanger));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mail_waits_where_dns_never_said_anything() {
     let (world, dir) = start(&Extra::default()).await;
     let World { zone, daemon, config, password, certificate, mut exchanger } = world;
