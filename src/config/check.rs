@@ -12,6 +12,7 @@ use super::{
     Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log,
     Queue, Relay, Role, Seal, Tls, Unsubscribe,
 };
+use crate::config;
 use crate::mail::address::Domain;
 
 /// The queue's usual life, the week that a replaced key stays published after it, and the two days that a new one takes.
@@ -54,7 +55,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
         seal: seal(source, &file.seal)?,
         limits: limits(&file.limits),
         dns: dns(source, file.dns),
-        delivery: delivery(source, file.delivery)?,
+        delivery: delivery(source, file.delivery, &hostname, &classes)?,
         queue: queue(&file.queue),
         log: Log { path: source.join(file.log.path.unwrap_or_else(|| "/var/log/waxseal/mail.jsonl".into())) },
         admin: Admin {
@@ -211,8 +212,20 @@ fn dns(source: &Source<'_>, file: file::Dns) -> Dns {
     }
 }
 
-fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, ConfigError> {
+fn delivery(
+    source: &Source<'_>,
+    file: file::Delivery,
+    hostname: &Domain,
+    classes: &Classes,
+) -> Result<Delivery, ConfigError> {
     let usual = Delivery::default();
+    let named = egress(source, file.source.unwrap_or_default(), hostname, classes)?;
+    let mut sources = file.sources.unwrap_or_default();
+    for one in &named {
+        if !sources.contains(&one.address) {
+            sources.push(one.address);
+        }
+    }
     let retry = file.retry.map_or(usual.retry, |waits| waits.iter().map(|wait| wait.0).collect());
     if retry.is_empty() {
         let at = source.text.find("retry").unwrap_or(0);
@@ -220,7 +233,8 @@ fn delivery(source: &Source<'_>, file: file::Delivery) -> Result<Delivery, Confi
     }
     Ok(Delivery {
         port: file.port.map_or(usual.port, |n| n.0),
-        sources: file.sources.unwrap_or_default(),
+        sources,
+        source: named,
         public_addresses: file.public_addresses.unwrap_or_default(),
         allow_private_destinations: file
             .allow_private_destinations
@@ -261,6 +275,35 @@ fn roots(source: &Source<'_>, written: &Spanned<PathBuf>) -> Result<PathBuf, Con
         Some(Ok(_)) => Ok(path),
         Some(Err(_)) | None => Err(wrong("has no certificate in it; PEM is expected")),
     }
+}
+
+/// The addresses that have something said of them.
+fn egress(
+    source: &Source<'_>,
+    written: Vec<Spanned<file::EgressSource>>,
+    hostname: &Domain,
+    classes: &Classes,
+) -> Result<Vec<config::Source>, ConfigError> {
+    let mut checked: Vec<config::Source> = Vec::with_capacity(written.len());
+    for one in written {
+        let at = one.span().start;
+        let file::EgressSource { address, hostname: own, tenants, classes: only } = one.into_inner();
+        if address.is_unspecified() || address.is_multicast() {
+            let what = format!("{address} is no address to send from: name one of this machine's");
+            return Err(source.wrong(at, what));
+        }
+        if checked.iter().any(|other| other.address == address) {
+            let what = format!("two [[delivery.source]] with the address {address}: one says it all");
+            return Err(source.wrong(at, what));
+        }
+        if let Some(unknown) = only.iter().find(|name| !classes.names().contains(&name.as_str())) {
+            let known = classes.names().join(", ");
+            return Err(source.wrong(at, format!("no class `{unknown}`; there are {known}")));
+        }
+        let hostname = own.unwrap_or_else(|| hostname.clone());
+        checked.push(config::Source { address, hostname, tenants, classes: only });
+    }
+    Ok(checked)
 }
 
 fn queue(file: &file::Queue) -> Queue {

@@ -62,6 +62,7 @@ impl Default for Delivery {
         Self {
             port: 25,
             sources: Vec::new(),
+            source: Vec::new(),
             public_addresses: Vec::new(),
             allow_private_destinations: false,
             allow_destinations: Vec::new(),

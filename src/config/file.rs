@@ -132,9 +132,22 @@ section!(Limits {
 
 section!(Dns { servers: Vec<SocketAddr>, dnssec: super::Dnssec, trust_anchors: PathBuf, timeout: Wait });
 
+/// `[[delivery.source]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EgressSource {
+    pub(super) address: IpAddr,
+    pub(super) hostname: Option<Domain>,
+    #[serde(default)]
+    pub(super) tenants: Vec<String>,
+    #[serde(default)]
+    pub(super) classes: Vec<String>,
+}
+
 section!(Delivery {
     port: Port,
     sources: Vec<IpAddr>,
+    source: Vec<Spanned<EgressSource>>,
     public_addresses: Vec<IpAddr>,
     allow_private_destinations: bool,
     allow_destinations: Vec<IpNet>,

@@ -193,13 +193,28 @@ pub enum Dnssec {
     Validate,
 }
 
+/// An address to send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// A local address.
+    pub address: IpAddr,
+    /// What it greets with: the name of its reverse record.
+    pub hostname: Domain,
+    /// Whose mail leaves from it; empty: anybody's.
+    pub tenants: Vec<String>,
+    /// Mail of these classes only; empty: any.
+    pub classes: Vec<String>,
+}
+
 /// How mail leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Port of exchangers.
     pub port: u16,
-    /// Local addresses to send from; empty: the system's choice.
+    /// Local addresses to send from, those of `source` among them; empty: the system's choice.
     pub sources: Vec<IpAddr>,
+    /// Those that greet with a name of their own, or are some tenants' or classes' only.
+    pub source: Vec<Source>,
     /// The addresses receivers see.
     pub public_addresses: Vec<IpAddr>,
     /// Loopback, private and link-local destinations (tests, sandbox).
@@ -284,6 +299,14 @@ pub struct Unsubscribe {
     pub base_url: String,
     /// Whether it serves TLS itself, with the listeners' certificates; otherwise a proxy before it does.
     pub tls: bool,
+}
+
+impl Delivery {
+    /// The name of its own that a source greets with.
+    #[must_use]
+    pub fn greets(&self, source: IpAddr) -> Option<&Domain> {
+        self.source.iter().find(|one| one.address == source).map(|one| &one.hostname)
+    }
 }
 
 impl Config {

@@ -335,6 +335,8 @@ async fn status_reload_and_drain_reach_the_daemon() {
     let status: Status = world.client.get("/v1/status").await.unwrap();
     assert_eq!(status.queue.unwrap().messages, 1);
     assert_eq!(status.trouble.as_deref(), Some("the disk is below its reserve"));
+    let resting = &status.sites[0];
+    assert_eq!((&*resting.site, resting.reason.as_deref()), ("mx.dead.test", Some("unreachable")));
     let refused = world.client.post::<Done>("/v1/reload", &()).await;
     assert!(matches!(refused, Err(AskError::Refused(why)) if why == "waxseal.toml:3:1: no"));
     let _: Done = world.client.post("/v1/drain", &()).await.unwrap();
@@ -352,6 +354,7 @@ async fn tcp_serves_numbers_and_health_and_no_verb() {
     let (code, text) = request(world.http, "GET", "/metrics").await;
     assert_eq!(code, 200);
     assert!(text.contains("waxseal_queue_held 1\n"), "{text}");
+    assert!(text.contains("waxseal_sites{state=\"resting\"} 1\n"), "{text}");
     assert_eq!(request(world.http, "GET", "/livez").await.0, 200);
     let (code, text) = request(world.http, "GET", "/readyz").await;
     assert_eq!(code, 503);

@@ -14,6 +14,7 @@ use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
 use super::protect::{Protection, Start};
 use super::route::Access;
+use super::source::Source;
 use super::tls::TlsError;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::reply::Enhanced;
@@ -29,6 +30,8 @@ pub(super) struct Dialer<'a> {
     pub(super) access: &'a Access,
     /// How the session is protected.
     pub(super) protection: &'a Protection,
+    /// From where, and with what name.
+    pub(super) source: &'a Source,
 }
 
 /// How a session did not come to be.
@@ -53,7 +56,7 @@ impl Dialer<'_> {
     /// # Errors
     /// The trouble of the last connection made.
     pub(super) async fn open(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
-        let mut plan = self.access.plan(&self.settings.hostname, self.protection);
+        let mut plan = self.access.plan(&self.source.hostname, self.protection);
         for _ in 1..CONNECTS_PER_HOST {
             match self.open_once(host, plan.clone(), ledger).await {
                 Ok(connection) => return Ok(connection),
@@ -119,7 +122,7 @@ impl Dialer<'_> {
     async fn connect(&self, to: SocketAddr, ledger: &mut Ledger<'_>) -> Result<TcpStream, Trouble> {
         let began = Instant::now();
         let limit = self.settings.connect;
-        let connected = match tokio::time::timeout(limit, dial(to, &self.settings.sources)).await {
+        let connected = match tokio::time::timeout(limit, dial(to, self.source.address)).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no connection within {} s", limit.as_secs_f32())),
         };
@@ -178,14 +181,11 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, TlsErro
     }
 }
 
-/// A TCP connection from the first of these addresses that is of the family of `to`; from any of ours where there are none.
-pub(super) async fn dial(to: SocketAddr, sources: &[IpAddr]) -> std::io::Result<TcpStream> {
+/// A TCP connection from this address, or from whatever the system chooses.
+pub(super) async fn dial(to: SocketAddr, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if !sources.is_empty() {
-        let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4());
-        let source =
-            source.ok_or_else(|| std::io::Error::other("delivery.sources has no address of its family"))?;
-        socket.bind(SocketAddr::new(*source, 0))?;
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
     }
     // A step is one write; waiting for the acknowledgement of the one before would cost 40 ms a message.
     socket.set_nodelay(true)?;

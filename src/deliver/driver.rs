@@ -200,15 +200,24 @@ impl Connection {
         }
     }
 
+    /// The address of ours that it comes from.
+    #[must_use]
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.tcp().local_addr().ok().map(|address| address.ip())
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Either::Left(stream) => stream,
+            Either::Right(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Whether a kept connection still looks alive: an open one is silent.
     #[must_use]
     pub(super) fn is_silent(&self) -> bool {
-        let tcp = match &self.stream {
-            Either::Left(stream) => stream,
-            Either::Right(stream) => stream.get_ref().0,
-        };
         let mut octet = [0];
-        let read = tcp.try_read(&mut octet);
+        let read = self.tcp().try_read(&mut octet);
         !self.has_leftovers() && matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 

@@ -134,7 +134,14 @@ impl Https<'_> {
             .filter(|address| self.settings.guard.check(*address).is_ok());
         let mut last = Unanswered::Inside(host.to_owned());
         for address in outside.take(ADDRESSES) {
-            let connecting = dial(address, &self.settings.sources);
+            let source = match self.settings.sources.of_family(address.ip()) {
+                Ok(source) => source,
+                Err(why) => {
+                    last = Unanswered::Connect(address.to_string(), why.to_owned());
+                    continue;
+                }
+            };
+            let connecting = dial(address, source);
             last = match timeout(self.settings.connect, connecting).await {
                 Ok(Ok(stream)) => return self.secure(stream, host).await,
                 Ok(Err(error)) => Unanswered::Connect(address.to_string(), error.to_string()),

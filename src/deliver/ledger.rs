@@ -90,6 +90,7 @@ impl<'a> Ledger<'a> {
     /// This connection is used now, new or kept.
     pub(super) fn reached(&mut self, connection: &Connection) {
         self.hop.ip = Some(connection.ip);
+        self.hop.source = connection.source();
         self.hop.tls = connection.tls.clone();
         self.hop.dsn = connection.extensions.dsn;
     }

@@ -25,6 +25,7 @@ mod rules;
 mod settings;
 pub mod sign;
 mod sites;
+mod source;
 pub mod sts;
 mod tls;
 mod transact;
@@ -41,7 +42,7 @@ use self::driver::Connection;
 use self::hosts::{Host, Hosts};
 use self::https::Https;
 use self::ledger::{Ledger, millis};
-use self::outcome::{Next, Trouble};
+use self::outcome::{Next, Scope, Trouble};
 use self::pool::{Key, Pool};
 use self::protect::By;
 use self::route::Access;
@@ -49,6 +50,7 @@ use self::rules::Rules;
 use self::settings::Settings;
 use self::sites::{Answer, Sites};
 pub use self::sites::{Seen, Standing};
+use self::source::{Source, Whose};
 use self::sts::Policies;
 use self::transact::Ended;
 use crate::clock::Clock;
@@ -57,6 +59,7 @@ use crate::dns::Resolver;
 use crate::mail::address::Address;
 use crate::mail::attempt::Decided;
 use crate::mail::message::{Lane, Message, TlsNeed};
+use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
 use crate::metrics::{ByLabel, Metrics, ResultLabel};
 use crate::queue::store::Leg;
@@ -297,7 +300,8 @@ impl Attempt<'_> {
                 return Err(trouble);
             }
         };
-        let key = self.access.key(host, &protection);
+        let source = self.source(host)?;
+        let key = self.access.key(host, &protection, source.address);
         while let Some(connection) = self.deliverer.pool.take(&key) {
             match self.transact(connection, &key, ledger).await {
                 Ended::Stale => {}
@@ -311,7 +315,8 @@ impl Attempt<'_> {
                 }
             }
         }
-        let dialer = Dialer { settings: self.settings, access: &self.access, protection: &protection };
+        let dialer =
+            Dialer { settings: self.settings, access: &self.access, protection: &protection, source };
         let opened = dialer.open(host, ledger).await;
         self.count(if opened.is_ok() { "opened" } else { "failed" });
         let connection = opened.inspect_err(|trouble| {
@@ -328,6 +333,16 @@ impl Attempt<'_> {
             Ended::Trouble(trouble) => Err(trouble),
             Ended::Stale => Err(Trouble::hung_up()),
         }
+    }
+
+    /// From where this mail goes to this host.
+    fn source(&self, host: &Host) -> Result<&Source, Trouble> {
+        let class = self.job.message.facts.class.as_ref().map(|class| &*class.name);
+        let whose = Whose { tenant: &self.job.tenant, class };
+        self.settings.sources.choose(whose, host.address.ip()).map_err(|why| {
+            let text = format!("cannot connect to {}: {why}", host.address);
+            Trouble::transient(Scope::Host, Enhanced(4, 4, 1), text)
+        })
     }
 
     /// A host that got nothing because it did not give the TLS that was asked for.

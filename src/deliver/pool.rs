@@ -2,6 +2,7 @@
 //! also to the tenant and its credentials, so that nobody's mail leaves under another's login.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,9 +33,11 @@ pub(super) enum Key {
         port: u16,
         /// How it is protected.
         protection: Protection,
+        /// Where it comes from, if that was chosen.
+        source: Option<IpAddr>,
     },
-    /// An upstream's, for one tenant.
-    Upstream(UpstreamKey),
+    /// An upstream's, for one tenant, from one address.
+    Upstream(UpstreamKey, Option<IpAddr>),
 }
 
 /// Everything that tells one tenant's use of an upstream from another's.
@@ -215,7 +218,7 @@ mod tests {
     }
 
     fn key() -> Key {
-        Key::Mx { host: "mx.test".into(), port: 25, protection: Protection::OPPORTUNISTIC }
+        Key::Mx { host: "mx.test".into(), port: 25, protection: Protection::OPPORTUNISTIC, source: None }
     }
 
     #[tokio::test]

@@ -123,8 +123,7 @@ impl Reach {
     }
 
     async fn meet(&self, host: &Host, from: From) -> Result<Reached, Unreached> {
-        let sources: Vec<IpAddr> = from.source().into_iter().collect();
-        let stream = match timeout(STEP, dial(host.address, &sources)).await {
+        let stream = match timeout(STEP, dial(host.address, from.source())).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(no_connection(host, &error.to_string())),
             Err(_) => return Err(no_connection(host, &format!("no answer within {} s", STEP.as_secs()))),

@@ -1,5 +1,6 @@
 //! How a leg's mail leaves: what the route asks of a session, and whose connections it may use.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lettre::transport::smtp::authentication::Credentials;
@@ -54,12 +55,15 @@ impl Access {
 
     /// Whose connections may be used. One that was opened with less protection is not for a message that needs more.
     #[must_use]
-    pub(super) fn key(&self, host: &Host, protection: &Protection) -> Key {
+    pub(super) fn key(&self, host: &Host, protection: &Protection, source: Option<IpAddr>) -> Key {
         match &self.upstream {
-            Some(upstream) => Key::Upstream(upstream.clone()),
-            None => {
-                Key::Mx { host: host.name.clone(), port: host.address.port(), protection: protection.clone() }
-            }
+            Some(upstream) => Key::Upstream(upstream.clone(), source),
+            None => Key::Mx {
+                host: host.name.clone(),
+                port: host.address.port(),
+                protection: protection.clone(),
+                source,
+            },
         }
     }
 }

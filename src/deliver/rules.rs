@@ -62,7 +62,8 @@ impl Attempt<'_> {
     pub(super) fn is_kept(&self, host: &Host, rules: &Rules) -> bool {
         let need = self.job.message.facts.needs.tls;
         let made = rules.protect(self.access.usual(), need, (host, Dane::Silent));
-        made.is_ok_and(|made| self.deliverer.pool.has(&self.access.key(host, &made)))
+        let Ok(source) = self.source(host) else { return false };
+        made.is_ok_and(|made| self.deliverer.pool.has(&self.access.key(host, &made, source.address)))
     }
 
     /// The host's TLSA records, where DNSSEC proves the way to them (RFC 7672 section 2.2): elsewhere nobody publishes any,

@@ -1,22 +1,22 @@
 //! What the configuration says about attempts; a reload swaps it whole, and attempts under way keep the old one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::guard::Guard;
 use super::pace::Bounds;
+use super::source::Sources;
 use super::tls::Tls;
 use crate::config::Config;
 use crate::mail::address::Domain;
 
 /// What the configuration says about attempts.
 pub(super) struct Settings {
-    pub(super) hostname: String,
     pub(super) tls: Tls,
     pub(super) guard: Guard,
     /// Exchangers' port.
     pub(super) port: u16,
-    pub(super) sources: Vec<IpAddr>,
+    pub(super) sources: Sources,
     pub(super) mta_sts: bool,
     /// Port of the hosts that publish MTA-STS policies.
     pub(super) sts_port: u16,
@@ -39,11 +39,10 @@ impl Settings {
         // A name that a stranger publishes must not lead to the admin API either.
         let own = own.into_iter().chain(config.admin.http).collect();
         Self {
-            hostname: config.hostname.as_str().to_owned(),
             tls: Tls::new(delivery.ca_file.as_deref()),
             guard: Guard::new(delivery, own),
             port: delivery.port,
-            sources: delivery.sources.clone(),
+            sources: Sources::new(delivery, &config.hostname),
             mta_sts: delivery.mta_sts,
             sts_port: delivery.mta_sts_port,
             idle: delivery.idle,

@@ -78,7 +78,13 @@ pub(super) async fn look(scope: Scope, address: IpAddr, own: Result<Vec<IpAddr>,
     for name in names.iter().flatten() {
         back.push(scope.resolver.addresses(name).await);
     }
-    judge(&Seen { address, names, back, own }, &scope.config.hostname)
+    let hostname = scope.config.delivery.greets(address).unwrap_or(&scope.config.hostname);
+    let own = if *hostname == scope.config.hostname {
+        own
+    } else {
+        scope.resolver.addresses(hostname.as_str()).await
+    };
+    judge(&Seen { address, names, back, own }, hostname)
 }
 
 /// What receivers make of it.

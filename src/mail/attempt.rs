@@ -48,6 +48,8 @@ pub struct Hop {
     pub host: Option<String>,
     /// Its address.
     pub ip: Option<IpAddr>,
+    /// The address of ours that the connection came from.
+    pub source: Option<IpAddr>,
     /// The TLS session, if there was one.
     pub tls: Option<TlsFacts>,
     /// Whether it offered DSN and so was told what notifications the sender wants (RFC 3461): it then reports, not we.

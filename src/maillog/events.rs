@@ -363,6 +363,7 @@ impl MailLog {
         record.site = decided.hop.site.as_deref();
         record.rests_until = decided.hop.rests;
         record.ip = decided.hop.ip;
+        record.source = decided.hop.source;
         record.tls = decided.hop.tls.as_ref();
         record.ms = decided.ms;
         record.reason_class = Some(record.class_of(decided));

@@ -68,6 +68,8 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) helo: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<&'a TlsFacts>,
@@ -149,6 +151,7 @@ impl<'a> Record<'a> {
             host: None,
             site: None,
             ip: None,
+            source: None,
             helo: None,
             tls: None,
             tls_need: None,

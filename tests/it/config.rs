@@ -93,6 +93,20 @@ fn each_mistake_is_named_with_its_place() {
     // What stands in the file, where the finding points, a part of what it says, and why the row is here.
     let cases: &[(String, &str, &str, &str)] = &[
         (String::new(), "1:1:", "missing key `hostname`", "an empty file"),
+        (
+            format!("{START}{LISTENER}[delivery]\nsource = [{{ address = \"0.0.0.0\" }}]\n"),
+            "6:11:",
+            "no address to send from",
+            "any address is none",
+        ),
+        (
+            format!(
+                "{START}{LISTENER}[delivery]\nsource = [{{ address = \"192.0.2.1\", classes = [\"resets\"] }}]\n"
+            ),
+            "6:11:",
+            "no class `resets`; there are",
+            "a class that nobody knows",
+        ),
         (START.into(), "1:1:", "no [[listener]]", "nothing would take mail"),
         ("hostname = relay\n".into(), "1:12:", "", "a text without quotes"),
         ("hostname = \"-x\"\n".into(), "1:12:", "domain is malformed", "no host name"),

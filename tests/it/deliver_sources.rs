@@ -44,6 +44,36 @@ async fn connections_come_from_the_configured_source() {
     }
 }
 
+#[tokio::test]
+async fn a_source_greets_with_its_own_name_and_serves_its_own() {
+    let greeting = |name: &str| {
+        let mut acts = script(&format!("<- 220 mx ESMTP\n-> EHLO {name}\n<- 250-mx\n<- 250 PIPELINING"));
+        acts.extend(take());
+        acts.push(Act::Silence);
+        acts
+    };
+    for (tenants, expected, name, why) in [
+        (vec!["acme".to_owned()], loopback(9), "out9.test", "its tenant's mail"),
+        (vec!["blue".to_owned()], loopback(8), "relay.test", "another tenant's source is not for it"),
+    ] {
+        let world = world_with(ZONE, vec![vec![greeting(name)]], |config, _| {
+            config.delivery.sources = vec!["127.0.0.8".parse().unwrap(), "127.0.0.9".parse().unwrap()];
+            config.delivery.source = vec![waxseal::config::Source {
+                address: "127.0.0.9".parse().unwrap(),
+                hostname: "out9.test".parse().unwrap(),
+                tenants,
+                classes: Vec::new(),
+            }];
+            Vec::new()
+        })
+        .await;
+        let decided = world.mx(&["b@b.test"]).await;
+        assert_eq!(fates(&decided), [(Delivered, 250)], "{why}: {}", words(&decided));
+        assert_eq!(world.exchangers[0].peers(), [expected], "{why}");
+        assert_eq!(decided[0].hop.source, Some(expected), "{why}");
+    }
+}
+
 /// Another address would leave from one that SPF does not name: rather not at all.
 #[tokio::test]
 async fn without_a_source_that_can_be_used_mail_is_put_off() {
