@@ -25,6 +25,7 @@ doc:
 bench:
 	cargo bench
 
-# The kill test for as long as one likes: an hour or so.
+# The kill test and the simulated days for as long as one likes: an hour or so.
 soak: strangers
 	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- sigkill --nocapture
+	WAXSEAL_SIMULATION_SEEDS=100000 cargo test --release --test it -- simulation --nocapture
