@@ -11,6 +11,7 @@ mod policies;
 mod probe;
 mod release;
 mod reload;
+mod reports;
 mod steer;
 mod watch;
 
@@ -97,6 +98,7 @@ pub struct Daemon {
     answering: JoinHandle<()>,
     watching: JoinHandle<()>,
     remembering: JoinHandle<()>,
+    reporting: JoinHandle<()>,
 }
 
 /// The parts that are alive together; a reload changes what the swaps hold.
@@ -211,6 +213,11 @@ impl Daemon {
         self.house.scheduler.nudge();
     }
 
+    /// Reports the TLS of days that are over at once; for tests that turned the clock.
+    pub async fn report_tls(&self) {
+        self.house.reports().report(self.house.clock.now()).await;
+    }
+
     /// Takes over changed files: configuration, tenants, keys, certificates; opens the mail log again. Answers which
     /// changed settings need a restart.
     ///
@@ -239,7 +246,7 @@ impl Daemon {
     /// # Errors
     /// The store failed, now or before.
     pub async fn drain(self) -> Result<(), StoreError> {
-        let Self { house, accepting, answering, watching, remembering } = self;
+        let Self { house, accepting, answering, watching, remembering, reporting } = self;
         house.phase.asked.cancel();
         house.phase.accept.cancel();
         let (sessions, scheduled) = tokio::join!(accepting, house.scheduler.drain());
@@ -250,6 +257,7 @@ impl Daemon {
         watching.abort();
         // It ends with the listeners, and writes down what it still has.
         let _ = remembering.await;
+        reporting.abort();
         let closed = house.store.close().await;
         house.phase.answer.cancel();
         if tokio::time::timeout(CONTROL_END, answering).await.is_err() {
@@ -325,7 +333,8 @@ async fn join(
     let answering = tokio::spawn(control::serve(doors, house.control(), house.phase.answer.clone()));
     let watching = tokio::spawn(Arc::clone(&house.watch).run(house.phase.accept.clone()));
     let remembering = tokio::spawn(memory.run(house.phase.accept.clone()));
-    Daemon { house, accepting, answering, watching, remembering }
+    let reporting = tokio::spawn(house.reports().run(house.phase.accept.clone()));
+    Daemon { house, accepting, answering, watching, remembering, reporting }
 }
 
 impl House {
@@ -345,6 +354,18 @@ impl House {
             tls,
             waits: Waits::default(),
         })
+    }
+
+    /// What tells domains how their TLS works.
+    fn reports(&self) -> reports::Reports {
+        reports::Reports {
+            deliverer: Arc::clone(&self.deliverer),
+            config: Arc::clone(&self.config),
+            keyring: Arc::clone(&self.keyring),
+            store: Arc::clone(&self.store),
+            log: Arc::clone(&self.log),
+            clock: self.clock.clone(),
+        }
     }
 
     /// What the admin API works on.

@@ -93,7 +93,7 @@ pub struct Metrics {
     /// Time to seal a message.
     pub seal_seconds: Histogram,
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
-    /// expired, superseded, suppressed, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, probe, audit. A recipient's fate is
+    /// expired, superseded, suppressed, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, tls_report, probe, audit. A recipient's fate is
     /// one record.
     pub events: Family<EventLabel, Counter>,
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The

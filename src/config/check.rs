@@ -242,6 +242,7 @@ fn delivery(
         allow_destinations: file.allow_destinations.unwrap_or_default(),
         ca_file: file.ca_file.map(|written| roots(source, &written)).transpose()?,
         mta_sts: file.mta_sts.unwrap_or(usual.mta_sts),
+        tls_reports: file.tls_reports.unwrap_or(usual.tls_reports),
         mta_sts_port: file.mta_sts_port.map_or(usual.mta_sts_port, |n| n.0),
         concurrency: file.concurrency.map_or(usual.concurrency, |n| n.0),
         concurrency_per_destination: file

@@ -69,6 +69,7 @@ impl Default for Delivery {
             ca_file: None,
             mta_sts: true,
             mta_sts_port: 443, // RFC 8461 section 3.2: https
+            tls_reports: true,
             concurrency: 500,
             concurrency_per_destination: 20, // Postfix default_destination_concurrency_limit
             // Hosts of one provider by whatever name: Gmail and Workspace, Yahoo and AOL, iCloud, Outlook.com.

@@ -154,6 +154,7 @@ section!(Delivery {
     ca_file: Spanned<PathBuf>,
     mta_sts: bool,
     mta_sts_port: Port,
+    tls_reports: bool,
     concurrency: Count,
     concurrency_per_destination: Count,
     sites: Vec<Domain>,

@@ -227,6 +227,8 @@ pub struct Delivery {
     pub mta_sts: bool,
     /// Port of the hosts that publish them.
     pub mta_sts_port: u16,
+    /// Whether domains that ask for it are told how sessions with their exchangers went (RFC 8460).
+    pub tls_reports: bool,
     /// Attempts at once, in all.
     pub concurrency: usize,
     /// Attempts at once to one site of exchangers, or one tenant's upstream.

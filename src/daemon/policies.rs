@@ -1,5 +1,5 @@
 //! MTA-STS policies over a restart, and in time: what deliveries found is remembered in the queue's journal, and asked for
-//! again before it runs out, away from any delivery.
+//! again before it runs out, away from any delivery. The tallies of TLS reports are remembered the same way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::reports::{self, TALLIES};
 use crate::clock::Clock;
 use crate::deliver::Deliverer;
 use crate::deliver::sts::Kept;
+use crate::deliver::tally::Tally;
 use crate::queue::store::{Memo, Store, StoreError};
 
 /// Longest wait at a start for what was known before, while the index is being rebuilt.
 const RECALL: Duration = Duration::from_secs(3);
 /// How soon to ask again meanwhile.
 const REBUILDING: Duration = Duration::from_millis(50);
-/// The longest sleep: a clock that was set shows within an hour.
-const HEARTBEAT: Duration = Duration::from_secs(60 * 60);
+/// The longest sleep: what was counted for reports is written down so often, and a crash loses no more of it.
+const HEARTBEAT: Duration = Duration::from_secs(5 * 60);
 /// The shortest: policies that run out together are asked for together.
 const BREATH: Duration = Duration::from_secs(5);
 /// Where policies are remembered.
@@ -98,6 +100,9 @@ impl Memory {
         let found = self.store.recall(KEPT.to_owned()).await?;
         let read = |(_, value): (String, Vec<u8>)| serde_json::from_slice::<Kept>(&value).ok();
         self.deliverer.policies().recall(found.into_iter().filter_map(read));
+        let found = self.store.recall(TALLIES.to_owned()).await?;
+        let read = |(_, value): (String, Vec<u8>)| serde_json::from_slice::<Tally>(&value).ok();
+        self.deliverer.tallies().recall(found.into_iter().filter_map(read));
         self.recalled.store(true, Ordering::Release);
         Ok(())
     }
@@ -109,6 +114,13 @@ impl Memory {
             let memo = Memo { key: format!("{KEPT}{domain}"), value };
             if let Err(error) = self.store.remember(vec![memo]).await {
                 tracing::warn!(%error, %domain, "an MTA-STS policy is not remembered over a restart");
+            }
+        }
+        for tally in self.deliverer.tallies().changed() {
+            let Ok(value) = serde_json::to_vec(&tally) else { continue };
+            let memo = Memo { key: reports::key(&tally), value: Some(value) };
+            if let Err(error) = self.store.remember(vec![memo]).await {
+                tracing::warn!(%error, domain = %tally.domain, "a TLS tally is not remembered over a restart");
             }
         }
     }

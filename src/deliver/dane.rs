@@ -12,6 +12,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::dns::Tlsa;
 
+/// What is said where nothing fits.
+pub(super) const NO_FIT: &str = "no TLSA record fits its certificate";
 /// An authority of the exchanger's (DANE-TA).
 const AUTHORITY: u8 = 2;
 /// The exchanger itself (DANE-EE).
@@ -88,7 +90,7 @@ pub(super) fn verify(
         }
     }
     if anchors.is_empty() {
-        return Err(Error::General("no TLSA record fits its certificate".into()));
+        return Err(Error::General(NO_FIT.into()));
     }
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
         .build()

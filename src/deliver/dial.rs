@@ -15,7 +15,8 @@ use super::outcome::{Scope, Trouble};
 use super::protect::{Protection, Start};
 use super::route::Access;
 use super::source::Source;
-use super::tls::TlsError;
+use super::tally::Problem;
+use super::tls::{Secured, TlsError};
 use crate::mail::attempt::TlsFacts;
 use crate::mail::reply::Enhanced;
 
@@ -154,12 +155,16 @@ impl Dialer<'_> {
         let result = within(self.settings.command, handshake).await;
         ledger.ms.tls = Some(millis(began.elapsed()));
         match result {
-            Ok((stream, facts)) => {
+            Ok(Secured { stream, facts, problem }) => {
                 let facts = TlsFacts { by: self.protection.by.name().map(str::to_owned), ..facts };
                 note_tls(ledger, &facts);
+                ledger.problem = problem;
                 Ok(Connection::over_tls(stream, ip, facts))
             }
-            Err(why) => Err(Fault::Handshake(self.unprotected(host, &why))),
+            Err((why, problem)) => {
+                ledger.problem = Some(problem);
+                Err(Fault::Handshake(self.unprotected(host, &why)))
+            }
         }
     }
 
@@ -174,10 +179,13 @@ fn note_tls(ledger: &mut Ledger<'_>, facts: &TlsFacts) {
     ledger.hop.tls = Some(facts.clone());
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, TlsError>>) -> Result<T, String> {
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, TlsError>>,
+) -> Result<T, (String, Problem)> {
     match tokio::time::timeout(limit, work).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err(Broken::Timeout(limit).to_string()),
+        Ok(done) => done.map_err(|error| (error.to_string(), error.problem())),
+        Err(_) => Err((Broken::Timeout(limit).to_string(), Problem::Failed)),
     }
 }
 

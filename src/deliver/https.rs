@@ -153,7 +153,7 @@ impl Https<'_> {
 
     async fn secure(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Unanswered> {
         match self.settings.tls.handshake(stream, host, &Trust::Verified(None)).await {
-            Ok((stream, _)) => Ok(stream),
+            Ok(secured) => Ok(secured.stream),
             Err(error @ (TlsError::Roots(..) | TlsError::NoRoots | TlsError::Handshake(_))) => {
                 Err(Unanswered::Tls(format!("{host}: {error}")))
             }

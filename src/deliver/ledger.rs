@@ -9,6 +9,7 @@ use super::hosts::Host;
 use super::outcome::{Next, Trouble};
 use super::pace::Sign;
 use super::sites::Standing;
+use super::tally::Problem;
 use super::{Job, Witness, sign};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
 use crate::mail::reply::PeerReply;
@@ -29,6 +30,8 @@ pub(super) struct Ledger<'a> {
     pub(super) hop: Hop,
     /// How long it took so far.
     pub(super) ms: Timings,
+    /// What went wrong with TLS there, for reports.
+    pub(super) problem: Option<Problem>,
 }
 
 impl<'a> Ledger<'a> {
@@ -49,6 +52,7 @@ impl<'a> Ledger<'a> {
             limited: false,
             hop: Hop { route, ..Hop::default() },
             ms: Timings { queue: Some(queued), ..Timings::default() },
+            problem: None,
         }
     }
 
@@ -57,6 +61,7 @@ impl<'a> Ledger<'a> {
         let (route, site) = (self.hop.route, self.hop.site.take());
         let (name, ip) = (Some(host.name.clone()), Some(host.address.ip()));
         self.hop = Hop { route, site, host: name, ip, ..Hop::default() };
+        self.problem = None;
         self.ms = Timings { connect: None, tls: None, smtp: None, ..self.ms };
     }
 

@@ -4,6 +4,7 @@
 pub mod body;
 pub mod bounce;
 pub mod conversation;
+mod counted;
 mod dane;
 mod dial;
 mod driver;
@@ -27,7 +28,9 @@ pub mod sign;
 mod sites;
 mod source;
 pub mod sts;
+pub mod tally;
 mod tls;
+pub mod tlsrpt;
 mod transact;
 
 use std::net::SocketAddr;
@@ -52,6 +55,7 @@ use self::sites::{Answer, Sites};
 pub use self::sites::{Seen, Standing};
 use self::source::{Source, Whose};
 use self::sts::Policies;
+use self::tally::Tallies;
 use self::transact::Ended;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -108,6 +112,7 @@ pub type Witness<'a> = &'a mut dyn Hears;
 pub struct Deliverer {
     resolver: Resolver,
     policies: Policies,
+    tallies: Tallies,
     pool: Arc<Pool>,
     sites: Arc<Sites>,
     settings: ArcSwap<Settings>,
@@ -125,7 +130,15 @@ impl Deliverer {
     ) -> Self {
         let settings = ArcSwap::from_pointee(Settings::new(config, own));
         let sites = Sites::new(clock, Arc::clone(&metrics));
-        Self { resolver, policies: Policies::default(), pool: Arc::default(), sites, settings, metrics }
+        Self {
+            resolver,
+            policies: Policies::default(),
+            tallies: Tallies::default(),
+            pool: Arc::default(),
+            sites,
+            settings,
+            metrics,
+        }
     }
 
     /// Takes over a reloaded configuration; attempts under way keep the old one.
@@ -169,6 +182,12 @@ impl Deliverer {
     #[must_use]
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// How sessions went under TLS, for reports.
+    #[must_use]
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// Asks again for MTA-STS policies before they run out; answers how many were renewed.
@@ -297,6 +316,7 @@ impl Attempt<'_> {
             Ok(protection) => protection,
             Err((by, trouble)) => {
                 self.count_refused(by);
+                self.tally_unasked(host, rules, by);
                 return Err(trouble);
             }
         };
@@ -319,6 +339,7 @@ impl Attempt<'_> {
             Dialer { settings: self.settings, access: &self.access, protection: &protection, source };
         let opened = dialer.open(host, ledger).await;
         self.count(if opened.is_ok() { "opened" } else { "failed" });
+        self.tally(host, rules, &protection, (opened.as_ref(), ledger.problem));
         let connection = opened.inspect_err(|trouble| {
             if trouble.is_about_tls() {
                 self.count_refused(protection.by);

@@ -178,7 +178,7 @@ impl Reach {
         let ip = connection.ip;
         let stream = connection.into_tcp().ok_or_else(|| "TLS inside TLS".to_owned())?;
         match timeout(STEP, self.tls.handshake(stream, &host.name, &Trust::Opportunistic)).await {
-            Ok(Ok((stream, facts))) => Ok(Connection::over_tls(stream, ip, facts)),
+            Ok(Ok(secured)) => Ok(Connection::over_tls(secured.stream, ip, secured.facts)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no handshake within {} s", STEP.as_secs())),
         }

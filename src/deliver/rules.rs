@@ -9,8 +9,9 @@ use super::hosts::Host;
 use super::https::Https;
 use super::outcome::{Scope, Trouble};
 use super::protect::{By, Protection, Start, Trust};
-use super::sts::{Mode, Policy};
+use super::sts::{Found, Mode, Policy};
 use crate::dns::Failure;
+use crate::mail::address::Domain;
 use crate::mail::message::TlsNeed;
 use crate::mail::reply::Enhanced;
 use crate::tenant::Route;
@@ -22,14 +23,16 @@ pub(super) type Refused = (By, Trouble);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     /// Its MTA-STS policy, if it has one in force.
-    sts: Option<Arc<Policy>>,
+    pub(super) sts: Option<Arc<Policy>>,
+    /// The domain, where sessions with its exchangers are counted.
+    pub(super) domain: Option<Domain>,
 }
 
 impl Attempt<'_> {
     /// Asks what the domain asks for. An upstream is the tenant's choice, and its domain is asked nothing.
     pub(super) async fn rules(&self) -> Rules {
         let domain = match (&*self.job.route, self.first_recipient()) {
-            (Route::Mx, Some(address)) if self.settings.mta_sts => address.domain(),
+            (Route::Mx, Some(address)) => address.domain(),
             (Route::Mx | Route::Upstream(_), _) => return Rules::default(),
         };
         let https = Https {
@@ -37,8 +40,18 @@ impl Attempt<'_> {
             settings: self.settings,
             metrics: &self.deliverer.metrics,
         };
-        let found = Box::pin(self.deliverer.policies.of(domain, https, self.job.started)).await;
-        Rules { sts: found.policy }
+        let found = if self.settings.mta_sts {
+            Box::pin(self.deliverer.policies.of(domain, https, self.job.started)).await
+        } else {
+            Found::default()
+        };
+        // Reports themselves, which leave whatever the policies say, are not reported (RFC 8460 section 5.3).
+        let counted = self.settings.tls_reports && self.job.message.facts.needs.tls != TlsNeed::Waived;
+        let rules = Rules { sts: found.policy, domain: counted.then(|| domain.clone()) };
+        if let Some(fault) = &found.fault {
+            self.tally_fault(&rules, fault);
+        }
+        rules
     }
 
     /// What protects the message on its way to this host.
@@ -196,7 +209,7 @@ mod tests {
             ),
         ];
         for (mode, name, need, expected, why) in rows {
-            let rules = Rules { sts: mode.map(policy).map(Arc::new) };
+            let rules = Rules { sts: mode.map(policy).map(Arc::new), domain: None };
             let made = rules.protect(Protection::OPPORTUNISTIC, need, (&host(name), Dane::Silent));
             if let Ok(made) = &made {
                 assert_eq!(

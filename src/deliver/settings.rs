@@ -20,6 +20,8 @@ pub(super) struct Settings {
     pub(super) mta_sts: bool,
     /// Port of the hosts that publish MTA-STS policies.
     pub(super) sts_port: u16,
+    /// Whether sessions are counted for reports.
+    pub(super) tls_reports: bool,
     pub(super) idle: Duration,
     /// Messages over one connection.
     pub(super) messages: u32,
@@ -45,6 +47,7 @@ impl Settings {
             sources: Sources::new(delivery, &config.hostname),
             mta_sts: delivery.mta_sts,
             sts_port: delivery.mta_sts_port,
+            tls_reports: delivery.tls_reports,
             idle: delivery.idle,
             messages: delivery.messages_per_connection,
             bounds: Bounds { most: delivery.concurrency_per_destination, rest: delivery.rest_max },

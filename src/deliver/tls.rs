@@ -3,15 +3,14 @@
 //! verified either way, so that the peer has the key of the certificate that it shows.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, ProtocolVersion,
+    RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::dane;
 use super::protect::Trust;
+use super::tally::Problem;
 use crate::dns::Tlsa;
 use crate::mail::attempt::TlsFacts;
 
@@ -36,6 +36,49 @@ pub(super) enum TlsError {
     /// The handshake.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[from] std::io::Error),
+}
+
+impl TlsError {
+    /// As reports name it (RFC 8460 section 4.3).
+    #[must_use]
+    pub(super) fn problem(&self) -> Problem {
+        let Self::Handshake(error) = self else { return Problem::NotTrusted };
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        inner.map_or(Problem::Failed, problem)
+    }
+}
+
+/// What a handshake's fault is called in reports.
+fn problem(error: &Error) -> Problem {
+    if let Error::InvalidCertificate(why) = error {
+        return if is_other_name(why) {
+            Problem::OtherName
+        } else if is_out_of_time(why) {
+            Problem::Expired
+        } else {
+            Problem::NotTrusted
+        };
+    }
+    if *error == Error::General(dane::NO_FIT.into()) { Problem::Tlsa } else { Problem::Failed }
+}
+
+fn is_other_name(why: &CertificateError) -> bool {
+    matches!(why, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
+}
+
+fn is_out_of_time(why: &CertificateError) -> bool {
+    let over = matches!(why, CertificateError::Expired | CertificateError::ExpiredContext { .. });
+    over || matches!(why, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })
+}
+
+/// A session under TLS.
+pub(super) struct Secured {
+    /// Its stream.
+    pub(super) stream: TlsStream<TcpStream>,
+    /// What the log says of it.
+    pub(super) facts: TlsFacts,
+    /// What is wrong with the certificate, where that was no reason to give up.
+    pub(super) problem: Option<Problem>,
 }
 
 /// The client side of TLS, with the roots read once.
@@ -76,8 +119,8 @@ impl Tls {
         stream: TcpStream,
         host: &str,
         trust: &Trust,
-    ) -> Result<(TlsStream<TcpStream>, TlsFacts), TlsError> {
-        let (verifier, good) = self.verifier(trust).await?;
+    ) -> Result<Secured, TlsError> {
+        let (verifier, verdict) = self.verifier(trust).await?;
         let name = server_name(host, &stream)?;
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -88,11 +131,12 @@ impl Tls {
         // A resumed session shows no certificate; connections are kept instead.
         config.resumption = Resumption::disabled();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let facts = facts(stream.get_ref().1, good.load(Ordering::Relaxed));
-        Ok((stream, facts))
+        let verdict = verdict.get().copied();
+        let facts = facts(stream.get_ref().1, verdict == Some(None));
+        Ok(Secured { stream, facts, problem: verdict.flatten() })
     }
 
-    async fn verifier(&self, trust: &Trust) -> Result<(Arc<Verifier>, Arc<AtomicBool>), TlsError> {
+    async fn verifier(&self, trust: &Trust) -> Result<(Arc<Verifier>, Found), TlsError> {
         let inner = match trust {
             Trust::Verified(Some(file)) => {
                 let mut roots = self.roots.clone();
@@ -109,10 +153,15 @@ impl Tls {
         if strict && inner.is_none() {
             return Err(TlsError::NoRoots);
         }
-        let good = Arc::new(AtomicBool::new(false));
-        let verifier =
-            Verifier { inner, tlsa, provider: Arc::clone(&self.provider), strict, good: Arc::clone(&good) };
-        Ok((Arc::new(verifier), good))
+        let verdict = Found::default();
+        let verifier = Verifier {
+            inner,
+            tlsa,
+            provider: Arc::clone(&self.provider),
+            strict,
+            verdict: Arc::clone(&verdict),
+        };
+        Ok((Arc::new(verifier), verdict))
     }
 }
 
@@ -148,6 +197,9 @@ fn facts(session: &ClientConnection, verified: bool) -> TlsFacts {
     TlsFacts { version: version.to_owned(), cipher, verified, by: None }
 }
 
+/// What the verifier found of the certificate: nothing yet, that it is good, or what is wrong.
+type Found = Arc<OnceLock<Option<Problem>>>;
+
 /// Verifies what WebPKI asks, and notes it; only a strict one refuses for it.
 #[derive(Debug)]
 struct Verifier {
@@ -157,7 +209,7 @@ struct Verifier {
     tlsa: Option<Arc<[Tlsa]>>,
     provider: Arc<CryptoProvider>,
     strict: bool,
-    good: Arc<AtomicBool>,
+    verdict: Found,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -172,7 +224,7 @@ impl ServerCertVerifier for Verifier {
         if let Some(records) = &self.tlsa {
             let shown = dane::Shown { leaf: end_entity, rest: intermediates, name: server_name };
             dane::verify(records, shown, &self.provider, now)?;
-            self.good.store(true, Ordering::Relaxed);
+            let _ = self.verdict.set(None);
             return Ok(ServerCertVerified::assertion());
         }
         let verdict = match &self.inner {
@@ -181,7 +233,7 @@ impl ServerCertVerifier for Verifier {
             }
             None => Err(Error::General("no root certificates".into())),
         };
-        self.good.store(verdict.is_ok(), Ordering::Relaxed);
+        let _ = self.verdict.set(verdict.as_ref().err().map(problem));
         if self.strict { verdict } else { Ok(ServerCertVerified::assertion()) }
     }
 

@@ -49,6 +49,7 @@ types! {
     PlatformSeal "platform_seal",
     SealCheck "seal_check",
     Volume "volume",
+    TlsReport "tls_report",
     Probe "probe",
     Health "health",
     Audit "audit",

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use events::{Arrival, AttemptStart, Audit, Disposal, Dsn, DsnKind, Expected, Probe, Rejected, Seal};
 pub use returns::{Complained, RemoteBounce};
-pub use standing::{HealthChange, Volume};
+pub use standing::{HealthChange, TlsReported, Volume};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

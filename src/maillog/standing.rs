@@ -1,5 +1,5 @@
 //! The events of how From domains stand with receivers: their health, the check of our own signatures, and how much of their
-//! mail goes to providers that count.
+//! mail goes to providers that count; and of what domains are told of their TLS.
 
 use super::MailLog;
 use super::auth::Auth;
@@ -35,7 +35,36 @@ pub struct Volume<'a> {
     pub count: u32,
 }
 
+/// A domain was told how sessions with its exchangers went (RFC 8460).
+#[derive(Clone, Debug)]
+pub struct TlsReported<'a> {
+    /// The domain.
+    pub domain: &'a str,
+    /// Where the report went.
+    pub place: &'a str,
+    /// Sessions as they should be.
+    pub good: u32,
+    /// The others.
+    pub bad: u32,
+    /// Why the place did not take it.
+    pub failed: Option<&'a str>,
+}
+
 impl MailLog {
+    /// A domain was told how its TLS works, or could not be.
+    pub fn tls_report(&self, what: &TlsReported<'_>) {
+        let mut record = self.record(Type::TlsReport);
+        let TlsReported { place, good, bad, .. } = what;
+        let said = match what.failed {
+            None => format!("to {place}: {good} sessions good, {bad} failed"),
+            Some(why) => format!("not taken by {place}: {why}"),
+        };
+        record.domain = Some(what.domain);
+        record.count = Some(*bad);
+        record.reason = Some(&said);
+        self.say(&record);
+    }
+
     /// A From domain came to stand otherwise with receivers.
     pub fn health(&self, what: &HealthChange<'_>) {
         let mut record = self.record(Type::Health);

@@ -176,6 +176,13 @@ fn say_what_came_back(log: &MailLog, facts: &Facts, seals: &[Seal]) {
     log.platform_seal(facts, seals, &["date"]);
     log.seal_check(facts, seals, &["date"], "body hash mismatch");
     log.volume(&Volume { tenant: "acme", domain: "acme.test", provider: "gmail", count: 2_500 });
+    log.tls_report(&TlsReported {
+        domain: "there.test",
+        place: "mailto:tls@there.test",
+        good: 3,
+        bad: 1,
+        failed: None,
+    });
 }
 
 fn read(path: &Path) -> Vec<Value> {

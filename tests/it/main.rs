@@ -93,6 +93,7 @@ mod strangers_submit;
 mod suppress;
 mod suppress_cli;
 mod survey;
+mod tls_reports;
 mod unsubscribe;
 mod verbs;
 mod versions;

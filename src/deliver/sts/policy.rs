@@ -92,6 +92,20 @@ impl Policy {
         Ok(Self { mode, mx, max_age })
     }
 
+    /// Its lines, as reports quote it (RFC 8460 section 4.4).
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mode = match self.mode {
+            Mode::Enforce => "enforce",
+            Mode::Testing => "testing",
+            Mode::None => "none",
+        };
+        let mut lines = vec!["version: STSv1".to_owned(), format!("mode: {mode}")];
+        lines.extend(self.mx.iter().map(|mx| format!("mx: {mx}")));
+        lines.push(format!("max_age: {}", self.max_age));
+        lines
+    }
+
     /// Whether it names this exchanger (section 4.1): a `*` stands for exactly one label.
     #[must_use]
     pub fn names(&self, host: &str) -> bool {

@@ -1,0 +1,263 @@
+//! How sessions with exchangers went under TLS, counted by domain and day, for the reports that domains ask for (RFC 8460). In
+//! memory here; the daemon remembers it over a restart, and reports it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::sts::Policy;
+use crate::mail::address::Domain;
+use crate::mail::time::Time;
+
+/// Domains counted in one day; of more nothing is told.
+const DOMAINS_MAX: usize = 20_000;
+/// Different failures of one domain in one day.
+const FAILURES_MAX: usize = 50;
+/// Milliseconds of a day.
+const DAY: u64 = 86_400_000;
+
+/// Which policy a session was held against (RFC 8460 section 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// TLSA records.
+    Tlsa,
+    /// An MTA-STS policy.
+    Sts,
+    /// None was found.
+    Nothing,
+}
+
+/// What went wrong (RFC 8460 section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// STARTTLS is not offered, or refused.
+    NotSupported,
+    /// The certificate is of another name.
+    OtherName,
+    /// Its time is over, or has not begun.
+    Expired,
+    /// Nobody we know vouches for it.
+    NotTrusted,
+    /// The handshake failed, or the host is none of the policy's.
+    Failed,
+    /// No TLSA record fits.
+    Tlsa,
+    /// DNSSEC proves the contrary, or nothing.
+    Dnssec,
+    /// The policy could not be fetched.
+    StsFetch,
+    /// It is no policy.
+    StsInvalid,
+    /// The certificate of the policy's host is not good.
+    StsCertificate,
+}
+
+/// A domain's sessions of one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The policy domain.
+    pub domain: Domain,
+    /// Days since 1 January 1970, UTC.
+    pub day: u64,
+    /// By what they were held against.
+    pub counts: BTreeMap<Against, Count>,
+}
+
+/// Sessions held against one kind of policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The MTA-STS policy, as far as it matters: its lines.
+    pub policy: Vec<String>,
+    /// The exchangers that it names.
+    pub exchangers: Vec<String>,
+    /// Sessions as they should be.
+    pub good: u32,
+    /// The others.
+    pub failures: Vec<Failure>,
+}
+
+/// Sessions that failed alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// How.
+    pub problem: Problem,
+    /// The exchanger.
+    pub host: Option<String>,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// How many.
+    pub count: u32,
+}
+
+impl Count {
+    /// All sessions that failed.
+    #[must_use]
+    pub fn bad(&self) -> u32 {
+        self.failures.iter().fold(0, |sum, failure| sum.saturating_add(failure.count))
+    }
+}
+
+/// What a session came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session<'a> {
+    /// The recipients' domain.
+    pub(super) domain: &'a Domain,
+    /// When.
+    pub(super) at: Time,
+    /// Held against what.
+    pub(super) against: Against,
+    /// The MTA-STS policy, if that is it.
+    pub(super) policy: Option<&'a Policy>,
+    /// `None`: as it should be.
+    pub(super) problem: Option<Problem>,
+    /// With whom; `None`: it did not come so far.
+    pub(super) host: Option<(&'a str, IpAddr)>,
+}
+
+/// The tallies of all domains.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By day and domain.
+    all: BTreeMap<(u64, Domain), Tally>,
+    /// Not yet remembered.
+    changed: BTreeSet<(u64, Domain)>,
+}
+
+/// The day of a time.
+#[must_use]
+pub fn day(at: Time) -> u64 {
+    at.0 / DAY
+}
+
+impl Tallies {
+    /// Counts a session.
+    pub(super) fn count(&self, session: &Session<'_>) {
+        let key = (day(session.at), session.domain.clone());
+        self.with(|inner| {
+            let full = inner.all.len() >= DOMAINS_MAX && !inner.all.contains_key(&key);
+            if full {
+                return;
+            }
+            inner.changed.insert(key.clone());
+            let tally = inner.all.entry(key).or_insert_with_key(|(day, domain)| Tally {
+                domain: domain.clone(),
+                day: *day,
+                counts: BTreeMap::new(),
+            });
+            add(tally.counts.entry(session.against).or_default(), session);
+        });
+    }
+
+    /// Takes tallies from before a restart: what was counted since is added.
+    pub fn recall(&self, tallies: impl IntoIterator<Item = Tally>) {
+        self.with(|inner| {
+            for old in tallies {
+                inner.all.entry((old.day, old.domain.clone())).or_insert(old);
+            }
+        });
+    }
+
+    /// What is to be remembered now; it is then taken for remembered.
+    pub fn changed(&self) -> Vec<Tally> {
+        self.with(|inner| {
+            let changed = std::mem::take(&mut inner.changed);
+            changed.iter().filter_map(|key| inner.all.get(key).cloned()).collect()
+        })
+    }
+
+    /// Those of days before this one.
+    #[must_use]
+    pub fn before(&self, today: u64) -> Vec<Tally> {
+        self.with(|inner| inner.all.values().take_while(|tally| tally.day < today).cloned().collect())
+    }
+
+    /// It has been reported, or nobody asked for it.
+    pub fn forget(&self, tally: &Tally) {
+        self.with(|inner| {
+            let key = (tally.day, tally.domain.clone());
+            inner.all.remove(&key);
+            inner.changed.remove(&key);
+        });
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn add(count: &mut Count, session: &Session<'_>) {
+    if let Some(policy) = session.policy {
+        count.policy = policy.lines();
+        count.exchangers.clone_from(&policy.mx);
+    }
+    let Some(problem) = session.problem else {
+        count.good = count.good.saturating_add(1);
+        return;
+    };
+    let (host, ip) = (session.host.map(|(host, _)| host), session.host.map(|(_, ip)| ip));
+    let same = |failure: &&mut Failure| {
+        failure.problem == problem && failure.host.as_deref() == host && failure.ip == ip
+    };
+    let room = count.failures.len() < FAILURES_MAX;
+    match count.failures.iter_mut().find(same) {
+        Some(failure) => failure.count = failure.count.saturating_add(1),
+        None if room => {
+            count.failures.push(Failure { problem, host: host.map(str::to_owned), ip, count: 1 });
+        }
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_counted_by_day_domain_and_policy() {
+        let tallies = Tallies::default();
+        let domain: Domain = "b.test".parse().unwrap();
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        let session = |at, against, problem| Session {
+            domain: &domain,
+            at: Time(at),
+            against,
+            policy: None,
+            problem,
+            host: Some(("mx.test", ip)),
+        };
+        for session in [
+            session(1, Against::Sts, None),
+            session(2, Against::Sts, Some(Problem::Expired)),
+            session(3, Against::Sts, Some(Problem::Expired)),
+            session(4, Against::Nothing, None),
+            session(DAY, Against::Sts, None),
+        ] {
+            tallies.count(&session);
+        }
+        assert_eq!(tallies.changed().len(), 2);
+        assert_eq!(tallies.changed().len(), 0, "taken for remembered");
+        let first = tallies.before(1);
+        assert_eq!(first.len(), 1, "today is not over");
+        let sts = &first[0].counts[&Against::Sts];
+        assert_eq!((sts.good, sts.bad(), sts.failures.len()), (1, 2, 1));
+        tallies.forget(&first[0]);
+        assert_eq!(tallies.before(2).len(), 1);
+        for at in 0..100 {
+            let name = format!("mx{at}.test");
+            tallies.count(&Session {
+                host: Some((&name, ip)),
+                ..session(1, Against::Sts, Some(Problem::Failed))
+            });
+        }
+        assert_eq!(tallies.before(1)[0].counts[&Against::Sts].failures.len(), FAILURES_MAX, "bounded");
+    }
+}
