@@ -8,6 +8,7 @@
 pub mod addresses;
 pub mod blocklist;
 pub mod certificate;
+mod copies;
 pub mod files;
 pub mod port25;
 
@@ -86,9 +87,10 @@ pub async fn instance(scope: &Scope) -> Vec<Finding> {
     for (zone, address) in pairs(&scope.blocklists, &egress.addresses) {
         tasks.push(begin("blocklist", blocklist::look(scope.resolver.clone(), zone, address)));
     }
-    let (files, certificate) = (scope.clone(), scope.clone());
+    let (files, certificate, copies) = (scope.clone(), scope.clone(), scope.clone());
     tasks.push(begin("certificate", blocking(move || certificate::look(&certificate))));
     tasks.push(begin("files", blocking(move || files::look(&files))));
+    tasks.push(begin("copies", blocking(move || copies::look(&copies))));
     let mut findings = Vec::new();
     for task in tasks {
         findings.extend(task.await.unwrap_or_default());

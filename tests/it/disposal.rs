@@ -184,6 +184,25 @@ async fn an_attempt_under_way_is_not_broken_off() {
 }
 
 #[tokio::test]
+async fn an_attempt_under_way_that_is_deferred_is_the_last() {
+    let mut rig = Rig::new(TURNS);
+    rig.script.plan([Plan::Late(451), Plan::All(250)]);
+    rig.start();
+    let older = rig.accept_with("acme", &["t@there.test"], superseding).await;
+    assert_eq!(rig.seen().await.id, older);
+    rig.hand.fetch_add(1_000, std::sync::atomic::Ordering::Relaxed);
+    let newer = rig.accept_with("acme", &["t@there.test"], superseding).await;
+    rig.until(|all| all.iter().all(|entry| entry.leg.id != newer)).await;
+    rig.script.gate.add_permits(1);
+    let told = rig.notification().await;
+    assert!(rig::report(&told.message.body).contains(&format!("newer mail {newer}")));
+    rig.until(<[_]>::is_empty).await;
+    rig.drain().await;
+    let attempts = rig.logged("attempt").iter().filter(|line| line["id"] == older.to_string()).count();
+    assert_eq!((attempts, rig.logged("superseded").len()), (1, 1), "it is not tried again");
+}
+
+#[tokio::test]
 async fn an_extra_recipient_is_dropped_and_told_of() {
     let mut rig = Rig::new(TURNS);
     rig.start();

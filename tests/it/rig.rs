@@ -45,6 +45,8 @@ pub enum Plan {
     Named,
     /// Nothing, until the gate opens; then 250.
     Gate,
+    /// Nothing, until the gate opens; then this code.
+    Late(u16),
     /// The first recipient gets 250, and then a panic.
     Panic,
 }
@@ -111,9 +113,10 @@ impl Script {
                     tokio::task::yield_now().await;
                 }
             }
-            Plan::Gate => {
+            Plan::Gate | Plan::Late(_) => {
                 self.gate.acquire().await.unwrap().forget();
-                witness.decided(open.iter().map(|rcpt| decided(*rcpt, 250)).collect());
+                let code = if let Plan::Late(code) = plan { code } else { 250 };
+                witness.decided(open.iter().map(|rcpt| decided(*rcpt, code)).collect());
             }
             Plan::Panic => {
                 witness.decided(vec![decided(open[0], 250)]);
