@@ -93,7 +93,7 @@ pub struct Metrics {
     /// Time to seal a message.
     pub seal_seconds: Histogram,
     /// Mail log records, by `type`: received, rejected, held, released, attempt, deferred, delivered, relayed, bounced,
-    /// expired, superseded, suppressed, dropped, dsn, remote_bounce, complaint, platform_seal, seal_check, volume, tls_report, probe, audit. A recipient's fate is
+    /// expired, superseded, suppressed, dropped, dsn, alert, remote_bounce, complaint, platform_seal, seal_check, volume, tls_report, probe, audit. A recipient's fate is
     /// one record.
     pub events: Family<EventLabel, Counter>,
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
@@ -114,6 +114,12 @@ pub struct Metrics {
     pub tls_refused: Family<ByLabel, Counter>,
     /// Fetches of MTA-STS policies, by `result`: ok, failed.
     pub sts_fetches: Family<ResultLabel, Counter>,
+    /// Recipients that an attempt did not deliver, by `reason`: the causes of docs/replies.md.
+    pub undelivered: Family<ReasonLabel, Counter>,
+    /// Tenants whose upstream refuses their user name and password now: more than 0 wants a look.
+    pub lockouts: Gauge,
+    /// Access tokens asked for, by `result`: ok, refused, failed.
+    pub tokens: Family<ResultLabel, Counter>,
     /// From accept to the reply that delivered, for each recipient.
     pub delivery_seconds: Histogram,
     /// Our own signatures verified as receivers do, a sample, by `result`: pass, fail, unknown.
@@ -186,6 +192,9 @@ impl Metrics {
             tls_protected: Family::default(),
             tls_refused: Family::default(),
             sts_fetches: Family::default(),
+            undelivered: Family::default(),
+            lockouts: Gauge::default(),
+            tokens: Family::default(),
             delivery_seconds: seconds(),
             seal_checks: Family::default(),
             lookups: Family::default(),
@@ -252,6 +261,11 @@ impl Metrics {
         let refused = "Hosts that got nothing for want of TLS, by what asked for it";
         to.register("tls_refused", refused, self.tls_refused.clone());
         to.register("mta_sts_fetches", "Fetches of MTA-STS policies", self.sts_fetches.clone());
+        let undelivered = "Recipients that an attempt did not deliver";
+        to.register("undelivered", undelivered, self.undelivered.clone());
+        let lockouts = "Tenants whose upstream refuses their user name and password now";
+        to.register("upstream_lockouts", lockouts, self.lockouts.clone());
+        to.register("token_requests", "Access tokens asked for", self.tokens.clone());
         let delivery = "From accept to the reply that delivered";
         to.register_with_unit("delivery", delivery, Unit::Seconds, self.delivery_seconds.clone());
         to.register("seal_checks", "Own signatures verified, a sample", self.seal_checks.clone());
@@ -295,11 +309,14 @@ mod tests {
     fn exported() -> BTreeSet<String> {
         let metrics = Metrics::new();
         metrics.connections.get_or_create(&MethodLabel { method: "none" }).inc();
-        metrics.connections_refused.get_or_create(&ReasonLabel { reason: "total" }).inc();
+        for family in [&metrics.connections_refused, &metrics.undelivered] {
+            family.get_or_create(&ReasonLabel { reason: "total" }).inc();
+        }
         for family in [
             &metrics.handshakes,
             &metrics.auth,
             &metrics.hops,
+            &metrics.tokens,
             &metrics.seal_checks,
             &metrics.lookups,
             &metrics.reloads,

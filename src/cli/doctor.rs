@@ -14,7 +14,7 @@ use crate::dns::Resolver;
 use crate::doctor::{self, Scope};
 use crate::mail::address::Domain;
 use crate::seal::judge::{Finding, Level};
-use crate::tenant::{self, Directory, Route, Tenant};
+use crate::tenant::{self, Directory, Tenant};
 
 /// What `doctor` is told.
 #[derive(clap::Args, Debug)]
@@ -95,7 +95,7 @@ async fn examine(config: &Config, directory: &Directory, args: Args) -> Result<V
         reference: (!args.no_outbound).then_some(args.reference),
         blocklists: args.dnsbl,
         ca_file: args.ca_file,
-        direct: directory.tenants().any(|tenant| matches!(*tenant.route, Route::Mx)),
+        direct: directory.tenants().any(|tenant| tenant.is_direct()),
         now: Clock::System.now(),
     };
     Ok(doctor::instance(&scope).await)

@@ -10,7 +10,7 @@ use super::tenant::edited;
 use crate::config::Config;
 use crate::mail::address::Domain;
 use crate::seal::records::{self, Record};
-use crate::tenant::{self, Route, SignWith, edit};
+use crate::tenant::{self, SignWith, edit};
 
 /// The verbs of `domain`.
 #[derive(clap::Subcommand, Debug)]
@@ -129,7 +129,7 @@ fn of_tenant(context: &Context, config: &Config, domain: &Domain) -> Result<Vec<
     });
     let (tenant, own) =
         found.ok_or_else(|| Failure::NotFound(format!("{domain} is no tenant's From domain")))?;
-    let upstream = matches!(*tenant.route, Route::Upstream(_));
+    let upstream = !tenant.is_direct();
     let keyring = keyring(config)?;
     let setting = setting(config, domain, own.return_path.as_ref(), upstream);
     let mut all = records::spare(domain, &keyring, &setting);

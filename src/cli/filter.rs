@@ -39,10 +39,10 @@ pub struct Selector {
     /// due, deferred, active or held.
     #[arg(long, value_parser = state)]
     pub state: Option<StateName>,
-    /// What held mail waits for: seal, operator or route.
+    /// What held mail waits for: seal, operator, route or credentials.
     #[arg(long, value_parser = cause)]
     pub cause: Option<Cause>,
-    /// Text in the last reply or in the reason of a hold.
+    /// Text in the last reply or in the reason of a hold, or a cause such as `rate` (docs/replies.md).
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Accepted longer ago than this: 90s, 15m, 2h, 1d, 1h30m.
@@ -109,7 +109,8 @@ fn cause(text: &str) -> Result<Cause, String> {
         "seal" => Ok(Cause::Seal),
         "operator" => Ok(Cause::Operator),
         "route" => Ok(Cause::Route),
-        _ => Err("seal, operator or route".to_owned()),
+        "credentials" => Ok(Cause::Credentials),
+        _ => Err("seal, operator, route or credentials".to_owned()),
     }
 }
 
@@ -194,6 +195,7 @@ mod tests {
             ("seal", Some(Cause::Seal), "receivers would not believe it"),
             ("operator", Some(Cause::Operator), "parked by hand"),
             ("route", Some(Cause::Route), "no way out"),
+            ("credentials", Some(Cause::Credentials), "the upstream refuses the password"),
             ("Seal", None, "as the listing writes it"),
             ("", None, "nothing"),
         ] {

@@ -27,6 +27,7 @@ mod steer;
 mod suppress;
 mod tenant;
 mod trace;
+mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use super::filter::Selector;
 use super::output::{Context, Failure, Outcome};
 use crate::control::wire::{Act, Row, Rows, Shown};
 use crate::mail::id::Id;
+use crate::mail::meaning::Reason;
 use crate::maillog::view::clean;
 use crate::queue::store::{Action, StateName};
 
@@ -106,7 +107,7 @@ fn print(context: &Context, rows: &[Row]) -> Outcome {
     if rows.is_empty() {
         return Ok(());
     }
-    let header = ["ID", "TENANT", "STATE", "TRIES", "NEXT", "FROM", "TO", "REASON"];
+    let header = ["ID", "TENANT", "STATE", "TRIES", "NEXT", "FROM", "TO", "CAUSE", "REASON"];
     let cells = rows.iter().map(|row| {
         vec![
             row.id.to_string(),
@@ -116,6 +117,7 @@ fn print(context: &Context, rows: &[Row]) -> Outcome {
             row.next_attempt.clone().unwrap_or_else(|| "-".to_owned()),
             clean(&format!("<{}>", row.from)),
             clean(&row.to.join(",")),
+            row.reason_class.map_or("-", Reason::name).to_owned(),
             clean(row.reason.as_deref().unwrap_or("-")),
         ]
     });
@@ -170,11 +172,22 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
     }
     context.print("")?;
     print(context, &shown.legs)?;
+    for leg in &shown.legs {
+        if let Some(todo) = todo(leg) {
+            context.print(format_args!("{}: {todo}", clean(&leg.to.join(","))))?;
+        }
+    }
     context.print("")?;
     if !shown.hidden.is_empty() {
         context.note(format_args!("not shown, because of the class: {}", shown.hidden.join(", ")));
     }
     shown.headers.lines().try_for_each(|line| context.print(clean(line)))
+}
+
+/// What a leg's last reply came to, whose job it is and what to do, as a sentence.
+pub(super) fn todo(leg: &Row) -> Option<String> {
+    let (reason, whose, advice) = (leg.reason_class?, leg.whose?, leg.advice.as_deref()?);
+    Some(format!("{} ({}): {}", reason.name(), whose.name(), clean(advice)))
 }
 
 fn summary(context: &Context, daemon: &Daemon, selector: &Selector) -> Outcome {

@@ -1,12 +1,15 @@
 //! `tenant`: who may send, and their logins.
 
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::output::{Context, Failure, Outcome};
 use crate::admit::classify::ControlKey;
 use crate::config::Config;
 use crate::mail::secret::{ExposeSecret, SecretString};
-use crate::tenant::{self, Directory, Route, Tenant, edit, edit::EditError, password};
+use crate::tenant::edit::{EditError, Way};
+use crate::tenant::preset::Preset;
+use crate::tenant::{self, Directory, Route, Tenant, edit, password};
 
 /// The verbs of `tenant`.
 #[derive(clap::Subcommand, Debug)]
@@ -37,6 +40,25 @@ pub enum Verb {
         #[arg(long)]
         undo: bool,
     },
+    /// Press Connect towards a tenant's next hop: everything up to MAIL, with a transcript. Nothing is sent.
+    #[command(
+        after_help = "Connects, says EHLO, starts TLS, logs in and says QUIT, as a delivery does. Of a tenant without an upstream, an exchanger of\n--to is greeted. Passwords are not shown. Exits 1 if a delivery would not get as far as MAIL.\n\nExamples:\n  waxseal tenant test acme\n  waxseal tenant test acme --json | jq -r '.transcript[].text'"
+    )]
+    Test(super::trial::Args),
+    /// Set by which way a tenant's mail leaves. Its file keeps its comments, and what it says of signing.
+    #[command(
+        after_help = "Examples:\n  waxseal tenant route acme --preset ses --region eu-west-1 --username AKIA... < password\n  waxseal tenant route acme --host smtp.provider.example --username acme < password\n  waxseal tenant route acme --mx\n\nPresets: ses, sendgrid, mailgun, postmark, gmail, microsoft365; docs/routes.md says what each asks for."
+    )]
+    Route(RouteArgs),
+    /// Set the password of a tenant's upstream, read from standard input; what its refusal held leaves by itself.
+    #[command(
+        name = "upstream-password",
+        after_help = "Example:\n  waxseal tenant upstream-password acme < new-password\n\nIt goes into the file that password_file in [route.upstream] names, mode 0600."
+    )]
+    UpstreamPassword {
+        /// Whose upstream.
+        name: String,
+    },
     /// Print the address that, as BCC of a tenant's mail, tells its class. It is never delivered to.
     #[command(
         name = "control-address",
@@ -51,6 +73,32 @@ pub enum Verb {
     /// Add, list and revoke logins.
     #[command(subcommand)]
     Login(LoginVerb),
+}
+
+/// What `tenant route` is told.
+#[derive(clap::Args, Debug)]
+#[group(id = "way", required = true, multiple = false, args = ["mx", "preset", "host"])]
+pub struct RouteArgs {
+    /// Whose mail.
+    name: String,
+    /// To the recipients' exchangers.
+    #[arg(long)]
+    mx: bool,
+    /// Through a provider that is known by name.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::names()))]
+    preset: Option<String>,
+    /// Through this server.
+    #[arg(long)]
+    host: Option<String>,
+    /// The preset's region.
+    #[arg(long, requires = "preset")]
+    region: Option<String>,
+    /// The server's port [default: 587].
+    #[arg(long, conflicts_with = "mx")]
+    port: Option<u16>,
+    /// Who logs in there; the password is read from standard input.
+    #[arg(long, value_name = "U", conflicts_with = "mx")]
+    username: Option<String>,
 }
 
 /// The verbs of `tenant login`.
@@ -97,6 +145,16 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
             context.note(format_args!("tenant {name} is {}", if undo { "enabled" } else { "disabled" }));
             context.tell_daemon(&config)
         }
+        Verb::Test(args) => {
+            let directory = directory(&config)?;
+            super::trial::run(context, &config, named(&directory, &args.name)?, &args)
+        }
+        Verb::Route(args) => route(context, &config, args),
+        Verb::UpstreamPassword { name } => {
+            let path = edited(edit::set_upstream_password(&config, &name, &read_line()?))?;
+            context.note(format_args!("the password of tenant {name}'s upstream is set: {}", path.display()));
+            context.tell_daemon(&config)
+        }
         Verb::ControlAddress { tenant, class } => control_address(context, &config, &tenant, &class),
         Verb::Login(verb) => login(context, &config, verb),
     }
@@ -115,6 +173,21 @@ fn control_address(context: &Context, config: &Config, name: &str, class: &str) 
         return context.print_json(&json!({"v": 1, "tenant": name, "class": class, "address": address}));
     }
     context.print(address)
+}
+
+fn route(context: &Context, config: &Config, args: RouteArgs) -> Outcome {
+    let RouteArgs { name, mx: _, preset, host, region, port, username } = args;
+    let usual = preset.as_deref().and_then(Preset::named).and_then(Preset::username);
+    let username = username.or_else(|| usual.map(str::to_owned));
+    let password = match &username {
+        Some(_) => Some(read_line()?),
+        None => None,
+    };
+    let way = Way { preset, region, host, port, username, password };
+    edited(edit::set_route(config, &name, &way))?;
+    let to = way.preset.or(way.host).unwrap_or_else(|| "the recipients' exchangers".to_owned());
+    context.note(format_args!("mail of tenant {name} leaves by {to}"));
+    context.tell_daemon(config)
 }
 
 fn login(context: &Context, config: &Config, verb: LoginVerb) -> Outcome {
@@ -180,13 +253,18 @@ fn add_hash(password: &SecretString, add: impl FnOnce(&str) -> Result<(), EditEr
 }
 
 fn read_password() -> Result<SecretString, Failure> {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let text = line.trim_end_matches(['\r', '\n']);
-    if text.len() < password::CHOSEN_MIN {
+    let password = read_line()?;
+    if password.expose_secret().len() < password::CHOSEN_MIN {
         return Err(Failure::Usage(format!("a password has at least {} octets", password::CHOSEN_MIN)));
     }
-    Ok(SecretString::from(text))
+    Ok(password)
+}
+
+/// A secret is never an argument: everybody could see it in the list of processes.
+fn read_line() -> Result<SecretString, Failure> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
 }
 
 fn directory(config: &Config) -> Result<Directory, Failure> {

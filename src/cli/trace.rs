@@ -37,6 +37,9 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
                 .as_deref()
                 .map_or_else(|| "held".to_owned(), |at| format!("next attempt {at}"));
             context.note(format_args!("still queued for {}: {next}", clean(&leg.to.join(", "))));
+            if let Some(todo) = super::queue::todo(leg) {
+                context.note(format_args!("  {todo}"));
+            }
         }
     }
     if found.is_empty() && queued.is_err() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::inbound::probe::Found;
 use crate::mail::address::Domain;
 use crate::mail::id::Id;
+use crate::mail::meaning::{Reason, Whose};
 use crate::mail::message::{Facts, Lane};
 use crate::queue::store::{Action, Cause, Entry, Filter, Last, State, StateName, Stats};
 
@@ -133,7 +134,7 @@ pub struct Row {
     /// When the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
-    /// What a held one waits for: `seal`, `operator` or `route`.
+    /// What a held one waits for: `seal`, `operator`, `route` or `credentials`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
     /// When a hold ends of itself, if that is before `expires`.
@@ -142,6 +143,15 @@ pub struct Row {
     /// Why it is held, or what was heard last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the last reply came to: a cause of docs/replies.md.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason_class: Option<Reason>,
+    /// Whose job it is to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// When it was accepted.
     pub received: String,
     /// When the queue gives up.
@@ -271,6 +281,7 @@ impl From<&Entry> for Row {
     fn from(entry: &Entry) -> Self {
         let Entry { leg, state, facts } = entry;
         let to = |rcpt: &u16| facts.envelope.rcpts.get(usize::from(*rcpt));
+        let meaning = leg.last.as_ref().map(Last::meaning);
         let (next_attempt, until, held) = match &leg.state {
             State::Due(at) => (Some(at.utc().to_string()), None, None),
             State::Held { reason, until, .. } => {
@@ -294,6 +305,9 @@ impl From<&Entry> for Row {
             cause: leg.state.cause(),
             until,
             reason: held.or_else(|| leg.last.as_ref().map(heard)),
+            reason_class: meaning.map(|meaning| meaning.reason),
+            whose: meaning.map(|meaning| meaning.whose),
+            advice: meaning.map(|meaning| meaning.advice.to_owned()),
             received: leg.received.utc().to_string(),
             expires: leg.expires.utc().to_string(),
             size: facts.size,

@@ -7,9 +7,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::Settings;
+use super::accounts::{Accounts, Turn};
 use super::driver::{Broken, Connection};
 use super::hosts::Host;
 use super::ledger::{Ledger, millis};
+use super::oauth::{Asker, Tokens};
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
 use super::protect::{Protection, Start};
@@ -17,7 +19,7 @@ use super::route::Access;
 use super::source::Source;
 use super::tally::Problem;
 use super::tls::{Secured, TlsError};
-use crate::mail::attempt::TlsFacts;
+use crate::mail::attempt::{Login, TlsFacts};
 use crate::mail::reply::Enhanced;
 
 /// Connections made to one address in one attempt: as wanted, then without TLS, then with HELO.
@@ -27,6 +29,12 @@ const CONNECTS_PER_HOST: usize = 3;
 pub(super) struct Dialer<'a> {
     /// Timeouts, our name, source addresses.
     pub(super) settings: &'a Settings,
+    /// What is known of logins.
+    pub(super) accounts: &'a Accounts,
+    /// Access tokens kept, and how they are asked for.
+    pub(super) tokens: &'a Tokens,
+    /// See `tokens`.
+    pub(super) asker: Asker<'a>,
     /// Who logs in.
     pub(super) access: &'a Access,
     /// How the session is protected.
@@ -57,9 +65,13 @@ impl Dialer<'_> {
     /// # Errors
     /// The trouble of the last connection made.
     pub(super) async fn open(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
-        let mut plan = self.access.plan(&self.source.hostname, self.protection);
+        let mut turn = match self.access.account() {
+            Some(account) => self.accounts.enter(account).await.map_err(|shut| note_shut(ledger, shut))?,
+            None => None,
+        };
+        let mut plan = self.plan(&mut turn, ledger).await?;
         for _ in 1..CONNECTS_PER_HOST {
-            match self.open_once(host, plan.clone(), ledger).await {
+            match self.open_once(host, plan.clone(), &mut turn, ledger).await {
                 Ok(connection) => return Ok(connection),
                 Err(Fault::Handshake(_)) if plan.starttls == Starttls::IfOffered => {
                     plan.starttls = Starttls::Never;
@@ -70,13 +82,19 @@ impl Dialer<'_> {
                 }
             }
         }
-        match self.open_once(host, plan, ledger).await {
+        match self.open_once(host, plan, &mut turn, ledger).await {
             Ok(connection) => Ok(connection),
             Err(Fault::Trouble(trouble) | Fault::Handshake(trouble) | Fault::Ehlo(trouble)) => Err(trouble),
         }
     }
 
-    async fn open_once(&self, host: &Host, plan: Plan, ledger: &mut Ledger<'_>) -> Result<Connection, Fault> {
+    async fn open_once(
+        &self,
+        host: &Host,
+        plan: Plan,
+        turn: &mut Option<Turn>,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<Connection, Fault> {
         let stream = self.connect(host.address, ledger).await?;
         let mut connection = Connection::new(stream, host.address.ip());
         let implicit = self.protection.start == Start::Implicit;
@@ -88,6 +106,9 @@ impl Dialer<'_> {
         loop {
             step = match step {
                 Step::Send(command) => {
+                    if turn.is_none() && opening.logs_in() {
+                        *turn = self.turn(ledger).await?;
+                    }
                     let sent = connection.send(&command, self.settings.command).await;
                     sent.map_err(|broken| broken.trouble(Scope::Host, opening.awaited()))?;
                     self.hear(&mut connection, &mut opening).await?
@@ -97,14 +118,55 @@ impl Dialer<'_> {
                     opening.secured()
                 }
                 Step::Ready(extensions) => {
+                    if let Some(turn) = turn.take() {
+                        turn.accepted();
+                    }
                     connection.extensions = extensions;
                     return Ok(connection);
                 }
                 Step::Trouble(trouble) => {
+                    if let Some(turn) = turn.take_if(|_| opening.logs_in()) {
+                        ledger.hop.login = turn.failed(&trouble);
+                        self.access.account().into_iter().for_each(|account| self.tokens.forget(account));
+                    }
                     tokio::spawn(connection.quit());
                     return Err(trouble.into());
                 }
             };
+        }
+    }
+
+    /// How the session is opened, with an access token where one is needed.
+    async fn plan(&self, turn: &mut Option<Turn>, ledger: &mut Ledger<'_>) -> Result<Plan, Trouble> {
+        let plan = self.access.plan(&self.source.hostname, self.protection);
+        let (Some(oauth), Some(account)) = (self.access.oauth(), self.access.account()) else {
+            return Ok(plan);
+        };
+        if let Some(token) = self.tokens.kept(account) {
+            return Ok(self.access.with_token(plan, &token));
+        }
+        if turn.is_none() {
+            *turn = self.turn(ledger).await?;
+        }
+        match Box::pin(self.tokens.bearer(self.asker, account, (oauth, &self.protection.trust))).await {
+            Ok(token) => Ok(self.access.with_token(plan, &token)),
+            // Without a token nobody logs in: it counts like a login that was refused.
+            Err(trouble) => {
+                if let Some(turn) = turn.take() {
+                    ledger.hop.login = turn.failed(&trouble);
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Waits until nobody else is logging in to the account; what they found out counts for us too.
+    async fn turn(&self, ledger: &mut Ledger<'_>) -> Result<Option<Turn>, Trouble> {
+        match self.access.account() {
+            Some(account) => {
+                self.accounts.turn(account).await.map(Some).map_err(|shut| note_shut(ledger, shut))
+            }
+            None => Ok(None),
         }
     }
 
@@ -173,6 +235,11 @@ impl Dialer<'_> {
         let advice = self.protection.by.advice();
         Trouble::transient(Scope::Host, Enhanced(4, 7, 5), format!("{}: {why}{advice}", host.name))
     }
+}
+
+fn note_shut(ledger: &mut Ledger<'_>, (trouble, login): (Trouble, Login)) -> Trouble {
+    ledger.hop.login = login;
+    trouble
 }
 
 fn note_tls(ledger: &mut Ledger<'_>, facts: &TlsFacts) {

@@ -21,6 +21,8 @@ pub struct Extensions {
     pub auth_plain: bool,
     /// AUTH with LOGIN.
     pub auth_login: bool,
+    /// AUTH with XOAUTH2, Google's and Microsoft's way to take an access token.
+    pub auth_xoauth2: bool,
 }
 
 impl Extensions {
@@ -64,6 +66,7 @@ impl Extensions {
     fn mechanism(&mut self, name: &str) {
         self.auth_plain |= name == "PLAIN";
         self.auth_login |= name == "LOGIN";
+        self.auth_xoauth2 |= name == "XOAUTH2";
     }
 }
 

@@ -1,6 +1,8 @@
 //! One attempt at delivering one leg: route → hosts → for each host converse → outcome. Never touches the store: it tells
 //! its witness what was decided about each recipient, as soon as the reply that decides it has arrived.
 
+mod accounts;
+pub mod alert;
 pub mod body;
 pub mod bounce;
 pub mod conversation;
@@ -12,7 +14,9 @@ pub mod extensions;
 pub mod guard;
 mod hosts;
 mod https;
+mod job;
 mod ledger;
+mod oauth;
 pub mod opening;
 pub mod outcome;
 pub mod pace;
@@ -32,6 +36,7 @@ pub mod tally;
 mod tls;
 pub mod tlsrpt;
 mod transact;
+pub mod trial;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,11 +45,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use self::accounts::Accounts;
 use self::dial::Dialer;
 use self::driver::Connection;
 use self::hosts::{Host, Hosts};
 use self::https::Https;
+pub use self::job::Job;
 use self::ledger::{Ledger, millis};
+use self::oauth::{Asker, Tokens};
 use self::outcome::{Next, Scope, Trouble};
 use self::pool::{Key, Pool};
 use self::protect::By;
@@ -62,27 +70,11 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Address;
 use crate::mail::attempt::Decided;
-use crate::mail::message::{Lane, Message, TlsNeed};
+use crate::mail::message::{Lane, TlsNeed};
 use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
 use crate::metrics::{ByLabel, Metrics, ResultLabel};
-use crate::queue::store::Leg;
 use crate::tenant::Route;
-
-/// What is to be attempted.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// Facts and octets.
-    pub message: Arc<Message>,
-    /// The recipients still open.
-    pub leg: Leg,
-    /// How the tenant's mail leaves; `Route::Mx` for the relay's own.
-    pub route: Arc<Route>,
-    /// Whose connections may be used.
-    pub tenant: Arc<str>,
-    /// The time now.
-    pub started: Time,
-}
 
 /// Who hears how an attempt goes.
 pub trait Hears: Send {
@@ -115,6 +107,8 @@ pub struct Deliverer {
     tallies: Tallies,
     pool: Arc<Pool>,
     sites: Arc<Sites>,
+    accounts: Accounts,
+    tokens: Tokens,
     settings: ArcSwap<Settings>,
     metrics: Arc<Metrics>,
 }
@@ -136,6 +130,8 @@ impl Deliverer {
             tallies: Tallies::default(),
             pool: Arc::default(),
             sites,
+            accounts: Accounts::default(),
+            tokens: Tokens::default(),
             settings,
             metrics,
         }
@@ -144,11 +140,19 @@ impl Deliverer {
     /// Takes over a reloaded configuration; attempts under way keep the old one.
     pub fn reconfigure(&self, config: &Config, own: Vec<SocketAddr>) {
         self.settings.store(Arc::new(Settings::new(config, own)));
+        self.accounts.forget();
+        self.tokens.forget_all();
     }
 
     /// Attempts the leg. Every open recipient is decided exactly once through `witness` before this returns, unless it hears
     /// that the attempt was turned away. Dropping the future leaves the undecided undecided.
     pub async fn attempt(&self, job: &Job, witness: Witness<'_>) {
+        for part in job.parts() {
+            Box::pin(self.attempt_part(&part, witness)).await;
+        }
+    }
+
+    async fn attempt_part(&self, job: &Job, witness: Witness<'_>) {
         let settings = self.settings.load_full();
         let attempt = Attempt {
             deliverer: self,
@@ -335,8 +339,21 @@ impl Attempt<'_> {
                 }
             }
         }
-        let dialer =
-            Dialer { settings: self.settings, access: &self.access, protection: &protection, source };
+        let dialer = Dialer {
+            settings: self.settings,
+            accounts: &self.deliverer.accounts,
+            tokens: &self.deliverer.tokens,
+            asker: Asker {
+                resolver: &self.deliverer.resolver,
+                guard: &self.settings.guard,
+                tls: &self.settings.tls,
+                sources: &self.settings.sources,
+                metrics: &self.deliverer.metrics,
+            },
+            access: &self.access,
+            protection: &protection,
+            source,
+        };
         let opened = dialer.open(host, ledger).await;
         self.count(if opened.is_ok() { "opened" } else { "failed" });
         self.tally(host, rules, &protection, (opened.as_ref(), ledger.problem));

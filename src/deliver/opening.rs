@@ -43,6 +43,8 @@ pub struct Auth {
     pub credentials: Credentials,
     /// The tenant says so in its file.
     pub cleartext: bool,
+    /// The password is an access token (XOAUTH2).
+    pub bearer: bool,
 }
 
 /// What is to be done next.
@@ -65,6 +67,8 @@ pub struct Opening {
     state: State,
     secure: bool,
     offered: Extensions,
+    /// What a 334 said of a token that is refused.
+    challenge: Vec<u8>,
 }
 
 /// Which reply is awaited.
@@ -76,6 +80,18 @@ enum State {
     Starttls,
     Plain { sent: bool },
     Login { step: usize },
+    Bearer(Bearer),
+}
+
+/// How far XOAUTH2 has come (developers.google.com/gmail/imap/xoauth2-protocol).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bearer {
+    /// The token is too long for the command, and waits for a 334.
+    Asked,
+    /// The token is sent. A 334 now is an error, in JSON; its end is awaited with an empty line.
+    Sent,
+    /// The error has come, and the reply that ends it is awaited.
+    Ended,
 }
 
 /// What AUTH LOGIN asks for, in the order in which every server asks.
@@ -85,13 +101,19 @@ impl Opening {
     /// Awaits the greeting. `secure`: TLS is up already (implicit TLS).
     #[must_use]
     pub fn new(plan: Plan, secure: bool) -> Self {
-        Self { plan, state: State::Greeting, secure, offered: Extensions::default() }
+        Self { plan, state: State::Greeting, secure, offered: Extensions::default(), challenge: Vec::new() }
     }
 
     /// Whether EHLO's reply is awaited: a server that hangs up here may know HELO only.
     #[must_use]
     pub fn awaits_ehlo(&self) -> bool {
         self.state == State::Ehlo
+    }
+
+    /// Whether AUTH has been said, and its outcome is awaited.
+    #[must_use]
+    pub fn logs_in(&self) -> bool {
+        matches!(self.state, State::Plain { .. } | State::Login { .. } | State::Bearer(_))
     }
 
     /// What was awaited, for the log.
@@ -102,7 +124,7 @@ impl Opening {
             State::Ehlo => "the reply to EHLO",
             State::Helo => "the reply to HELO",
             State::Starttls => "the reply to STARTTLS",
-            State::Plain { .. } | State::Login { .. } => "the reply to AUTH",
+            State::Plain { .. } | State::Login { .. } | State::Bearer(_) => "the reply to AUTH",
         }
     }
 
@@ -123,6 +145,7 @@ impl Opening {
             State::Starttls => self.on_starttls(reply),
             State::Plain { sent } => self.on_plain(reply, sent),
             State::Login { step } => self.on_login(reply, step),
+            State::Bearer(bearer) => self.on_bearer(reply, bearer),
         }
     }
 
@@ -189,6 +212,12 @@ impl Opening {
                  cleartext_auth = true",
             );
         }
+        if auth.bearer {
+            if self.offered.auth_xoauth2 {
+                return self.begin_bearer();
+            }
+            return unauthenticated("the upstream offers no AUTH XOAUTH2 here: check host, port and tls");
+        }
         if self.offered.auth_plain {
             self.begin_plain()
         } else if self.offered.auth_login {
@@ -214,6 +243,40 @@ impl Opening {
             return Step::Send(format!("{}\r\n", self.response(Mechanism::Plain, None)).into_bytes());
         }
         self.finish_auth(reply)
+    }
+
+    fn begin_bearer(&mut self) -> Step {
+        let line = format!("AUTH XOAUTH2 {}\r\n", self.response(Mechanism::Xoauth2, None));
+        if line.len() <= COMMAND_MAX {
+            self.state = State::Bearer(Bearer::Sent);
+            return Step::Send(line.into_bytes());
+        }
+        self.state = State::Bearer(Bearer::Asked);
+        Step::Send(b"AUTH XOAUTH2\r\n".to_vec())
+    }
+
+    fn on_bearer(&mut self, reply: PeerReply, bearer: Bearer) -> Step {
+        match bearer {
+            Bearer::Asked if reply.code == 334 => {
+                self.state = State::Bearer(Bearer::Sent);
+                Step::Send(format!("{}\r\n", self.response(Mechanism::Xoauth2, None)).into_bytes())
+            }
+            Bearer::Sent if reply.code == 334 => {
+                self.state = State::Bearer(Bearer::Ended);
+                // What it says, if it can be read; the code comes with the next reply.
+                self.challenge = BASE64.decode(&reply.text).unwrap_or_default();
+                Step::Send(b"\r\n".to_vec())
+            }
+            Bearer::Ended if reply.code != 235 => {
+                let mut text = reply.text;
+                if !self.challenge.is_empty() {
+                    text.push(b' ');
+                    text.append(&mut self.challenge);
+                }
+                self.finish_auth(PeerReply { text, ..reply })
+            }
+            Bearer::Asked | Bearer::Sent | Bearer::Ended => self.finish_auth(reply),
+        }
     }
 
     fn on_login(&mut self, reply: PeerReply, step: usize) -> Step {

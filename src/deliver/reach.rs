@@ -13,6 +13,7 @@ use super::hosts::{Host, Hosts};
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
 use super::protect::Trust;
+use super::source::Sources;
 use super::tls::Tls;
 use crate::config::Config;
 use crate::dns::Resolver;
@@ -72,11 +73,12 @@ pub enum Unreached {
 
 /// Who can be greeted: the parts of a delivery that it takes.
 pub struct Reach {
-    resolver: Resolver,
-    guard: Guard,
-    tls: Tls,
-    hostname: String,
-    port: u16,
+    pub(super) resolver: Resolver,
+    pub(super) guard: Guard,
+    pub(super) tls: Tls,
+    pub(super) hostname: String,
+    pub(super) port: u16,
+    pub(super) sources: Sources,
 }
 
 impl Reach {
@@ -90,6 +92,7 @@ impl Reach {
             tls: Tls::new(config.delivery.ca_file.as_deref()),
             hostname: config.hostname.as_str().to_owned(),
             port: config.delivery.port,
+            sources: Sources::new(&config.delivery, &config.hostname),
         }
     }
 

@@ -9,7 +9,8 @@ use super::hosts::Host;
 use super::opening::{Auth, Plan, Starttls};
 use super::pool::{Key, UpstreamKey};
 use super::protect::{Protection, Start};
-use crate::mail::secret::ExposeSecret;
+use crate::mail::secret::{ExposeSecret, SecretString};
+use crate::tenant::oauth::OAuth;
 use crate::tenant::{Route, Upstream};
 
 /// What a route asks of a session.
@@ -18,6 +19,8 @@ pub(super) struct Access {
     /// How it protects any message.
     usual: Protection,
     auth: Option<Auth>,
+    username: Option<String>,
+    oauth: Option<Arc<OAuth>>,
     /// `None`: an exchanger's, keyed by its name.
     upstream: Option<UpstreamKey>,
 }
@@ -27,10 +30,18 @@ impl Access {
     #[must_use]
     pub(super) fn new(route: &Route, tenant: &Arc<str>) -> Self {
         match route {
-            Route::Mx => Self { usual: Protection::OPPORTUNISTIC, auth: None, upstream: None },
+            Route::Mx => Self {
+                usual: Protection::OPPORTUNISTIC,
+                auth: None,
+                username: None,
+                oauth: None,
+                upstream: None,
+            },
             Route::Upstream(upstream) => Self {
                 usual: Protection::of_upstream(upstream.tls, upstream.ca_file.clone()),
                 auth: auth(upstream),
+                username: upstream.credentials.as_ref().map(|(username, _)| username.clone()),
+                oauth: upstream.oauth.clone(),
                 upstream: Some(UpstreamKey::new(tenant, upstream)),
             },
         }
@@ -53,6 +64,28 @@ impl Access {
         Plan { hostname: hostname.to_owned(), starttls, auth: self.auth.clone(), helo: false }
     }
 
+    /// The account that a session logs in to.
+    #[must_use]
+    pub(super) fn account(&self) -> Option<&UpstreamKey> {
+        self.upstream.as_ref().filter(|_| self.auth.is_some())
+    }
+
+    /// Who gives the tokens that it logs in with, if it does not log in with a password.
+    #[must_use]
+    pub(super) fn oauth(&self) -> Option<&OAuth> {
+        self.oauth.as_deref()
+    }
+
+    /// The plan, with this token for the password.
+    #[must_use]
+    pub(super) fn with_token(&self, plan: Plan, token: &SecretString) -> Plan {
+        let Some(username) = &self.username else { return plan };
+        let credentials = Credentials::new(username.clone(), token.expose_secret().to_owned());
+        let auth =
+            plan.auth.as_ref().map(|auth| Auth { credentials, cleartext: auth.cleartext, bearer: true });
+        Plan { auth, ..plan }
+    }
+
     /// Whose connections may be used. One that was opened with less protection is not for a message that needs more.
     #[must_use]
     pub(super) fn key(&self, host: &Host, protection: &Protection, source: Option<IpAddr>) -> Key {
@@ -70,6 +103,9 @@ impl Access {
 
 fn auth(upstream: &Upstream) -> Option<Auth> {
     let (username, password) = upstream.credentials.as_ref()?;
-    let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
-    Some(Auth { credentials, cleartext: upstream.cleartext_auth })
+    let bearer = upstream.oauth.is_some();
+    // What tokens are asked for with is never itself sent to the upstream: the token comes later.
+    let password = if bearer { String::new() } else { password.expose_secret().to_owned() };
+    let credentials = Credentials::new(username.clone(), password);
+    Some(Auth { credentials, cleartext: upstream.cleartext_auth, bearer })
 }

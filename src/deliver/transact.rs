@@ -11,7 +11,7 @@ use super::driver::{Broken, Connection};
 use super::ledger::{Ledger, millis};
 use super::outcome::{Next, Scope, Trouble};
 use super::pool::Key;
-use crate::mail::attempt::Fate;
+use crate::mail::attempt::{Fate, Login};
 use crate::mail::reply::PeerReply;
 
 /// How the use of a connection ended.
@@ -38,6 +38,9 @@ impl Attempt<'_> {
         ledger: &mut Ledger<'_>,
     ) -> Ended {
         ledger.reached(&connection);
+        if self.access.account().is_some() {
+            ledger.hop.login = Login::Accepted;
+        }
         let began = Instant::now();
         while !ledger.open().is_empty() {
             let ended = self.transaction(&mut connection, ledger, began).await;
@@ -83,7 +86,10 @@ impl Attempt<'_> {
             let reply = match self.exchange(connection, &mut conversation, step).await {
                 Ok(heard) => heard,
                 Err((broken, _)) if untouched && broken.is_gone() => return Err(Halt::Stale),
-                Err((broken, awaited)) => return Err(Halt::Trouble(lost(&broken, awaited))),
+                Err((broken, awaited)) => {
+                    ledger.hop.lost = awaited == Some(Await::Dot);
+                    return Err(Halt::Trouble(lost(&broken, awaited)));
+                }
             };
             // A kept connection whose first word is 421 was closed while it lay idle.
             if untouched && reply.code == 421 {

@@ -19,6 +19,7 @@ use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
 use crate::mail::mailbox;
+use crate::mail::meaning::Meaning;
 use crate::mail::message::{Facts, Kind, Lane, Message, Needs};
 use crate::maillog::{Dsn, DsnKind, MailLog};
 use crate::queue::store::{Last, StoreError};
@@ -93,8 +94,11 @@ impl Inbound {
         let now = self.parts.clock.now();
         let told = (0_u16..).zip(&failed).map(|(rcpt, (_, one))| {
             let host = one.remote.clone().or_else(|| about.status.reporting.clone());
-            let text = one.reply().escaped();
-            let last = Last { at: now, code: one.code, enhanced: one.status, text, host };
+            let reply = one.reply();
+            let reason = Meaning::of_reply(host.as_deref(), &reply).reason;
+            let text = reply.escaped();
+            let last =
+                Last { at: now, code: one.code, enhanced: one.status, text, host, reason, lost: false };
             Told { facts: Arc::clone(&facts), rcpt, last }
         });
         let returned = match about.known {

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::meaning::Meaning;
 use super::reply::PeerReply;
 use super::time::Time;
 
@@ -35,6 +37,14 @@ pub struct Decided {
     pub ms: Timings,
 }
 
+impl Decided {
+    /// What the reply means, where it was no success.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        Meaning::of_reply(self.hop.host.as_deref(), &self.reply)
+    }
+}
+
 /// The server an attempt ended at; all `None` where no host was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Hop {
@@ -54,6 +64,27 @@ pub struct Hop {
     pub tls: Option<TlsFacts>,
     /// Whether it offered DSN and so was told what notifications the sender wants (RFC 3461): it then reports, not we.
     pub dsn: bool,
+    /// How our login went.
+    #[serde(skip)]
+    pub login: Login,
+    /// Whether the connection was lost after the whole message had been sent: it may have arrived (RFC 1047).
+    #[serde(skip)]
+    pub lost: bool,
+}
+
+/// How a login at an upstream went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Login {
+    /// None was needed, or it came to no decision.
+    #[default]
+    None,
+    /// The upstream took the tenant's credentials.
+    Accepted,
+    /// It refuses them: nothing of the tenant's can leave this way until they are changed there or here.
+    Refused {
+        /// How long it is not asked again.
+        again: Duration,
+    },
 }
 
 /// What is worth knowing of a TLS session, inbound or outbound.

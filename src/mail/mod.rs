@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod mailbox;
+pub mod meaning;
 pub mod message;
 pub mod multipart;
 pub mod reply;

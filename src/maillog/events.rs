@@ -11,10 +11,11 @@ use super::record::Record;
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::{Decided, Fate, TlsFacts};
 use crate::mail::id::Id;
+use crate::mail::meaning::{Meaning, Reason};
 use crate::mail::message::Facts;
 use crate::mail::reply::Reply;
 use crate::mail::time::Time;
-use crate::metrics::ByLabel;
+use crate::metrics::{ByLabel, ReasonLabel};
 
 /// How an accepted message came in, and what was done to it.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +121,21 @@ pub struct AttemptStart<'a> {
     pub route: &'static str,
     /// Where to: a domain, or an upstream's host and port.
     pub destination: &'a str,
+    /// Why it goes by the tenant's second way, if it does.
+    pub why: Option<&'a str>,
+}
+
+/// The queue gives up on a recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry<'a> {
+    /// Attempts made.
+    pub attempts: u32,
+    /// Which life is over: that of the `queue`, the useful one of the `class`, or a `hold`'s.
+    pub life: &'static str,
+    /// How long it was tried, and what was heard last.
+    pub heard: &'a str,
+    /// What kept it from being delivered.
+    pub reason: Reason,
 }
 
 /// A notification is put into the queue.
@@ -248,6 +264,7 @@ impl MailLog {
         record.attempt = Some(start.attempt);
         record.route = Some(start.route);
         record.host = Some(start.destination);
+        record.reason = start.why;
         self.say(&record.naming_some(facts, start.rcpts));
     }
 
@@ -281,16 +298,14 @@ impl MailLog {
         self.outcome(Type::Bounced, facts, decided, (attempt, None));
     }
 
-    /// The queue gave up on these recipients; `reason` is what was heard last.
-    /// The life that is over is that of the `queue`, the useful one of the `class`, or a `hold`'s.
-    pub fn expired(&self, facts: &Facts, rcpts: &[u16], (attempts, life): (u32, &'static str), reason: &str) {
-        for rcpt in rcpts {
-            let mut record = self.about(Type::Expired, facts);
-            record.attempt = Some(attempts);
-            record.life = Some(life);
-            record.reason = Some(reason);
-            self.say(&record.naming_one(facts, *rcpt));
-        }
+    /// The queue gave up on this recipient.
+    pub fn expired(&self, facts: &Facts, rcpt: u16, expiry: &Expiry<'_>) {
+        let mut record = self.about(Type::Expired, facts);
+        record.attempt = Some(expiry.attempts);
+        record.life = Some(expiry.life);
+        record.reason = Some(expiry.heard);
+        record.blame(Meaning::of(expiry.reason));
+        self.say(&record.naming_one(facts, rcpt));
     }
 
     /// A recipient ended without an attempt, as an administrator's rule has it; the tenant is told.
@@ -366,7 +381,14 @@ impl MailLog {
         record.source = decided.hop.source;
         record.tls = decided.hop.tls.as_ref();
         record.ms = decided.ms;
-        record.reason_class = Some(record.class_of(decided));
+        match decided.fate {
+            Fate::Delivered => record.reason_class = Some("ok"),
+            Fate::Deferred | Fate::Failed => {
+                let meaning = decided.meaning();
+                record.blame(meaning);
+                self.metrics.undelivered.get_or_create(&ReasonLabel { reason: meaning.reason.name() }).inc();
+            }
+        }
         record.reply = Some((&decided.reply).into());
         self.say(&record.naming_one(facts, decided.rcpt));
     }

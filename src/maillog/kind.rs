@@ -44,6 +44,7 @@ types! {
     Suppressed "suppressed",
     Dropped "dropped",
     Dsn "dsn",
+    Alert "alert",
     RemoteBounce "remote_bounce",
     Complaint "complaint",
     PlatformSeal "platform_seal",

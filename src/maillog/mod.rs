@@ -17,7 +17,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use events::{Arrival, AttemptStart, Audit, Disposal, Dsn, DsnKind, Expected, Probe, Rejected, Seal};
+pub use events::{
+    Arrival, AttemptStart, Audit, Disposal, Dsn, DsnKind, Expected, Expiry, Probe, Rejected, Seal,
+};
 pub use returns::{Complained, RemoteBounce};
 pub use standing::{HealthChange, TlsReported, Volume};
 

@@ -12,10 +12,10 @@ use super::escape::Plain;
 use super::events::DsnKind;
 use super::kind::Type;
 use crate::mail::address::Address;
-use crate::mail::attempt::{Decided, Fate, Timings, TlsFacts};
+use crate::mail::attempt::{Timings, TlsFacts};
 use crate::mail::id::Id;
+use crate::mail::meaning::{Meaning, Whose};
 use crate::mail::message::Facts;
-use crate::mail::reply::PeerReply;
 use crate::mail::time::Time;
 
 /// The format's version, in every line: raised when a field changes its meaning or type.
@@ -90,6 +90,10 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    whose: Option<Whose>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) life: Option<&'static str>,
@@ -162,6 +166,8 @@ impl<'a> Record<'a> {
             attempt: None,
             reply: None,
             reason_class: None,
+            whose: None,
+            advice: None,
             reason: None,
             life: None,
             next_attempt: None,
@@ -238,25 +244,11 @@ impl<'a> Record<'a> {
         self.to = To::Many(addresses.take(NAMED_MAX).collect());
     }
 
-    /// What kind of trouble it was, by the subject of the enhanced code (RFC 3463 section 3).
-    pub(super) fn class_of(&self, decided: &Decided) -> &'static str {
-        if decided.fate == Fate::Delivered { "ok" } else { self.class_of_code(&decided.reply) }
-    }
-
-    /// The same for a reply that is known to be no success.
-    #[allow(clippy::unused_self, reason = "a record's word, like class_of")]
-    pub(super) fn class_of_code(&self, reply: &PeerReply) -> &'static str {
-        match reply.enhanced.map(|code| code.1) {
-            Some(1) => "address",
-            Some(2) => "mailbox",
-            Some(3) => "system",
-            Some(4) => "network",
-            Some(5) => "protocol",
-            Some(6) => "content",
-            Some(7) => "policy",
-            _ if reply.code == 0 => "network",
-            _ => "other",
-        }
+    /// Why it was no success, whose job it is, and what to do.
+    pub(super) fn blame(&mut self, meaning: Meaning) {
+        self.reason_class = Some(meaning.reason.name());
+        self.whose = Some(meaning.whose);
+        self.advice = Some(meaning.advice);
     }
 
     /// The line, with its line end.

@@ -10,6 +10,7 @@ use super::kind::Type;
 use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::id::Id;
+use crate::mail::meaning::Meaning;
 use crate::mail::message::Facts;
 use crate::mail::reply::PeerReply;
 
@@ -68,7 +69,9 @@ impl MailLog {
         record.id = Some(what.id);
         record.tenant = what.tenant;
         record.action = Some(what.action);
-        record.reason_class = what.failed.then(|| record.class_of_code(what.reply));
+        if what.failed {
+            record.blame(Meaning::of_reply(what.host, what.reply));
+        }
         record.reply = Some(what.reply.into());
         record.host = what.host;
         record.ip = Some(what.ip);

@@ -65,6 +65,14 @@ impl MailLog {
         self.say(&record);
     }
 
+    /// A tenant is told that its mail waits for a person; `facts` are those of the mail that tells it.
+    pub fn alert(&self, facts: &Facts, tenant: &str, why: &str) {
+        let mut record = self.record(Type::Alert).with(facts);
+        record.tenant = Some(tenant);
+        record.reason = Some(why);
+        self.say(&record.naming_all(facts));
+    }
+
     /// A From domain came to stand otherwise with receivers.
     pub fn health(&self, what: &HealthChange<'_>) {
         let mut record = self.record(Type::Health);

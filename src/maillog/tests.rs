@@ -14,6 +14,7 @@ use crate::mail::attempt::{Decided, Fate, Hop, Timings, TlsFacts};
 use crate::mail::class::{By, Classed};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
+use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Kind, Lane, Needs, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply, Reply};
 use crate::mail::time::Time;
@@ -133,16 +134,25 @@ fn say_everything(log: &MailLog) {
     });
     log.held(&facts, &[0], "uid 0", "asked by phone");
     log.released(&facts, &[0], "uid 0", "asked for");
-    log.attempt(&facts, &AttemptStart { rcpts: &[0, 1], attempt: 1, route: "mx", destination: "there.test" });
-    log.decided(&facts, &decided(Fate::Deferred, 451, Enhanced(4, 7, 1)), 1, Some(NOON));
-    log.decided(&facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2, None);
-    log.relayed(&facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2);
-    log.decided(&facts, &decided(Fate::Failed, 550, Enhanced(5, 1, 1)), 2, None);
-    log.expired(&facts, &[0], (9, "queue"), "451 later");
-    log.dropped(&facts, &[0], "uid 0", "asked for");
+    log.attempt(
+        &facts,
+        &AttemptStart { rcpts: &[0, 1], attempt: 1, route: "mx", destination: "there.test", why: None },
+    );
+    say_what_becomes_of_it(log, &facts);
     log.dsn(&facts, &Dsn { kind: DsnKind::Failed, about: &[facts.id] });
     say_what_came_back(log, &facts, &seals);
     log.audit(&Audit { actor: "uid 0", action: "reload", detail: "ok", tenant: Some("acme") });
+}
+
+/// The events of what becomes of a message.
+fn say_what_becomes_of_it(log: &MailLog, facts: &Facts) {
+    log.decided(facts, &decided(Fate::Deferred, 451, Enhanced(4, 7, 1)), 1, Some(NOON));
+    log.decided(facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2, None);
+    log.relayed(facts, &decided(Fate::Delivered, 250, Enhanced(2, 0, 0)), 2);
+    log.decided(facts, &decided(Fate::Failed, 550, Enhanced(5, 1, 1)), 2, None);
+    log.expired(facts, 0, &Expiry { attempts: 9, life: "queue", heard: "451 later", reason: Reason::Busy });
+    log.dropped(facts, &[0], "uid 0", "asked for");
+    log.alert(facts, "acme", "the upstream refuses the password");
 }
 
 /// The events of what comes back.

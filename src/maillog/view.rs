@@ -57,6 +57,7 @@ fn details(line: &mut String, record: &Value, kind: &str) {
     }
     word(line, "dsn", text("/reply/enhanced"));
     word(line, "status", status(kind));
+    word(line, "cause", text("/advice").and(text("/reason_class")));
     word(line, "next", text("/next_attempt"));
     word(line, "rests", text("/rests_until"));
     word(line, "by", text("/actor"));
@@ -69,6 +70,9 @@ fn details(line: &mut String, record: &Value, kind: &str) {
     let said: Vec<&str> = said.into_iter().flatten().filter(|word| !word.is_empty()).collect();
     if !said.is_empty() {
         let _ = write!(line, " ({})", said.join(" "));
+    }
+    if let (Some(whose), Some(advice)) = (text("/whose"), text("/advice")) {
+        let _ = write!(line, " {whose}: {advice}");
     }
 }
 
@@ -125,6 +129,19 @@ mod tests {
             line(&record),
             "2026-01-31T12:00:00.000Z delivered 01JD7K2M8A0000000000000000 tenant=acme from=<a@acme.test> \
              to=<b@there.test> relay=mx.there.test[192.0.2.7] attempt=2 delay=1.234 dsn=2.0.0 status=sent (250 Ok)"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_whose_turn_it_is() {
+        let record = json!({
+            "ts": "t", "type": "deferred", "host": "mx.there.test",
+            "reply": {"code": 450, "enhanced": "4.2.0", "text": "Greylisted"},
+            "reason_class": "greylisted", "whose": "nobody", "advice": "wait",
+        });
+        assert_eq!(
+            line(&record),
+            "t deferred - relay=mx.there.test dsn=4.2.0 status=deferred cause=greylisted (450 Greylisted) nobody: wait"
         );
     }
 

@@ -34,6 +34,8 @@ pub enum Cause {
     Operator,
     /// No attempt can be made until a person has looked.
     Route,
+    /// The tenant's upstream refuses its credentials.
+    Credentials,
 }
 
 /// A hold, as it is asked for.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use super::state::{Cause, Hold, State};
 use crate::mail::attempt::Fate;
 use crate::mail::id::Id;
+use crate::mail::meaning::{Meaning, Reason};
 use crate::mail::message::{Facts, Lane, Message};
 use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
@@ -84,6 +85,19 @@ pub struct Last {
     pub text: String,
     /// The host that said it.
     pub host: Option<String>,
+    /// What it came to: of a recipient that expired, what kept it from being delivered.
+    pub reason: Reason,
+    /// Whether, now or at an earlier attempt, a connection was lost after the whole message had been sent: it may have arrived.
+    pub lost: bool,
+}
+
+impl Last {
+    /// The cause, and what to do about it.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        let read = Meaning::of_words(self.host.as_deref(), self.code, self.enhanced, &self.text);
+        if read.reason == self.reason { read } else { Meaning::of(self.reason) }
+    }
 }
 
 /// A recipient that failed and of which the tenant has not yet been told. It leaves the store only when the notification
@@ -168,7 +182,7 @@ pub struct Filter {
     pub state: Option<StateName>,
     /// What a held one waits for.
     pub cause: Option<Cause>,
-    /// Text in the last reply or the hold's reason.
+    /// Text in the last reply or the hold's reason, or the name of the cause (`Last::reason`).
     pub reason: Option<String>,
     /// Accepted longer ago than this.
     pub older_than: Option<Duration>,

@@ -14,12 +14,12 @@ use super::retry::Life;
 use super::settle::Work;
 use super::suppress::extra;
 use super::verdict::{Ruling, Verdict, When};
-use super::{Room, sealing};
+use super::{Room, failover, sealing};
 use crate::config::Config;
 use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::deliver::redact::Veil;
 use crate::deliver::{Hears, Job, Standing};
-use crate::mail::attempt::Decided;
+use crate::mail::attempt::{Decided, Login};
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
@@ -60,6 +60,13 @@ fn unloaded(room: &Room, leg: &Leg, rulings: &UnboundedSender<Work>, then: Then)
     tracing::error!(id = %leg.id, leg = leg.leg, ?then, "a leg's message cannot be loaded");
     let settlement = Settlement { id: leg.id, leg: leg.leg, fates: Vec::new(), owe: false, then };
     let _ = rulings.send(room.work(Work::bare(settlement)));
+}
+
+/// By which way an attempt goes.
+struct Way {
+    route: Arc<Route>,
+    /// Why it is the tenant's second one.
+    why: Option<String>,
 }
 
 /// An attempt under way.
@@ -105,10 +112,10 @@ impl<'a> Flight<'a> {
             return;
         }
         // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
-        let Some(route) = self.route() else { return self.park() };
+        let Some(way) = self.way() else { return self.park() };
         self.dispose();
         if !self.verdict.complete() {
-            self.attempt(route).await;
+            self.attempt(way).await;
         }
     }
 
@@ -129,11 +136,19 @@ impl<'a> Flight<'a> {
         }
     }
 
-    fn route(&self) -> Option<Arc<Route>> {
-        match &self.tenant {
-            Some(tenant) => Some(Arc::clone(&tenant.route)),
-            None => (&*self.verdict.leg().tenant == RELAY).then(|| Arc::new(Route::Mx)),
-        }
+    fn way(&self) -> Option<Way> {
+        let leg = self.verdict.leg();
+        let Some(tenant) = &self.tenant else {
+            return (&*leg.tenant == RELAY).then(|| Way { route: Arc::new(Route::Mx), why: None });
+        };
+        let second = tenant.fallback.as_ref().and_then(|fallback| {
+            let age = self.room.life(leg, &self.waits).age;
+            failover::second(fallback, leg, age).map(|why| (&fallback.route, why))
+        });
+        Some(match second {
+            Some((route, why)) => Way { route: Arc::clone(route), why: Some(why) },
+            None => Way { route: Arc::clone(&tenant.route), why: None },
+        })
     }
 
     /// Receivers would still not believe it.
@@ -151,10 +166,10 @@ impl<'a> Flight<'a> {
         self.leave(hold(&reason));
     }
 
-    async fn attempt(&mut self, route: Arc<Route>) {
-        let job = self.job(route);
+    async fn attempt(&mut self, way: Way) {
+        let job = self.job(way.route);
         let (room, courier) = (Arc::clone(self.room), Arc::clone(&self.room.parts.courier));
-        let mut ear = Ear { flight: self, job: &job, away: false };
+        let mut ear = Ear { flight: self, job: &job, why: way.why, begun: false, away: false };
         let ended = tokio::select! {
             biased;
             ended = unpanicked(courier.attempt(&job, &mut ear)) => ended,
@@ -190,7 +205,7 @@ impl<'a> Flight<'a> {
         }
     }
 
-    fn begin(&self, job: &Job) {
+    fn begin(&self, job: &Job, why: Option<&str>) {
         let start = crate::maillog::AttemptStart {
             rcpts: &job.leg.rcpts,
             attempt: self.verdict.attempt(),
@@ -199,6 +214,7 @@ impl<'a> Flight<'a> {
                 Route::Upstream(_) => "upstream",
             },
             destination: &job.leg.destination.0,
+            why,
         };
         self.room.parts.log.attempt(&job.message.facts, &start);
     }
@@ -244,6 +260,9 @@ impl<'a> Flight<'a> {
 struct Ear<'f, 'a> {
     flight: &'f mut Flight<'a>,
     job: &'f Job,
+    /// Why it goes by the tenant's second way, if it does.
+    why: Option<String>,
+    begun: bool,
     away: bool,
 }
 
@@ -251,11 +270,21 @@ impl Hears for Ear<'_, '_> {
     fn decided(&mut self, mut decided: Vec<Decided>) {
         let flight = &mut *self.flight;
         decided.iter_mut().for_each(|one| flight.veil.reply(&mut one.reply));
+        // A fallback that refuses its password holds nothing: the first way may yet take the mail.
+        if self.why.is_some() {
+            decided.iter_mut().for_each(|one| one.hop.login = Login::None);
+        }
+        if let Some(one) = decided.first() {
+            flight.room.lockouts.heard(flight.room, &self.job.message.facts, one);
+        }
         flight.rule(|verdict, when| verdict.rule(decided, when));
     }
 
     fn begins(&mut self) {
-        self.flight.begin(self.job);
+        // A leg with recipients of several domains begins at each of them.
+        if !std::mem::replace(&mut self.begun, true) {
+            self.flight.begin(self.job, self.why.as_deref());
+        }
     }
 
     fn site(&mut self, standing: Standing) {

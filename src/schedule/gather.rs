@@ -101,13 +101,15 @@ mod tests {
     use super::*;
     use crate::deliver::bounce::fixture;
     use crate::mail::envelope::Notify;
+    use crate::mail::meaning::Reason;
     use crate::mail::message::Facts;
     use crate::queue::store::Last;
 
     const PATIENCE: Duration = Duration::from_secs(300);
 
     fn told(facts: Facts, random: u128, rcpt: u16, at: u64) -> Told {
-        let last = Last { at: Time(at), code: 550, enhanced: None, text: "no".to_owned(), host: None };
+        let (text, reason) = ("no".to_owned(), Reason::Policy);
+        let last = Last { at: Time(at), code: 550, enhanced: None, text, host: None, reason, lost: false };
         Told { facts: Arc::new(Facts { id: Id::new(Time(1_000), random), ..facts }), rcpt, last }
     }
 

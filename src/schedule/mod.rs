@@ -1,6 +1,6 @@
 //! When, and how many at once: claims what is due, has it attempted, settles what was decided, and tells of failures.
 //!
-//! Three tasks, joined by channels that only flow one way:
+//! Three tasks (and `lockout`, which lets held mail go when an upstream takes its tenant's password again), joined by channels that only flow one way:
 //!
 //! ```text
 //! turn ──spawns──▶ flight (one an attempt) ──rulings──▶ settle ──delays, relays──▶ tell
@@ -12,8 +12,10 @@
 //! all rulings that wait into one call, so that they share a sync. A leg stays claimed in the store until its last
 //! settlement is durable: it cannot be attempted twice. `retry`, `steady`, `verdict` and `gather` are pure.
 
+mod failover;
 mod flight;
 mod gather;
+mod lockout;
 pub mod retry;
 mod sealing;
 mod settle;
@@ -35,6 +37,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::lockout::Lockouts;
 use self::retry::Life;
 use self::steady::Steady;
 use crate::clock::Clock;
@@ -109,6 +112,8 @@ struct Room {
     look: Notify,
     /// A failure may be owed, or may now be told.
     owed: Notify,
+    /// Tenants whose upstream refuses their password.
+    lockouts: Lockouts,
     /// Legs whose last ruling is not durable yet.
     unsettled: AtomicUsize,
     /// When `turn` last looked, by the wall.
@@ -130,6 +135,7 @@ impl Scheduler {
             tokio::spawn(turn::run(Arc::clone(&room), rulings)),
             tokio::spawn(settle::run(Arc::clone(&room), to_settle, courtesies)),
             tokio::spawn(tell::run(Arc::clone(&room), to_tell)),
+            tokio::spawn(lockout::run(Arc::clone(&room))),
         ];
         Self { room, tasks: Mutex::new(tasks) }
     }
@@ -138,6 +144,7 @@ impl Scheduler {
     pub fn nudge(&self) {
         self.room.look.notify_one();
         self.room.owed.notify_one();
+        self.room.lockouts.look();
     }
 
     /// Claims nothing more, gives attempts in flight `delivery.drain` to end, unclaims the rest, and returns when all that was
@@ -184,6 +191,7 @@ impl Room {
             steady,
             look: Notify::new(),
             owed: Notify::new(),
+            lockouts: Lockouts::default(),
             unsettled: AtomicUsize::new(0),
             looked: AtomicU64::new(0),
             stop: CancellationToken::new(),

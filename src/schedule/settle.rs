@@ -14,7 +14,7 @@ use super::verdict::Ruling;
 use crate::deliver::bounce::{Action, Told};
 use crate::mail::attempt::{Decided, Fate};
 use crate::mail::message::{Facts, Kind, Message};
-use crate::maillog::Volume;
+use crate::maillog::{Expiry, Volume};
 use crate::queue::store::{Last, Settlement};
 
 /// Rulings settled in one call at most.
@@ -88,8 +88,12 @@ fn say(room: &Room, work: &Work) {
             delivered(room, facts, decided);
         }
     }
-    for (rcpt, heard) in &work.ruling.expired {
-        log.expired(facts, &[*rcpt], (work.attempt, work.ruling.life), heard);
+    for (rcpt, reason) in &work.ruling.held {
+        log.held(facts, &[*rcpt], "schedule", reason);
+    }
+    for (rcpt, last) in &work.ruling.expired {
+        let (attempts, life) = (work.attempt, work.ruling.life);
+        log.expired(facts, *rcpt, &Expiry { attempts, life, heard: &last.text, reason: last.reason });
     }
     for ended in &work.ruling.ended {
         log.disposed(facts, ended.rcpt, ended.how, &ended.text);

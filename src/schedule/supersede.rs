@@ -10,6 +10,7 @@ use super::Room;
 use super::settle::Work;
 use crate::mail::attempt::Fate;
 use crate::mail::id::Id;
+use crate::mail::meaning::Reason;
 use crate::mail::message::Facts;
 use crate::mail::reply::Enhanced;
 use crate::queue::store::{Last, Settlement, StoreError};
@@ -47,7 +48,8 @@ impl Superseding {
             let (facts, rcpts) = (Arc::clone(&newer.0), newer.1.clone());
             let text = format!("superseded by the newer mail {}, which was delivered", facts.id);
             let at = room.parts.clock.now();
-            let last = Last { at, code: 0, enhanced: Some(SUPERSEDED), text: text.clone(), host: None };
+            let (enhanced, reason) = (Some(SUPERSEDED), Reason::Superseded);
+            let last = Last { at, code: 0, enhanced, text: text.clone(), host: None, reason, lost: false };
             let found = room.parts.store.supersede(facts, rcpts, last).await?;
             for (older, rcpt) in &found.ended {
                 room.parts.log.superseded(older, *rcpt, newer.0.id, &text);

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lockout;
 use super::retry::{self, Life, Next};
 use crate::deliver::bounce::{Action, wanted};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::time::Time;
 use crate::maillog::Disposal;
-use crate::queue::store::{Last, Leg, Settlement, State, Then};
+use crate::queue::store::{Cause, Hold, Last, Leg, Settlement, State, Then};
 
 /// What is kept of a reply: `Last`'s bound.
 const TEXT: usize = 512;
@@ -46,6 +48,10 @@ pub(super) struct Verdict {
     nobody: Option<&'static str>,
     /// Set by the first recipient that is deferred: all of them wait for the same attempt.
     next: Option<Next>,
+    /// Set where nothing can leave until a person does something: the rest waits for that.
+    hold: Option<Hold>,
+    /// What kept it from being delivered so far, where its time runs out without another attempt.
+    blame: Option<Reason>,
     delayed: bool,
 }
 
@@ -54,10 +60,12 @@ pub(super) struct Verdict {
 pub(super) struct Ruling {
     /// For the store, in this order.
     pub(super) settlements: Vec<Settlement>,
+    /// Recipients held from now on.
+    pub(super) held: Vec<(u16, Arc<str>)>,
     /// For the log: as it was decided, and when the recipient is tried again.
     pub(super) said: Vec<(Decided, Option<Time>)>,
     /// Recipients on which the queue gives up now, and what was heard last.
-    pub(super) expired: Vec<(u16, String)>,
+    pub(super) expired: Vec<(u16, Last)>,
     /// Which life is over, of those.
     pub(super) life: &'static str,
     /// Recipients that end without an attempt, because an administrator asked for that.
@@ -85,7 +93,16 @@ pub(super) struct Ended {
 
 impl Verdict {
     pub(super) fn new(leg: Leg, message: Arc<Message>, nobody: Option<&'static str>) -> Self {
-        Self { open: leg.rcpts.clone(), delayed: leg.delay_told, leg, message, nobody, next: None }
+        Self {
+            open: leg.rcpts.clone(),
+            delayed: leg.delay_told,
+            leg,
+            message,
+            nobody,
+            next: None,
+            hold: None,
+            blame: None,
+        }
     }
 
     pub(super) fn leg(&self) -> &Leg {
@@ -136,7 +153,11 @@ impl Verdict {
             let Some(at) = self.open.iter().position(|rcpt| *rcpt == one.rcpt) else { continue };
             self.open.remove(at);
             let (enhanced, text) = (Some(one.enhanced), bounded(one.text.clone()));
-            let last = Last { at: when.wall, code: 0, enhanced, text, host: None };
+            let reason = match one.how {
+                Disposal::Suppressed => Reason::Suppressed,
+                Disposal::Dropped => Reason::Extra,
+            };
+            let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: false };
             let owed = self.owed(one.rcpt, &mut ruling);
             if owed { &mut owing } else { &mut plain }.push((one.rcpt, Fate::Failed, last));
             ruling.ended.push(one);
@@ -171,6 +192,8 @@ impl Verdict {
     /// Every open recipient ended without an attempt: the message's life ran out while it was parked.
     pub(super) fn expire(&mut self, text: &str, when: &When<'_>) -> Ruling {
         self.next = Some(Next::GiveUp);
+        let heard = self.leg.last.as_ref().map(|last| last.reason);
+        self.blame = heard.or(self.leg.state.cause().map(waited_for));
         self.all(Fate::Deferred, PeerReply::local(EXPIRED, text), when)
     }
 
@@ -193,7 +216,15 @@ impl Verdict {
 
     /// One recipient's fate for the store; what else it means goes into the ruling.
     fn fate(&mut self, one: Decided, when: &When<'_>, ruling: &mut Ruling) -> (u16, Fate, Last) {
-        let (rcpt, last) = (one.rcpt, heard(&one, when.wall));
+        let (rcpt, mut last) = (one.rcpt, heard(&one, when.wall));
+        last.reason = self.blame.unwrap_or(last.reason);
+        last.lost |= self.leg.last.as_ref().is_some_and(|before| before.lost);
+        if let Some(hold) = lockout::hold(&one, &self.leg.tenant) {
+            ruling.held.push((rcpt, Arc::clone(&hold.reason)));
+            ruling.said.push((one, None));
+            self.hold = Some(hold);
+            return (rcpt, Fate::Deferred, last);
+        }
         match one.fate {
             Fate::Deferred => match self.next(when) {
                 Next::Try(at) => {
@@ -204,7 +235,7 @@ impl Verdict {
                 Next::GiveUp => {
                     let last = given_up(&last, when.life.age, self.message.facts.asked.life);
                     ruling.life = self.life();
-                    ruling.expired.push((rcpt, last.text.clone()));
+                    ruling.expired.push((rcpt, last.clone()));
                     (rcpt, Fate::Failed, last)
                 }
             },
@@ -265,7 +296,10 @@ impl Verdict {
                 Some(Next::Try(at)) => at,
                 Some(Next::GiveUp) | None => when.turn,
             };
-            Then::Due { at, delay_told: self.delayed }
+            match self.hold.clone() {
+                Some(hold) => Then::Hold(hold),
+                None => Then::Due { at, delay_told: self.delayed },
+            }
         } else {
             Then::Continue
         };
@@ -281,6 +315,16 @@ impl Verdict {
     }
 }
 
+/// What a hold that ends was waiting for.
+fn waited_for(cause: Cause) -> Reason {
+    match cause {
+        Cause::Seal => Reason::Unauthenticated,
+        Cause::Operator => Reason::Command,
+        Cause::Route => Reason::Internal,
+        Cause::Credentials => Reason::Credentials,
+    }
+}
+
 /// A recipient's line in a settlement.
 type Rcpt = (u16, Fate, Last);
 
@@ -292,6 +336,8 @@ fn heard(one: &Decided, at: Time) -> Last {
         enhanced: one.reply.enhanced,
         text: bounded(one.reply.escaped()),
         host: one.hop.host.clone(),
+        reason: one.meaning().reason,
+        lost: one.hop.lost,
     }
 }
 
@@ -301,7 +347,7 @@ fn given_up(last: &Last, age: Duration, useful: bool) -> Last {
     let code = if last.code == 0 { String::new() } else { format!("{} ", last.code) };
     let life = if useful { ", when its useful life was over" } else { "" };
     let text = bounded(format!("given up after {}{life}; last: {who}{code}{}", span(age), last.text));
-    Last { at: last.at, code: 0, enhanced: Some(EXPIRED), text, host: last.host.clone() }
+    Last { code: 0, enhanced: Some(EXPIRED), text, ..last.clone() }
 }
 
 /// An age in the largest unit that leaves at least two of it.

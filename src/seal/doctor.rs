@@ -9,7 +9,7 @@ use super::records::{Kind, Record};
 use super::signature::SIGNED;
 use crate::dns::{Failure, Resolver};
 use crate::mail::address::Domain;
-use crate::tenant::{OwnedDomain, Route, Tenant};
+use crate::tenant::{OwnedDomain, Tenant};
 
 /// Exchangers of one name that are looked up.
 const HOMES_MAX: usize = 10;
@@ -226,7 +226,7 @@ fn notify(about: &DomainCase<'_>) -> Option<Finding> {
 
 /// How near SPF is to its limits; that it is over them is the judge's matter.
 fn lookups(about: &DomainCase<'_>) -> Option<Finding> {
-    if !matches!(*about.tenant.route, Route::Mx) {
+    if !about.tenant.is_direct() {
         return None;
     }
     let SpfAnswer { records, lookups, voids, .. } = &about.sender.spf.as_ref()?.value;

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
-use crate::tenant::{Route, SignWith};
+use crate::tenant::SignWith;
 
 /// Pictures and verdicts.
 pub struct Outlook {
@@ -270,7 +270,7 @@ fn judged(basis: &Basis, subject: &Subject<'_>, signer: &Domain) -> Verdict {
         .map(|key| Candidate { selector: &key.selector, public: &key.public })
         .collect();
     let egress = egress(config);
-    let direct = matches!(*subject.tenant.route, Route::Mx);
+    let direct = subject.tenant.is_direct();
     let wanted = wanted_records(config, keyring, subject, signer);
     judge(&Case {
         author: &basis.author,
@@ -304,7 +304,7 @@ fn wanted_records(
         // Any other sender is somebody's mailbox, and its MX not ours to change.
         return_path: subject.own.return_path.as_ref().filter(|path| subject.sender == Some(path)),
         bounce_host: config.relay.bounce_host.as_ref(),
-        upstream: !matches!(*subject.tenant.route, Route::Mx),
+        upstream: !subject.tenant.is_direct(),
     };
     records::for_domain(signer, keyring, &setting)
 }

@@ -248,6 +248,7 @@ mod tests {
             logins: vec![Login { username: name.into(), password, class: None }],
             domains: Vec::new(),
             route: Arc::new(Route::Mx),
+            fallback: None,
             signing: crate::tenant::Signing::default(),
             limits: TenantLimits::default(),
             bare_newlines: BareNewlines::Refuse,

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::load;
+use super::{load, upstream};
 use crate::config::{Config, ConfigError};
 use crate::fsx;
 use crate::mail::address::Domain;
+use crate::mail::secret::{ExposeSecret, SecretString};
 
 /// Only the owner and the group read password hashes.
 const MODE: u32 = 0o640;
+/// Only the owner reads a password.
+const SECRET_MODE: u32 = 0o600;
 
 /// Why a file was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +113,108 @@ pub fn set_disabled(config: &Config, tenant: &str, disabled: bool) -> Result<(),
         document.insert("disabled", value(disabled));
         Ok(())
     })
+}
+
+/// The way a tenant's mail is to leave.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// A preset's name; `None` with `host`, or for exchangers.
+    pub preset: Option<String>,
+    /// The preset's region.
+    pub region: Option<String>,
+    /// A host instead of a preset; `None` for both: to the recipients' exchangers.
+    pub host: Option<String>,
+    /// Its port, if not the usual one.
+    pub port: Option<u16>,
+    /// Who logs in.
+    pub username: Option<String>,
+    /// With what; kept in a file of its own beside the tenant's.
+    pub password: Option<SecretString>,
+}
+
+/// Sets a tenant's route; what its file says of signing stays.
+///
+/// # Errors
+/// There is no such tenant, the route cannot be, or the disk.
+pub fn set_route(config: &Config, tenant: &str, way: &Way) -> Result<(), EditError> {
+    path_of(config, tenant)?;
+    let secret = format!("{tenant}.upstream");
+    let path = config.tenants.join(&secret);
+    let before = std::fs::read(&path).ok();
+    if let Some(password) = &way.password {
+        keep_secret(&path, password)?;
+    }
+    // A route is checked with its password in place; where it cannot be, the password is as it was before.
+    let written = write_route(config, tenant, way, &secret);
+    if written.is_err() && way.password.is_some() {
+        let undone = match before {
+            Some(before) => fsx::write_atomically(&path, &before, SECRET_MODE),
+            None => std::fs::remove_file(&path),
+        };
+        undone.map_err(|source| EditError::Io { path: path.clone(), source })?;
+    }
+    written
+}
+
+fn write_route(config: &Config, tenant: &str, way: &Way, secret: &str) -> Result<(), EditError> {
+    change(config, tenant, |path, document| {
+        let wrong = || ConfigError::whole(path, "`route` is not written as [route]".to_owned());
+        let route = document.entry("route").or_insert(Item::Table(Table::new()));
+        let route = route.as_table_mut().ok_or_else(wrong)?;
+        if way.preset.is_none() && way.host.is_none() {
+            route.insert("via", value("mx"));
+            route.remove("upstream");
+            return Ok(());
+        }
+        route.insert("via", value("upstream"));
+        route.insert("upstream", Item::Table(table(way, secret)));
+        Ok(())
+    })
+}
+
+fn table(way: &Way, secret: &str) -> Table {
+    let mut table = Table::new();
+    for (key, text) in [("preset", &way.preset), ("region", &way.region), ("host", &way.host)] {
+        if let Some(text) = text {
+            table.insert(key, value(text));
+        }
+    }
+    if let Some(port) = way.port {
+        table.insert("port", value(i64::from(port)));
+    }
+    if let Some(username) = &way.username {
+        table.insert("username", value(username));
+    }
+    if way.password.is_some() {
+        table.insert("password_file", value(secret));
+    }
+    table
+}
+
+/// Puts another secret into the file that a tenant's upstream takes its password from; answers which file that is.
+///
+/// # Errors
+/// There is no such tenant, it has no upstream with a password, the secret cannot be one, or the disk.
+pub fn set_upstream_password(
+    config: &Config,
+    tenant: &str,
+    secret: &SecretString,
+) -> Result<PathBuf, EditError> {
+    let draft = load::read(path_of(config, tenant)?)?;
+    let written =
+        draft.file.route.upstream.as_ref().and_then(|upstream| upstream.get_ref().password_file.as_ref());
+    let none =
+        || EditError::NotFound(format!("tenant `{tenant}` has no [route.upstream] with a password_file"));
+    let path = upstream::beside(&draft.path, written.ok_or_else(none)?.get_ref());
+    keep_secret(&path, secret)?;
+    Ok(path)
+}
+
+fn keep_secret(path: &std::path::Path, secret: &SecretString) -> Result<(), EditError> {
+    upstream::check_secret(secret.expose_secret()).map_err(|what| EditError::Refused(what.to_owned()))?;
+    let text = format!("{}\n", secret.expose_secret());
+    let io = |source| EditError::Io { path: path.to_owned(), source };
+    fsx::write_atomically(path, text.as_bytes(), SECRET_MODE).map_err(io)
 }
 
 /// Whether nobody can send as a tenant.

@@ -6,9 +6,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::oauth;
+use super::preset::Preset;
 use super::{BareNewlines, OnFail, SignWith, UpstreamTls};
 use crate::config::class::{Suppression, Written};
-use crate::config::value::{Count, Port, Size};
+use crate::config::value::{Count, Port, Size, Span};
 use crate::mail::address::{Address, Domain};
 
 #[derive(Debug, Deserialize)]
@@ -81,9 +83,18 @@ pub(super) struct Limits {
 pub(super) struct Route {
     pub(super) via: Option<Spanned<Via>>,
     pub(super) upstream: Option<Spanned<Upstream>>,
+    pub(super) fallback: Option<Spanned<Fallback>>,
     pub(super) signatures: Option<Spanned<SignWith>>,
-    #[serde(default)]
-    pub(super) unsigned_headers: Vec<Spanned<String>>,
+    pub(super) unsigned_headers: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fallback {
+    pub(super) via: Spanned<Via>,
+    pub(super) upstream: Option<Spanned<Upstream>>,
+    pub(super) attempts: Option<Spanned<u32>>,
+    pub(super) after: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -96,11 +107,14 @@ pub(super) enum Via {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Upstream {
-    pub(super) host: Spanned<String>,
+    pub(super) preset: Option<Spanned<Preset>>,
+    pub(super) region: Option<Spanned<String>>,
+    pub(super) host: Option<Spanned<String>>,
     pub(super) port: Option<Spanned<Port>>,
     pub(super) tls: Option<Spanned<UpstreamTls>>,
     pub(super) username: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<PathBuf>>,
+    pub(super) oauth: Option<Spanned<oauth::Written>>,
     #[serde(default)]
     pub(super) cleartext_auth: bool,
     pub(super) ca_file: Option<Spanned<PathBuf>>,

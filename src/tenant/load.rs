@@ -8,8 +8,7 @@ use ipnet::IpNet;
 
 use super::file::{self, File};
 use super::{
-    Directory, Login, OwnedDomain, Route, SignWith, Signing, SuppressionRules, Tenant, TenantLimits, clash,
-    upstream,
+    Directory, Login, OwnedDomain, Route, SuppressionRules, Tenant, TenantLimits, clash, signing, upstream,
 };
 use crate::config::{Classes, Config, ConfigError};
 
@@ -194,6 +193,7 @@ fn return_path(draft: &Draft, domain: &file::OwnedDomain) -> Result<(), ConfigEr
 fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
     let file = &draft.file;
     let route = upstream::route(config, draft)?;
+    let fallback = upstream::fallback(config, draft, route.as_ref())?;
     let classes = classes(config, draft)?;
     let active = !file.disabled;
     let networks = file.networks.iter().filter(|_| active).map(|net| *net.get_ref());
@@ -208,7 +208,8 @@ fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
         notify: file.notify.clone(),
         logins: logins.collect(),
         domains: file.domain.iter().map(domain).collect(),
-        signing: signing(draft, route.is_some())?,
+        signing: signing::read(draft, route.is_some())?,
+        fallback,
         route: Arc::new(route.map_or(Route::Mx, Route::Upstream)),
         limits: limits(&file.limits),
         bare_newlines: file.bare_newlines,
@@ -243,31 +244,6 @@ fn domain(written: &file::OwnedDomain) -> OwnedDomain {
         return_path: written.return_path.as_ref().map(|path| path.get_ref().clone()),
         subdomains: written.subdomains,
     }
-}
-
-fn signing(draft: &Draft, upstream: bool) -> Result<Signing, ConfigError> {
-    let route = &draft.file.route;
-    let keys = route.signatures.as_ref().map_or(SignWith::default(), |keys| *keys.get_ref());
-    if let Some(place) = &route.signatures
-        && keys == SignWith::None
-        && !upstream
-    {
-        let what = "\"none\" leaves signing to an upstream: it needs via = \"upstream\"";
-        return Err(draft.wrong(place, what));
-    }
-    for place in &route.unsigned_headers {
-        let name = place.get_ref();
-        // RFC 5322 section 3.6.8.
-        if name.is_empty() || name.bytes().any(|octet| !(33..=126).contains(&octet) || octet == b':') {
-            return Err(draft.wrong(place, format!("`{name}` is no header field's name")));
-        }
-        if name.eq_ignore_ascii_case("From") {
-            let what = "From must be signed (RFC 6376 section 5.4): without it a signature says nothing of the author";
-            return Err(draft.wrong(place, what));
-        }
-    }
-    let omit = route.unsigned_headers.iter().map(|name| name.get_ref().clone()).collect();
-    Ok(Signing { keys, omit })
 }
 
 fn limits(written: &file::Limits) -> TenantLimits {

@@ -6,7 +6,10 @@ pub mod edit;
 mod file;
 mod load;
 pub mod meter;
+pub mod oauth;
 pub mod password;
+pub mod preset;
+mod signing;
 mod throttle;
 pub mod upstream;
 
@@ -15,11 +18,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use self::oauth::OAuth;
 use crate::config::class::Suppression;
 use crate::config::{Classes, Config, ConfigError};
 use crate::mail::address::{Address, Domain};
@@ -57,6 +62,8 @@ pub struct Tenant {
     pub domains: Vec<OwnedDomain>,
     /// How its mail leaves.
     pub route: Arc<Route>,
+    /// How it leaves where that way puts it off.
+    pub fallback: Option<Fallback>,
     /// How its mail is signed on that way.
     pub signing: Signing,
     /// Bounds of this tenant.
@@ -128,6 +135,17 @@ pub enum Route {
     Upstream(Upstream),
 }
 
+/// A second way for mail that the first one keeps putting off.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    /// The way.
+    pub route: Arc<Route>,
+    /// Attempts made by the first one before it is taken, at least 1.
+    pub attempts: u32,
+    /// How old the mail is before it is taken.
+    pub after: Duration,
+}
+
 /// How mail is signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signing {
@@ -159,8 +177,10 @@ pub struct Upstream {
     pub port: u16,
     /// How TLS starts.
     pub tls: UpstreamTls,
-    /// User name and the secret, read at load.
+    /// User name and the secret, read at load; with `oauth` the secret that tokens are asked for with.
     pub credentials: Option<(String, SecretString)>,
+    /// Who gives access tokens, where the server takes no password (XOAUTH2).
+    pub oauth: Option<Arc<OAuth>>,
     /// Whether AUTH may travel in clear text (`cleartext_auth = true` in the file).
     pub cleartext_auth: bool,
     /// More roots to trust than the system's, PEM.
@@ -292,6 +312,14 @@ impl Tenant {
     #[must_use]
     pub fn login_class(&self, username: &str) -> Option<&str> {
         self.logins.iter().find(|login| *login.username == *username)?.class.as_deref()
+    }
+
+    /// Whether each of its mails leaves from our own addresses: SPF then names them. By an upstream, first or second, DKIM alone
+    /// must make it believed.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        let mx = |route: &Route| matches!(route, Route::Mx);
+        mx(&self.route) && self.fallback.as_ref().is_none_or(|fallback| mx(&fallback.route))
     }
 
     /// The From domain of this tenant that covers `domain`: of several, the closest one.

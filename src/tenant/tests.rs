@@ -11,6 +11,7 @@ pub(crate) fn tenant(name: &str, domains: Vec<OwnedDomain>) -> Tenant {
         logins: Vec::new(),
         domains,
         route: Arc::new(Route::Mx),
+        fallback: None,
         signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),

@@ -3,10 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
 
 use super::file::{self, Via};
 use super::load::Draft;
-use super::{Upstream, UpstreamTls};
+use super::oauth::{self, Grant, OAuth};
+use super::preset::Preset;
+use super::{Fallback, Route, Upstream, UpstreamTls};
 use crate::config::{Config, ConfigError};
 use crate::fsx;
 use crate::mail::address::Domain;
@@ -20,6 +26,10 @@ const UNPRIVILEGED: u16 = 1024;
 const SUBMISSION: u16 = 587;
 /// Implicit TLS (RFC 8314 section 7.3).
 const SUBMISSIONS: u16 = 465;
+/// Attempts by the first way before the second is taken.
+const FALLBACK_ATTEMPTS: u32 = 3;
+/// See `FALLBACK_ATTEMPTS`.
+const FALLBACK_ATTEMPTS_MAX: u32 = 100;
 /// Longest secret: SASL lines are bounded to 12,288 octets (RFC 4954 section 4).
 const SECRET_MAX: usize = 4096;
 
@@ -31,22 +41,62 @@ pub(super) fn route(config: &Config, draft: &Draft) -> Result<Option<Upstream>, 
         (Some(via), None) if *via.get_ref() == Via::Mx => Ok(None),
         (Some(via), None) => Err(draft.wrong(via, "via = \"upstream\" needs [route.upstream]")),
         (Some(via), Some(upstream)) if *via.get_ref() == Via::Mx => {
-            drop(checked(config, draft, upstream.get_ref())?);
+            drop(checked(config, draft, upstream)?);
             Ok(None)
         }
-        (Some(_), Some(upstream)) => checked(config, draft, upstream.get_ref()).map(Some),
+        (Some(_), Some(upstream)) => checked(config, draft, upstream).map(Some),
         (None, Some(upstream)) => {
             Err(draft.wrong(upstream, "[route.upstream] is not used: set via = \"upstream\" in [route]"))
         }
     }
 }
 
-fn checked(config: &Config, draft: &Draft, written: &file::Upstream) -> Result<Upstream, ConfigError> {
+/// The second way, if there is one. It must be another than the first.
+pub(super) fn fallback(
+    config: &Config,
+    draft: &Draft,
+    first: Option<&Upstream>,
+) -> Result<Option<Fallback>, ConfigError> {
+    let Some(whole) = &draft.file.route.fallback else { return Ok(None) };
+    let written = whole.get_ref();
+    let via = *written.via.get_ref();
+    let second = match (via, &written.upstream) {
+        (Via::Upstream, Some(upstream)) => Some(checked(config, draft, upstream)?),
+        (Via::Upstream, None) => {
+            return Err(draft.wrong(&written.via, "via = \"upstream\" needs [route.fallback.upstream]"));
+        }
+        (Via::Mx, Some(upstream)) => {
+            let what = "[route.fallback.upstream] is not used: set via = \"upstream\" in [route.fallback]";
+            return Err(draft.wrong(upstream, what));
+        }
+        (Via::Mx, None) => None,
+    };
+    let place = |upstream: &Upstream| (upstream.host.to_ascii_lowercase(), upstream.port);
+    if first.map(place) == second.as_ref().map(place) {
+        return Err(draft.wrong(&written.via, "the fallback is the same way as [route]"));
+    }
+    let attempts = written.attempts.as_ref().map_or(FALLBACK_ATTEMPTS, |attempts| *attempts.get_ref());
+    if let Some(place) = &written.attempts
+        && !(1..=FALLBACK_ATTEMPTS_MAX).contains(&attempts)
+    {
+        return Err(draft.wrong(place, format!("attempts is 1 to {FALLBACK_ATTEMPTS_MAX}")));
+    }
+    let route = Arc::new(second.map_or(Route::Mx, Route::Upstream));
+    let after = written.after.as_ref().map_or(Duration::ZERO, |after| after.0);
+    Ok(Some(Fallback { route, attempts, after }))
+}
+
+fn checked(config: &Config, draft: &Draft, whole: &Spanned<file::Upstream>) -> Result<Upstream, ConfigError> {
+    let written = whole.get_ref();
+    let host = host(draft, whole)?;
     let tls = written.tls.as_ref().map_or(UpstreamTls::Starttls, |tls| *tls.get_ref());
     let usual = if tls == UpstreamTls::Implicit { SUBMISSIONS } else { SUBMISSION };
     let port = written.port.as_ref().map_or(usual, |port| port.get_ref().0);
-    if let Err(what) = reachable(config, written.host.get_ref(), port) {
-        return Err(draft.wrong(&written.host, what));
+    if let Err(what) = reachable(config, &host, port) {
+        return Err(match &written.host {
+            Some(place) => draft.wrong(place, what),
+            None => draft.wrong(whole, what),
+        });
     }
     if let Some(place) = &written.port
         && !config.delivery.allow_private_destinations
@@ -57,14 +107,44 @@ fn checked(config: &Config, draft: &Draft, written: &file::Upstream) -> Result<U
             draft.wrong(place, format!("{port} is no port for mail: 25, 465, 587, or 1024 and above"))
         );
     }
+    let preset = written.preset.as_ref().map(|preset| *preset.get_ref());
+    let oauth =
+        written.oauth.as_ref().map(|whole| oauth::read(config, draft, (whole, preset))).transpose()?;
     Ok(Upstream {
-        host: written.host.get_ref().clone(),
+        host,
         port,
         tls,
-        credentials: credentials(draft, written, tls)?,
+        credentials: match &oauth {
+            Some(oauth) => Some(bearer(draft, written, (tls, oauth))?),
+            None => credentials(draft, written, tls)?,
+        },
+        oauth: oauth.map(Arc::new),
         cleartext_auth: written.cleartext_auth,
         ca_file: ca_file(draft, written)?,
     })
+}
+
+/// As it is written, or as the preset has it.
+fn host(draft: &Draft, whole: &Spanned<file::Upstream>) -> Result<String, ConfigError> {
+    let file::Upstream { host, preset, region, .. } = whole.get_ref();
+    match (host, preset, region) {
+        (Some(_), _, Some(region)) | (None, None, Some(region)) => {
+            Err(draft.wrong(region, "region chooses a preset's host: it needs preset, and no host"))
+        }
+        (Some(host), _, None) => Ok(host.get_ref().clone()),
+        (None, Some(preset), region) => {
+            let found = preset.get_ref().host(region.as_ref().map(|region| region.get_ref().as_str()));
+            found.map_err(|what| match region {
+                Some(region) => draft.wrong(region, what),
+                None => draft.wrong(preset, what),
+            })
+        }
+        (None, None, None) => {
+            let presets: Vec<&str> = Preset::names().collect();
+            let what = format!("[route.upstream] needs host, or preset: {}", presets.join(", "));
+            Err(draft.wrong(whole, what))
+        }
+    }
 }
 
 fn ca_file(draft: &Draft, written: &file::Upstream) -> Result<Option<PathBuf>, ConfigError> {
@@ -77,7 +157,7 @@ fn ca_file(draft: &Draft, written: &file::Upstream) -> Result<Option<PathBuf>, C
 }
 
 /// Whether a host may be named at all; its addresses are looked at when it is connected to.
-fn reachable(config: &Config, host: &str, port: u16) -> Result<(), String> {
+pub(super) fn reachable(config: &Config, host: &str, port: u16) -> Result<(), String> {
     if config.delivery.allow_private_destinations {
         return named(host);
     }
@@ -116,28 +196,75 @@ fn credentials(
     written: &file::Upstream,
     tls: UpstreamTls,
 ) -> Result<Option<(String, SecretString)>, ConfigError> {
-    let (username, place) = match (&written.username, &written.password_file) {
-        (None, None) => return Ok(None),
-        (Some(username), Some(place)) => (username, place),
-        (Some(username), None) => return Err(draft.wrong(username, "username needs password_file")),
-        (None, Some(place)) => return Err(draft.wrong(place, "password_file needs username")),
+    let preset = written.preset.as_ref();
+    let usual = preset.and_then(|preset| preset.get_ref().username());
+    let username = written.username.as_ref().map(|name| name.get_ref().as_str()).or(usual);
+    let (username, place) = match (username, &written.password_file, preset) {
+        (None, None, None) => return Ok(None),
+        (Some(username), Some(place), _) => (username, place),
+        (_, _, Some(preset)) => {
+            let (name, login) = (preset.get_ref().name(), preset.get_ref().login());
+            let what = format!("preset \"{name}\" needs username and password_file: {login}");
+            return Err(draft.wrong(preset, what));
+        }
+        (Some(_), None, None) => {
+            return Err(wrong_username(draft, written, "username needs password_file"));
+        }
+        (None, Some(place), None) => return Err(draft.wrong(place, "password_file needs username")),
     };
     if tls == UpstreamTls::None && !written.cleartext_auth {
         let what =
             "the password would travel in clear text; set tls, or cleartext_auth = true if that is meant";
-        return Err(draft.wrong(username, what));
+        return Err(wrong_username(draft, written, what));
     }
     let secret = secret(&draft.path, place.get_ref()).map_err(|what| draft.wrong(place, what))?;
-    Ok(Some((username.get_ref().clone(), secret)))
+    Ok(Some((username.to_owned(), secret)))
+}
+
+/// Who logs in with tokens: the user name, and the secret that they are asked for with, which tells this use of the server from
+/// another's.
+fn bearer(
+    draft: &Draft,
+    written: &file::Upstream,
+    (tls, oauth): (UpstreamTls, &OAuth),
+) -> Result<(String, SecretString), ConfigError> {
+    if let Some(place) = &written.password_file {
+        return Err(draft.wrong(place, "password_file is not used with [route.upstream.oauth]"));
+    }
+    let Some(username) = &written.username else {
+        return Err(ConfigError::whole(
+            &draft.path,
+            "[route.upstream.oauth] needs username: the mailbox's address",
+        ));
+    };
+    if tls == UpstreamTls::None && !written.cleartext_auth {
+        let what = "the token would travel in clear text; set tls, or cleartext_auth = true if that is meant";
+        return Err(draft.wrong(username, what));
+    }
+    let secret = match (&oauth.grant, &oauth.client_secret) {
+        (Grant::RefreshToken(token), _) => token.clone(),
+        (Grant::ClientCredentials, Some(secret)) => secret.clone(),
+        (Grant::ClientCredentials, None) => SecretString::from(String::new()),
+    };
+    Ok((username.get_ref().clone(), secret))
+}
+
+/// At the user name, or at the preset that it comes from.
+fn wrong_username(draft: &Draft, written: &file::Upstream, what: &str) -> ConfigError {
+    match (&written.username, &written.preset) {
+        (Some(place), _) => draft.wrong(place, what),
+        (None, Some(place)) => draft.wrong(place, what),
+        (None, None) => ConfigError::whole(&draft.path, what),
+    }
 }
 
 /// A path of a tenant's file, relative to that file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new(".")).join(path)
 }
 
 /// The secret in systemd's credentials, if it is there, or beside the tenant's file.
-fn secret(file: &Path, name: &Path) -> Result<SecretString, String> {
+pub(super) fn secret(file: &Path, name: &Path) -> Result<SecretString, String> {
     let systems = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let of_system = systems.filter(|_| name.components().count() == 1).map(|dir| dir.join(name));
     let path = of_system.filter(|path| path.is_file()).unwrap_or_else(|| beside(file, name));
@@ -148,13 +275,14 @@ fn secret(file: &Path, name: &Path) -> Result<SecretString, String> {
     })?;
     let text = std::fs::read_to_string(&path).map_err(unreadable)?;
     let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() || secret.len() > SECRET_MAX || secret.chars().any(char::is_control) {
-        return Err(format!(
-            "{} must hold one line of 1 to {SECRET_MAX} octets: the password",
-            path.display()
-        ));
-    }
+    check_secret(secret).map_err(|what| format!("{}: {what}", path.display()))?;
     Ok(SecretString::from(secret))
+}
+
+/// Whether a text can be a secret.
+pub(super) fn check_secret(secret: &str) -> Result<(), &'static str> {
+    let unfit = secret.is_empty() || secret.len() > SECRET_MAX || secret.chars().any(char::is_control);
+    if unfit { Err("a secret is one line of 1 to 4096 octets") } else { Ok(()) }
 }
 
 /// Whether an address is one of the public Internet's (IANA special-purpose registries, RFC 6890).

@@ -91,6 +91,11 @@ impl Drop for Served {
     }
 }
 
+/// The program, with this place's configuration.
+pub fn program_for(place: &Place) -> Command {
+    program(Some(&place.config))
+}
+
 fn program(config: Option<&Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waxseal"));
     command.env_remove("WAXSEAL_CONFIG");

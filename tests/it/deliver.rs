@@ -189,6 +189,7 @@ impl World {
             port: self.port,
             tls,
             credentials: credentials.then(|| ("user".into(), "secret".to_owned().into())),
+            oauth: None,
             cleartext_auth: false,
             ca_file: None,
         }

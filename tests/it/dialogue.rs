@@ -214,6 +214,7 @@ fn tenant(options: &Options) -> Arc<Tenant> {
         logins: Vec::new(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
+        fallback: None,
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,

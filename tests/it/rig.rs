@@ -272,6 +272,14 @@ impl Rig {
         self.start();
     }
 
+    /// The same with another courier.
+    pub async fn restart_with(&mut self, courier: Arc<dyn Courier>) {
+        self.store.close().await.unwrap();
+        self.store = Arc::new(Closed);
+        self.store = open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns);
+        self.start_with(courier);
+    }
+
     /// From now on the disk is gone.
     pub fn fail_store(&mut self) {
         self.store = Arc::new(Closed);

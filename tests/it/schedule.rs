@@ -167,6 +167,7 @@ fn upstream(name: &str) -> Tenant {
         port: 587,
         tls: UpstreamTls::Starttls,
         credentials: None,
+        oauth: None,
         cleartext_auth: false,
         ca_file: None,
     };

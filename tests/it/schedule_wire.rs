@@ -106,6 +106,8 @@ async fn answers_on_the_wire_decide_and_the_notification_is_believed() {
     let said = report(&arrival.message);
     assert!(said.contains("Diagnostic-Code: smtp; 550 5.1.1 no such user\n"), "{said}");
     assert!(said.contains("Remote-MTA: dns; mx.example.test\n"), "{said}");
+    let words = String::from_utf8_lossy(&arrival.message).into_owned();
+    assert!(words.contains("cause: no_such_user; you can mend it: correct or remove the address"), "{words}");
 
     rig.until(|all| all.len() == 1 && all[0].state == StateName::Deferred).await;
     let list = rig.list().await;

@@ -23,6 +23,7 @@ use waxseal::mail::attempt::Fate;
 use waxseal::mail::class::{By, Classed};
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
+use waxseal::mail::meaning::Reason;
 use waxseal::mail::message::{Asked, Facts, Kind, Lane, Message, Needs};
 use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, Options};
@@ -171,7 +172,15 @@ impl Bench for Local {
 }
 
 pub fn last(text: &str, at: Time) -> Last {
-    Last { at, code: 451, enhanced: None, text: text.into(), host: Some("mx.example".into()) }
+    Last {
+        at,
+        code: 451,
+        enhanced: None,
+        text: text.into(),
+        host: Some("mx.example".into()),
+        reason: Reason::Busy,
+        lost: false,
+    }
 }
 
 /// A message to these destinations, with so many recipients each.

@@ -25,7 +25,7 @@ use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
 
 pub use self::audience::{Audience, audience, wanted};
 pub use self::returned::{Content, content, headers};
-pub use self::sealed::{RELAY, Unsent, sealed};
+pub use self::sealed::{Letter, RELAY, Unsent, enqueue, sealed};
 use crate::mail::address::{Address, Domain};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
@@ -106,21 +106,25 @@ pub fn compose(identity: &Identity, notice: &Notice) -> Result<Vec<u8>, Unwritte
     let message = lettre::Message::builder()
         .envelope(envelope)
         .from(Mailbox::new(Some("Mail Delivery System".to_owned()), from))
-        .raw_header(to(&notice.to))
+        .raw_header(address_list(&notice.to))
         .subject(words::subject(notice))
         .date(UNIX_EPOCH + Duration::from_millis(notice.at.0))
         .message_id(Some(format!("<{}@{}>", notice.id, identity.domain)))
-        // RFC 3834 section 5: a vacation program must not answer this.
-        .raw_header(ready("Auto-Submitted", "auto-replied".to_owned()))
+        .raw_header(auto_submitted())
         .multipart(report(identity, notice)?)
         .map_err(unbuilt)?;
     Ok(message.formatted())
 }
 
 /// `To`, a line an address. The addresses were parsed and hold no control characters.
-fn to(addresses: &[Address]) -> HeaderValue {
+pub(super) fn address_list(addresses: &[Address]) -> HeaderValue {
     let listed: Vec<String> = addresses.iter().map(Address::to_string).collect();
     ready("To", listed.join(",\r\n "))
+}
+
+/// RFC 3834 section 5: a vacation program must not answer what we write.
+pub(super) fn auto_submitted() -> HeaderValue {
+    ready("Auto-Submitted", "auto-replied".to_owned())
 }
 
 fn ready(name: &'static str, value: String) -> HeaderValue {

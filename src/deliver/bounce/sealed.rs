@@ -41,20 +41,45 @@ pub fn sealed(
     let plain = compose(&identity, notice)?;
     let mut body = keyring.sign(&identity.domain, &plain, notice.at, seal::life(config))?;
     body.extend_from_slice(&plain);
-    let facts = facts(&identity, notice, notice.at.after(config.delivery.give_up), body.len());
-    let legs = legs(&facts.envelope);
-    let message = Arc::new(Message { facts, body: body.into() });
-    Ok(Accept { message, legs, held: None, tells })
+    let tls = tls(notice);
+    Ok(enqueue(config, Letter { id: notice.id, at: notice.at, to: &notice.to, body, tls, tells }))
 }
 
-/// The notification's own facts: null reverse-path (RFC 3464 section 2), and no notification about it (RFC 3461 section 4.1).
-fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Facts {
+/// A mail of the relay's own, written and sealed.
+#[derive(Debug)]
+pub struct Letter<'a> {
+    /// Its id.
+    pub id: Id,
+    /// When it was written.
+    pub at: Time,
+    /// Who gets it.
+    pub to: &'a [Address],
+    /// Its octets.
+    pub body: Vec<u8>,
+    /// What TLS it needs on its way.
+    pub tls: TlsNeed,
+    /// The failures that it pays.
+    pub tells: Vec<(Id, u16)>,
+}
+
+/// The letter, ready for the queue.
+#[must_use]
+pub fn enqueue(config: &Config, letter: Letter<'_>) -> Accept {
+    let facts = facts(config, &letter);
+    let legs = legs(&facts.envelope);
+    let message = Arc::new(Message { facts, body: letter.body.into() });
+    Accept { message, legs, held: None, tells: letter.tells }
+}
+
+/// Its own facts: null reverse-path (RFC 3464 section 2), and no notification about it (RFC 3461 section 4.1).
+fn facts(config: &Config, letter: &Letter<'_>) -> Facts {
+    let identity = Identity { domain: config.relay.domain.clone(), hostname: config.hostname.clone() };
     let never = Notify { success: false, failure: false, delay: false, stated: true };
     let rcpt = |address: &Address| Recipient { address: address.clone(), orcpt: None, notify: never };
-    let rcpts: Vec<Recipient> = notice.to.iter().map(rcpt).collect();
-    let smtputf8 = notice.to.iter().any(Address::needs_smtputf8);
+    let rcpts: Vec<Recipient> = letter.to.iter().map(rcpt).collect();
+    let smtputf8 = letter.to.iter().any(Address::needs_smtputf8);
     Facts {
-        id: notice.id,
+        id: letter.id,
         tenant: RELAY.into(),
         login: None,
         header_from: identity.address(),
@@ -62,13 +87,13 @@ fn facts(identity: &Identity, notice: &Notice, expires: Time, size: usize) -> Fa
         lane: Lane::Normal,
         kind: Kind::Notification,
         envelope: Envelope { from: None, rcpts, ret: None, envid: None },
-        received: notice.at,
-        expires,
+        received: letter.at,
+        expires: letter.at.after(config.delivery.give_up),
         return_path: None,
         unsealed: None,
-        needs: Needs { smtputf8, tls: tls(notice), ..Needs::default() },
+        needs: Needs { smtputf8, tls: letter.tls, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
-        size: u64::try_from(size).unwrap_or(u64::MAX),
+        size: u64::try_from(letter.body.len()).unwrap_or(u64::MAX),
     }
 }
 

@@ -5,6 +5,7 @@ use mail_parser::{MessageParser, MimeHeaders, PartType};
 use super::*;
 use crate::config::class::Hides;
 use crate::mail::envelope::{Envelope, Notify, Recipient, Ret};
+use crate::mail::meaning::Meaning;
 use crate::mail::message::{Kind, Lane, Message, Needs};
 use crate::mail::reply::Enhanced;
 
@@ -43,7 +44,15 @@ fn facts(random: u128, rcpts: Vec<Recipient>) -> Facts {
 
 fn last(code: u16, enhanced: Option<Enhanced>, text: &str) -> Last {
     let host = (code > 0).then(|| "mx1.example.test".to_owned());
-    Last { at: Time(1_700_000_060_000), code, enhanced, text: text.to_owned(), host }
+    Last {
+        at: Time(1_700_000_060_000),
+        code,
+        enhanced,
+        text: text.to_owned(),
+        host,
+        reason: Meaning::of_words(None, code, enhanced, text).reason,
+        lost: false,
+    }
 }
 
 fn told(facts: &Arc<Facts>, rcpt: u16, last: Last) -> Told {

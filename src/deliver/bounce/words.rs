@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::status::{date, status};
 use super::{Action, Identity, Notice, Told};
+use crate::mail::meaning::Whose;
 
 /// Recipients named in the words for people; the fields for programs name all of them.
 const NAMED: usize = 100;
@@ -54,11 +55,26 @@ fn paragraph(out: &mut String, action: Action, told: &Told) {
     let facts = &told.facts;
     let from = facts.envelope.from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string);
     let _ = write!(out, "\n  {}\n    {}\n", clean(&recipient(told)), clean(&said(action, told)));
+    if action != Action::Relayed {
+        let meaning = told.last.meaning();
+        let _ =
+            writeln!(out, "    cause: {}; {}: {}", meaning.reason.name(), job(meaning.whose), meaning.advice);
+    }
     if action == Action::Delayed {
         let _ = writeln!(out, "    it is tried until {}", date(facts.expires));
     }
     let _ =
         writeln!(out, "    message {}, from {}, accepted {}", facts.id, clean(&from), date(facts.received));
+}
+
+/// Whose turn it is, in the words of the notification.
+fn job(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Tenant => "you can mend it",
+        Whose::Operator => "the relay's administrator can mend it",
+        Whose::Recipient => "the recipient's side can mend it",
+        Whose::Nobody => "nothing has to be done",
+    }
 }
 
 /// Who said what: the remote server, or we.

@@ -7,6 +7,7 @@ use super::tests::{message, options, ready, wait};
 use super::*;
 use crate::fsx::DiskFile;
 use crate::mail::attempt::Fate;
+use crate::mail::meaning::Reason;
 use crate::queue::store::{Last, Leg, State, StateName, Then};
 
 pub(super) const SEGMENT: u64 = 64 << 10;
@@ -18,7 +19,15 @@ pub(super) fn open(dir: &Path) -> Arc<Embedded> {
 }
 
 fn last() -> Last {
-    Last { at: Time(3), code: 451, enhanced: None, text: "later".into(), host: None }
+    Last {
+        at: Time(3),
+        code: 451,
+        enhanced: None,
+        text: "later".into(),
+        host: None,
+        reason: Reason::Busy,
+        lost: false,
+    }
 }
 
 fn settle(store: &Embedded, leg: &Leg, fate: Fate, then: Then) {

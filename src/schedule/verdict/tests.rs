@@ -104,7 +104,7 @@ fn a_hold_that_outlives_its_message_ends_it() {
     // Whatever the clock says: the store found that its time has come.
     let ruling = verdict.expire("it was held until its life ended: asked", &when(Duration::ZERO));
     assert_eq!(ruling.settlements[0].fates[0].1, Fate::Failed);
-    assert!(ruling.expired[0].1.contains("held until its life ended: asked"));
+    assert!(ruling.expired[0].1.text.contains("held until its life ended: asked"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::mail::time::Time;
 use crate::seal::facts::{Known, Walk};
 use crate::seal::judge::Level::{Error, Ok as Good, Warning};
+use crate::tenant::Route;
 use crate::tenant::{BareNewlines, OnFail, TenantLimits};
 
 const OURS: &str = "192.0.2.17";
@@ -22,6 +23,7 @@ fn tenant(notify: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
+        fallback: None,
         signing: crate::tenant::Signing::default(),
         classes: crate::config::Classes::default(),
         suppression: crate::tenant::SuppressionRules::default(),

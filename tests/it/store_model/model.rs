@@ -213,7 +213,8 @@ impl Model {
                     let leg = self.legs.remove(&key).unwrap();
                     if let Action::Bounce { reason } = action {
                         let enhanced = Some(waxseal::mail::reply::Enhanced(5, 0, 0));
-                        let last = Last { at: now, code: 0, enhanced, text: reason.clone(), host: None };
+                        let (text, reason) = (reason.clone(), waxseal::mail::meaning::Reason::Command);
+                        let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: false };
                         self.owed.extend(leg.rcpts.iter().map(|rcpt| ((key.0, *rcpt), last.clone())));
                     }
                 }

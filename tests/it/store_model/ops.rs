@@ -53,7 +53,8 @@ pub(super) enum Op {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let legs = prop::collection::vec((0u8..5, 1u8..4), 1..4);
     let until = prop::option::of(0..8 * DAY);
-    let cause = prop_oneof![Just(Cause::Seal), Just(Cause::Operator), Just(Cause::Route)];
+    let cause =
+        prop_oneof![Just(Cause::Seal), Just(Cause::Operator), Just(Cause::Route), Just(Cause::Credentials)];
     prop_oneof![
         8 => (0u8..3, 0u8..4, legs, prop::option::weighted(0.3, until), prop_oneof![9 => 0usize..6000, 1 => 1_100_000usize..1_100_010])
             .prop_map(|(tenant, lane, legs, held, size)| Op::Accept { tenant, lane, legs, held, size }),

@@ -11,6 +11,7 @@ use super::row::Row;
 use super::rows::doubt;
 use crate::mail::attempt::Fate;
 use crate::mail::id::Id;
+use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Kind as Whose};
 use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
@@ -195,7 +196,8 @@ fn end(row: &mut Row, open: &OpenLeg, action: &Action, now: Time) -> Option<Note
         Action::Bounce { reason } => (reason.clone(), row.facts.kind == Whose::Mail),
         Action::Drop | Action::Retry | Action::Hold { .. } | Action::Release => (String::new(), false),
     };
-    let last = Last { at: now, code: 0, enhanced: Some(BY_COMMAND), text, host: None };
+    let (enhanced, reason) = (Some(BY_COMMAND), Reason::Command);
+    let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: false };
     let fates = open.rcpts.iter().map(|rcpt| (*rcpt, Fate::Failed, last.clone())).collect();
     let id = row.facts.id;
     let settlement = Settlement { id, leg: open.leg, fates, owe, then: Then::Continue };
@@ -238,6 +240,7 @@ fn says(open: &OpenLeg, reason: &str) -> bool {
         State::Held { reason, .. } => reason,
         State::Due(_) => "",
     };
-    let last = open.last.as_ref().map_or("", |last| last.text.as_str());
-    held.to_lowercase().contains(&reason) || last.to_lowercase().contains(&reason)
+    let last = open.last.as_ref();
+    held.to_lowercase().contains(&reason)
+        || last.is_some_and(|last| last.reason.name() == reason || last.text.to_lowercase().contains(&reason))
 }

@@ -1,0 +1,332 @@
+//! Tenants whose upstream refuses their password. Their mail is held, not failed: the tenant can mend it. One leg at a time is let
+//! go to try again, at the times that `deliver::accounts` allows; when the upstream takes the password, or a reload brings another
+//! one, all of it goes.
+//!
+//! Nothing of this is durable but the legs' holds and the word (a memo) that the tenant was told. After a restart one leg
+//! of each such tenant is tried at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::Room;
+use super::turn::REBUILDING;
+use crate::deliver::alert::{self, Alert};
+use crate::deliver::bounce::{Audience, audience};
+use crate::mail::attempt::{Decided, Login};
+use crate::mail::id::Id;
+use crate::mail::message::Facts;
+use crate::mail::time::Time;
+use crate::queue::store::{Action, Cause, Entry, Filter, Hold, Memo, StateName, StoreError};
+use crate::tenant::{Directory, Route, Upstream};
+
+/// Held legs looked at after a restart, to find the tenants concerned.
+const LOOKED_AT: usize = 100_000;
+/// A try that does not tell how it went (its leg met other trouble) is followed by another after this.
+const SILENT: Duration = Duration::from_secs(5 * 60);
+/// The longest sleep, as in `turn`.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Memos that say who was told begin like this.
+const TOLD: &str = "lockout/";
+
+/// What flights tell, and the task works off.
+#[derive(Default)]
+pub(super) struct Lockouts {
+    board: Mutex<Board>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Board {
+    shut: Tries,
+    /// Whose upstream takes the password again.
+    good: BTreeSet<Arc<str>>,
+    /// What is to be told.
+    alerts: Vec<Alert>,
+}
+
+/// When each shut tenant's upstream is tried again. Pure.
+#[derive(Debug, Default)]
+struct Tries(BTreeMap<Arc<str>, Time>);
+
+impl Tries {
+    /// It was refused, and is not asked before this.
+    fn refused(&mut self, tenant: &Arc<str>, again: Time) {
+        self.0.insert(Arc::clone(tenant), again);
+    }
+
+    /// It is shut no longer; whether it was.
+    fn open(&mut self, tenant: &str) -> bool {
+        self.0.remove(tenant).is_some()
+    }
+
+    /// Those whose time has come; each is then left alone until it tells, or for a while.
+    fn due(&mut self, now: Time) -> Vec<Arc<str>> {
+        let mut due = Vec::new();
+        for (tenant, at) in self.0.iter_mut().filter(|(_, at)| **at <= now) {
+            *at = now.after(SILENT);
+            due.push(Arc::clone(tenant));
+        }
+        due
+    }
+
+    /// A person has changed something: all are due. Those that log in nowhere any more are answered, and shut no longer.
+    fn reloaded(&mut self, now: Time, logs_in: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        self.0.values_mut().for_each(|at| *at = now);
+        let gone: Vec<Arc<str>> = self.0.keys().filter(|tenant| !logs_in(tenant)).cloned().collect();
+        self.0.retain(|tenant, _| logs_in(tenant));
+        gone
+    }
+
+    fn next(&self) -> Option<Time> {
+        self.0.values().min().copied()
+    }
+}
+
+/// Why mail is held, for a person, if this decision says so.
+pub(super) fn hold(one: &Decided, tenant: &str) -> Option<Hold> {
+    let Login::Refused { .. } = one.hop.login else { return None };
+    let host = one.hop.host.as_deref().unwrap_or("the upstream");
+    let reason = format!(
+        "{host} refuses the user name and password of tenant {tenant}: {}; set them anew, then reload",
+        said(one)
+    );
+    Some(Hold { reason: reason.into(), cause: Cause::Credentials, until: None })
+}
+
+impl Lockouts {
+    /// What an attempt found out about its tenant's login.
+    pub(super) fn heard(&self, room: &Room, facts: &Facts, one: &Decided) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        match one.hop.login {
+            Login::None => return,
+            Login::Accepted if board.shut.open(&facts.tenant) => {
+                board.good.insert(Arc::clone(&facts.tenant));
+            }
+            Login::Accepted => return,
+            Login::Refused { again } => {
+                board.shut.refused(&facts.tenant, room.parts.clock.now().after(again));
+                board.alerts.extend(alert(room, facts, one));
+            }
+        }
+        drop(board);
+        self.news.notify_one();
+    }
+
+    /// A look is worth taking: the tenants may have changed.
+    pub(super) fn look(&self) {
+        self.news.notify_one();
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Board) -> T) -> T {
+        work(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What the tenant is told; nothing, where nobody may be.
+fn alert(room: &Room, facts: &Facts, one: &Decided) -> Option<Alert> {
+    let tenants = room.parts.tenants.load();
+    let tenant = tenants.tenant(&facts.tenant)?;
+    let upstream = login(tenant.route.as_ref())?;
+    let Audience::Told { to, .. } = audience(Some(tenant), facts) else { return None };
+    Some(Alert {
+        tenant: Arc::clone(&facts.tenant),
+        to,
+        host: format!("{}:{}", upstream.host, upstream.port),
+        said: said(one),
+    })
+}
+
+/// The reply with its code, or what was found out before anybody was asked.
+fn said(one: &Decided) -> String {
+    match one.reply.code {
+        0 => one.reply.escaped(),
+        code => format!("{code} {}", one.reply.escaped()),
+    }
+}
+
+/// The upstream that a route logs in to.
+fn login(route: &Route) -> Option<&Upstream> {
+    match route {
+        Route::Upstream(upstream) => Some(upstream).filter(|upstream| upstream.credentials.is_some()),
+        Route::Mx => None,
+    }
+}
+
+/// Runs until the scheduler stops.
+pub(super) async fn run(room: Arc<Room>) {
+    let mut keeper = Keeper { known: room.parts.tenants.load_full(), room: &room };
+    let work = async {
+        keeper.recover().await?;
+        loop {
+            let sleep = match keeper.look().await {
+                Err(StoreError::Rebuilding) => REBUILDING,
+                other => other?,
+            };
+            tokio::select! {
+                () = room.lockouts.news.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    };
+    let ended: Result<(), StoreError> = tokio::select! {
+        ended = work => ended,
+        () = room.stop.cancelled() => Ok(()),
+    };
+    if let Err(error) = ended {
+        room.fail(error);
+    }
+}
+
+struct Keeper<'a> {
+    room: &'a Room,
+    /// As of the last look: another one means that there was a reload.
+    known: Arc<Directory>,
+}
+
+impl Keeper<'_> {
+    /// Whose mail waits for a password since before the start.
+    async fn recover(&self) -> Result<(), StoreError> {
+        match self.room.parts.store.stats().await {
+            Ok(stats) if !stats.rebuilding && stats.held == 0 => return Ok(()),
+            Ok(_) | Err(StoreError::Rebuilding) => {}
+            Err(error) => return Err(error),
+        }
+        let filter = Filter { limit: Some(LOOKED_AT), ..held(None) };
+        let waiting = loop {
+            match self.room.parts.store.list(filter.clone(), self.room.parts.clock.now()).await {
+                Err(StoreError::Rebuilding) => sleep(REBUILDING).await,
+                other => break other?,
+            }
+        };
+        let now = self.room.parts.clock.now();
+        self.room.lockouts.with(|board| {
+            waiting.iter().for_each(|entry| board.shut.refused(&entry.leg.tenant, now));
+        });
+        Ok(())
+    }
+
+    /// Does what is to be done now; answers how long nothing more is.
+    async fn look(&mut self) -> Result<Duration, StoreError> {
+        let now = self.room.parts.clock.now();
+        let tenants = self.room.parts.tenants.load_full();
+        let changed = !Arc::ptr_eq(&tenants, &self.known);
+        self.known = Arc::clone(&tenants);
+        let logs_in = |name: &str| tenants.tenant(name).is_some_and(|tenant| login(&tenant.route).is_some());
+        let (mut open, due, alerts) = self.room.lockouts.with(|board| {
+            let gone = if changed { board.shut.reloaded(now, logs_in) } else { Vec::new() };
+            let open: Vec<Arc<str>> = std::mem::take(&mut board.good).into_iter().chain(gone).collect();
+            (open, board.shut.due(now), std::mem::take(&mut board.alerts))
+        });
+        open.dedup();
+        for tenant in &open {
+            self.release(tenant, None, "the upstream takes the password again, or another way was set")
+                .await?;
+            self.forget(tenant).await?;
+        }
+        for tenant in &due {
+            self.release(tenant, Some(1), "tried again, to see whether the upstream takes the password")
+                .await?;
+        }
+        for alert in alerts {
+            self.tell(alert).await?;
+        }
+        let (count, next) = self.room.lockouts.with(|board| (board.shut.0.len(), board.shut.next()));
+        self.room.parts.metrics.lockouts.set(i64::try_from(count).unwrap_or(i64::MAX));
+        Ok(next.map_or(HEARTBEAT, |at| at.since(self.room.parts.clock.now()).min(HEARTBEAT)))
+    }
+
+    async fn release(&self, tenant: &str, most: Option<usize>, why: &str) -> Result<(), StoreError> {
+        let filter = Filter { limit: most, ..held(Some(tenant)) };
+        let released =
+            self.room.parts.store.act(filter, Action::Release, self.room.parts.clock.now()).await?;
+        for Entry { leg, facts, .. } in &released {
+            self.room.parts.log.released(facts, &leg.rcpts, "schedule", why);
+        }
+        if most.is_some() && released.is_empty() {
+            // Nothing of the tenant's waits any more: the next message finds out how things stand.
+            self.room.lockouts.with(|board| board.shut.open(tenant));
+        }
+        Ok(())
+    }
+
+    /// Tells the tenant, once until it is mended; what cannot be told now is with the next refusal.
+    async fn tell(&self, alert: Alert) -> Result<(), StoreError> {
+        let key = format!("{TOLD}{}", alert.tenant);
+        if !self.room.parts.store.recall(key.clone()).await?.is_empty() {
+            return Ok(());
+        }
+        let now = self.room.parts.clock.now();
+        let id = Id::new(now, rand::random());
+        let sealed = {
+            let (config, keyring) = (self.room.parts.config.load(), self.room.parts.keyring.load());
+            alert::sealed(&config, &keyring, &alert, (id, now))
+        };
+        let accept = match sealed {
+            Ok(accept) => accept,
+            Err(error) => {
+                tracing::error!(%error, tenant = %alert.tenant, "the tenant cannot be told that its upstream refuses its password");
+                return Ok(());
+            }
+        };
+        let message = Arc::clone(&accept.message);
+        match self.room.parts.store.accept(accept).await {
+            Ok(()) => self.room.parts.log.alert(&message.facts, &alert.tenant, &alert.line()),
+            Err(StoreError::Full(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.remember(key, Some(now.utc().to_string().into_bytes())).await
+    }
+
+    async fn forget(&self, tenant: &str) -> Result<(), StoreError> {
+        self.remember(format!("{TOLD}{tenant}"), None).await
+    }
+
+    async fn remember(&self, key: String, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        match self.room.parts.store.remember(vec![Memo { key, value }]).await {
+            // A full disk costs a second word to the tenant at worst.
+            Ok(()) | Err(StoreError::Full(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Legs that wait for a password.
+fn held(tenant: Option<&str>) -> Filter {
+    Filter {
+        tenant: tenant.map(str::to_owned),
+        state: Some(StateName::Held),
+        cause: Some(Cause::Credentials),
+        ..Filter::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_try_at_its_time_and_all_after_a_reload() {
+        let (acme, blue): (Arc<str>, Arc<str>) = ("acme".into(), "blue".into());
+        let mut tries = Tries::default();
+        tries.refused(&acme, Time(1_000));
+        tries.refused(&blue, Time(9_000));
+        assert!(tries.due(Time(999)).is_empty(), "not before its time");
+        assert_eq!(tries.due(Time(1_000)), [Arc::clone(&acme)]);
+        assert!(tries.due(Time(8_000)).is_empty(), "one try at a time: this one has not told yet");
+        assert_eq!(tries.next(), Some(Time(9_000)));
+        assert_eq!(
+            tries.due(Time(1_000).after(SILENT)).len(),
+            2,
+            "a try that never tells is followed by another"
+        );
+        let gone = tries.reloaded(Time(500_000), |tenant| tenant == "acme");
+        assert_eq!(gone, [Arc::clone(&blue)], "it leaves by another way now");
+        assert_eq!(tries.due(Time(500_000)), [Arc::clone(&acme)], "a person has done something");
+        assert!(tries.open("acme") && !tries.open("acme"), "opened once");
+        assert_eq!(tries.next(), None);
+    }
+}
