@@ -17,6 +17,7 @@ use super::guard::Guard;
 use super::outcome::{Permanence, Scope, Trouble};
 use super::pool::UpstreamKey;
 use super::protect::Trust;
+use super::settings::Settings;
 use super::source::Sources;
 use super::tls::Tls;
 use crate::dns::Resolver;
@@ -118,7 +119,14 @@ impl Tokens {
     }
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    /// By what deliveries go by.
+    #[must_use]
+    pub(super) fn new(resolver: &'a Resolver, settings: &'a Settings, metrics: &'a Metrics) -> Self {
+        let Settings { guard, tls, sources, .. } = settings;
+        Self { resolver, guard, tls, sources, metrics }
+    }
+
     async fn ask(&self, oauth: &OAuth, trust: &Trust) -> Result<Token, Trouble> {
         let now = Instant::now();
         let answered = match timeout(WHOLE, Box::pin(self.post(oauth, trust))).await {
