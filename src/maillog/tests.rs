@@ -77,6 +77,7 @@ fn decided(fate: Fate, code: u16, enhanced: Enhanced) -> Decided {
             tls: Some(tls()),
             site: Some("there.test".into()),
             rests: Some(NOON),
+            source: Some([192, 0, 2, 1].into()),
             ..Hop::default()
         },
         ms: Timings { queue: all, dns: all, connect: all, tls: all, smtp: all, total: all },
@@ -254,10 +255,11 @@ fn a_record_has_what_the_contract_names() {
             "{{\"v\":1,\"ts\":\"2026-01-31T12:00:00.000Z\",\"type\":\"delivered\",\"id\":\"{id}\",\
              \"tenant\":\"acme\",\"login\":\"acme\",\"class\":\"reward\",\"from\":\"bounce@acme.test\",\
              \"header_from\":\"rewards@acme.test\",\"to\":\"b@there.test\",\"to_domain\":\"there.test\",\
-             \"rcpt\":1,\"size\":4096,\"route\":\"mx\",\"host\":\"mx.there.test\",\"ip\":\"192.0.2.7\",\
+             \"rcpt\":1,\"size\":4096,\"route\":\"mx\",\"host\":\"mx.there.test\",\"site\":\"there.test\",\"ip\":\"192.0.2.7\",\
+             \"source\":\"192.0.2.1\",\
              \"tls\":{{\"version\":\"TLSv1.3\",\"cipher\":\"TLS13_AES_256_GCM_SHA384\",\"verified\":true,\
              \"by\":\"class\"}},\"tls_need\":\"required\",\"attempt\":1,\"reply\":{{\"code\":250,\"enhanced\":\"2.0.0\",\"text\":\"said\\\\u{{1b}}[2J\"}},\
-             \"reason_class\":\"ok\",\"ms\":{{\"queue\":1,\"dns\":1,\"connect\":1,\"tls\":1,\"smtp\":1,\
+             \"reason_class\":\"ok\",\"rests_until\":\"2026-01-31T12:00:00.000Z\",\"ms\":{{\"queue\":1,\"dns\":1,\"connect\":1,\"tls\":1,\"smtp\":1,\
              \"total\":1}}}}\n"
         )
     );
