@@ -105,7 +105,10 @@ async fn a_bounce_that_comes_back_is_told_once_and_logged_each_time() {
         assert_eq!((bounce["id"].as_str(), bounce["tenant"].as_str()), (Some(&*id), Some("acme")));
         assert_eq!((&bounce["to"], &bounce["action"]), (&"you@inbox.test".into(), &"failed".into()));
         assert_eq!((&bounce["reply"]["code"], &bounce["reply"]["enhanced"]), (&550.into(), &"5.2.2".into()));
-        assert_eq!((&bounce["host"], &bounce["reason_class"]), (&"mx.there.test".into(), &"mailbox".into()));
+        assert_eq!(
+            (&bounce["host"], &bounce["reason_class"]),
+            (&"mx.there.test".into(), &"mailbox_full".into())
+        );
         assert_eq!(bounce["reason"].as_str(), reason);
     }
     let dsn = logged(&world, "dsn");
