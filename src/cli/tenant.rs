@@ -77,18 +77,17 @@ pub enum Verb {
 
 /// What `tenant route` is told.
 #[derive(clap::Args, Debug)]
-#[group(id = "way", required = true, multiple = false, args = ["mx", "preset", "host"])]
 pub struct RouteArgs {
     /// Whose mail.
     name: String,
     /// To the recipients' exchangers.
-    #[arg(long)]
+    #[arg(long, required_unless_present_any = ["preset", "host"], conflicts_with_all = ["preset", "host"])]
     mx: bool,
     /// Through a provider that is known by name.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::names()))]
     preset: Option<String>,
     /// Through this server.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "preset")]
     host: Option<String>,
     /// The preset's region.
     #[arg(long, requires = "preset")]
