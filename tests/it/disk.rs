@@ -112,6 +112,9 @@ impl Disk for Faulty {
         self.try_to(path)?;
         LocalDisk.sync_dir(path)
     }
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(dir)
+    }
     fn free(&self, path: &Path) -> io::Result<u64> {
         LocalDisk.free(path)
     }

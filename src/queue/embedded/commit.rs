@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::store::StoreError;
-use super::record::{FIRST, FORMAT, HEADER, Kind, Position, Record, Schema};
+use super::record::{FIRST, FORMAT, HEADER, Kind, Origin, Position, Record, Schema};
 use super::spool::{Fed, Request, Segment, Spool};
+use crate::failpoint::{self, Failpoint};
 use crate::fsx::DiskFile;
 use crate::mail::id::Id;
 
@@ -21,16 +22,23 @@ pub(super) struct Head {
     nonce: u64,
     file: Arc<dyn DiskFile>,
     offset: u64,
+    /// Where the segment before it ended.
+    previous: u64,
+
     /// The directory entry is not synced yet.
     fresh: bool,
 }
 
 impl Head {
-    /// Makes the next segment.
-    pub(super) fn create(spool: &Spool, number: u32) -> io::Result<Self> {
+    /// Makes the next segment; `previous` is where the one before it ends.
+    pub(super) fn create(spool: &Spool, number: u32, previous: u64) -> io::Result<Self> {
         let file: Arc<dyn DiskFile> = Arc::from(spool.disk.create(&spool.path(number), spool.room_each)?);
-        spool.add_segment(number, Segment { file: Arc::clone(&file), size: spool.room_each });
-        Ok(Self { number, nonce: rand::random(), file, offset: 0, fresh: true })
+        spool.add_segment(number, Segment { file: Arc::clone(&file), size: spool.room_each, end: None });
+        Ok(Self { number, nonce: rand::random(), file, offset: 0, previous, fresh: true })
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { nonce: self.nonce, segment: self.number }
     }
 
     /// Where the next record goes.
@@ -46,22 +54,24 @@ impl Head {
     /// Writes these records as one group and syncs them; answers where each lies.
     pub(super) fn write(&mut self, spool: &Spool, records: &mut [&mut Record]) -> io::Result<Vec<Position>> {
         let positions = self.append(records)?;
+        failpoint::pass(Failpoint::CommitWritten);
         self.file.sync()?;
+        failpoint::pass(Failpoint::CommitSynced);
         if std::mem::take(&mut self.fresh) {
             spool.disk.sync_dir(&spool.dir)?;
         }
+        failpoint::pass(Failpoint::CommitNamed);
         spool.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(positions)
     }
 
-    /// Writes without syncing.
-    pub(super) fn append(&mut self, records: &mut [&mut Record]) -> io::Result<Vec<Position>> {
-        let schema = if self.offset == 0 { Some(schema(self.number)?) } else { None };
+    fn append(&mut self, records: &mut [&mut Record]) -> io::Result<Vec<Position>> {
+        let schema = if self.offset == 0 { Some(schema(self.number, self.previous)?) } else { None };
         if let Some(first) = records.first_mut() {
             first.header.flags |= if schema.is_none() { FIRST } else { 0 };
         }
         let all: Vec<&Record> = schema.iter().chain(records.iter().map(|record| &**record)).collect();
-        let heads: Vec<[u8; HEADER]> = all.iter().map(|record| record.header.encode(self.nonce)).collect();
+        let heads: Vec<[u8; HEADER]> = all.iter().map(|record| record.header.encode(self.origin())).collect();
         let mut slices = Vec::with_capacity(all.len() * 3);
         for (head, record) in heads.iter().zip(&all) {
             let parts: [&[u8]; 3] = [head, &record.payload, &record.body];
@@ -78,9 +88,9 @@ impl Head {
     }
 }
 
-fn schema(segment: u32) -> io::Result<Record> {
+fn schema(segment: u32, previous: u64) -> io::Result<Record> {
     let none = Id::from_bytes([0; 16]);
-    let schema = Schema { format: FORMAT, segment };
+    let schema = Schema { format: FORMAT, segment, previous: u32::try_from(previous).unwrap_or(0) };
     let mut record = Record::new(Kind::Schema, none, &schema).map_err(io::Error::other)?;
     record.header.flags = FIRST;
     Ok(record)
@@ -101,6 +111,7 @@ pub(super) fn guarded(spool: &Spool, head: Head) {
 /// Writes groups until the store is closed or fails.
 fn run(spool: &Spool, mut head: Head) {
     while let Some(group) = spool.collect(GROUP_MAX) {
+        failpoint::pass(Failpoint::CommitGathered);
         let group = admit(spool, group);
         if group.is_empty() {
             continue;
@@ -163,7 +174,9 @@ fn commit(spool: &Spool, head: &mut Head, mut group: Vec<Request>) -> Result<(),
         dones.push(request.done);
     }
     spool.publish(fed, head.end());
+    failpoint::pass(Failpoint::CommitPublished);
     dones.into_iter().for_each(|done| done(Ok(())));
+    failpoint::pass(Failpoint::CommitAnswered);
     Ok(())
 }
 
@@ -181,7 +194,9 @@ fn full(group: Vec<Request>, error: io::Error) -> Result<Vec<Request>, (Vec<Requ
 
 /// Closes a full segment and makes the next.
 fn roll(spool: &Spool, head: &Head) -> io::Result<Head> {
-    let next = Head::create(spool, head.number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?)?;
+    let next =
+        Head::create(spool, head.number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?, head.offset)?;
+    failpoint::pass(Failpoint::SegmentMade);
     // The cut only gives room back: what is left unwritten in a segment says nothing.
     let size = match head.file.cut(head.offset) {
         Ok(()) => head.offset,
@@ -190,6 +205,7 @@ fn roll(spool: &Spool, head: &Head) -> io::Result<Head> {
             spool.room_each
         }
     };
-    spool.add_segment(head.number, Segment { file: Arc::clone(&head.file), size });
+    spool.add_segment(head.number, Segment { file: Arc::clone(&head.file), size, end: Some(head.offset) });
+    failpoint::pass(Failpoint::SegmentCut);
     Ok(next)
 }

@@ -1,6 +1,6 @@
 //! Compaction: the spool stays small, one message keeps nothing, and a kill at any of its steps loses and revives nothing.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::tests::{message, options, ready, wait};
@@ -233,6 +233,9 @@ impl Disk for Watched {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         LocalDisk.sync_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(dir)
     }
     fn free(&self, path: &Path) -> io::Result<u64> {
         LocalDisk.free(path)

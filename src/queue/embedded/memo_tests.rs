@@ -1,6 +1,6 @@
 //! Memos: the last word on a key outlives the segment that it was written in, and no earlier word comes back.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compaction_tests::{SEGMENT, Watched, open, pass_through, shrinks};
 use super::tests::{filled, options, ready, wait};

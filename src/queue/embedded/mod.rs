@@ -1,7 +1,10 @@
 //! The store that lives in this process: a synced journal that is the truth, and an index that can be rebuilt from it.
 
+mod accept;
 mod cache;
 mod commit;
+#[doc(hidden)]
+pub mod examine;
 mod index;
 mod reader;
 mod record;
@@ -13,18 +16,17 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{Notify, oneshot};
 
+use self::accept::put;
 use self::cache::Cache;
 use self::index::{Ask, Parts, Reply, Sweep};
 use self::reader::{INLINE_MAX, Task, answer};
-use self::record::{AcceptedRef, BodyFile, Kind, Record};
-use self::spool::{Request, SEGMENT, Said, Spool};
+use self::spool::{SEGMENT, Spool};
 use super::store::{
     Accept, Action, Answer, Claimed, Entry, Filter, Last, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed, Pacing,
     Settlement, Stats, Store, StoreError, Superseded, Turns,
@@ -128,7 +130,7 @@ impl Embedded {
         })?;
         let spool = Arc::new(Spool::new(spool_dir, disk, options.disk_reserve, segment));
         let head = recover::open(&spool)?;
-        spool.count_set_aside().map_err(fail)?;
+        spool.count_damaged().map_err(fail)?;
         // So that MAIL is refused from the start, not after a first body travelled for nothing.
         spool.look_for_room().map_err(fail)?;
         spool.publish(Vec::new(), head.end());
@@ -203,33 +205,6 @@ impl Drop for Embedded {
     }
 }
 
-/// Hands an accepted message to the journal. Runs to its end whether or not the caller still waits.
-fn put(spool: &Spool, cache: Arc<Cache>, accept: Accept, file: Option<BodyFile>, reply: Reply<()>) {
-    let accept = Arc::new(accept);
-    let (body, crc) = index::inline(&accept, file);
-    let payload = AcceptedRef::new(&accept, &[], file);
-    let record = match Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc) {
-        Ok(record) => record,
-        Err(error) => {
-            let error = StoreError::Full(Arc::from(format!("the message cannot be written: {error}")));
-            return drop(reply.send(Err(error)));
-        }
-    };
-    if file.is_none() {
-        // Before the journal has it: the index may hand it out the moment it is durable.
-        cache.put(&accept.message);
-    }
-    let id = accept.message.facts.id;
-    let done = Box::new(move |durable: Result<(), StoreError>| {
-        if durable.is_err() {
-            cache.remove(id);
-        }
-        drop(reply.send(durable));
-    });
-    let said = Said::Accept(accept, file, Vec::new());
-    spool.submit(Request { records: vec![(record, said)], essential: false, done });
-}
-
 impl Store for Embedded {
     fn accept(&self, accept: Accept) -> Answer<'_, ()> {
         let (reply, later) = oneshot::channel();
@@ -276,6 +251,8 @@ impl Store for Embedded {
                     return read.map(Some);
                 }
             }
+            // Compaction moves a message once, not as often as this: the file in which it lay went without us.
+            tracing::error!(%id, "the segment in which a message lay is missing");
             Err(StoreError::Damaged(id))
         })
     }
@@ -320,16 +297,21 @@ impl Store for Embedded {
 
     fn recall(&self, prefix: String) -> Answer<'_, Vec<(String, Vec<u8>)>> {
         Box::pin(async move {
+            let mut found = reader::Memos::default();
             for _ in 0..READS_MAX {
                 let places = self.ask(|reply| Ask::Recall(prefix.clone(), reply)).await?;
                 let (reply, later) = oneshot::channel();
                 let spool = Arc::clone(&self.spool);
                 self.work(Box::new(move || drop(reply.send(Ok(reader::memos(&spool, places))))));
-                if let Some(found) = answer(later).await? {
-                    return Ok(found);
+                found = answer(later).await?;
+                if found.gone.is_empty() {
+                    break;
                 }
             }
-            Err(StoreError::Rebuilding)
+            for key in &found.gone {
+                self.spool.quarantine(format_args!("the segment in which the memo {key} lay is missing"));
+            }
+            Ok(found.read)
         })
     }
 
@@ -354,33 +336,6 @@ impl Store for Embedded {
             self.stop();
             closed
         })
-    }
-}
-
-impl Embedded {
-    /// The body goes into a file of its own first, so that the journal never names what is not there.
-    fn accept_large(&self, accept: Accept, reply: Reply<()>) {
-        let (spool, cache) = (Arc::clone(&self.spool), Arc::clone(&self.cache));
-        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.work(Box::new(move || {
-            let message = &accept.message;
-            if !accept.tells.is_empty() || spool.room.load(Ordering::Relaxed) {
-                if let Err(error) = reader::write(&spool, message.facts.id, &message.body) {
-                    drop(spool.disk.remove(&spool.body_path(message.facts.id)));
-                    return drop(reply.send(Err(StoreError::Full(Arc::from(error.to_string())))));
-                }
-            } else {
-                return drop(reply.send(Err(StoreError::Full(Arc::from("the disk is below its reserve")))));
-            }
-            let file = BodyFile { length: message.body.len() as u64, crc: crc32c::crc32c(&message.body) };
-            match asks.filter(|_| !accept.tells.is_empty()) {
-                Some(asks) => {
-                    let done = Box::new(|durable| drop(reply.send(durable)));
-                    drop(asks.send(Ask::Tell(Arc::new(accept), Some(file), done)));
-                }
-                None => put(&spool, cache, accept, Some(file), reply),
-            }
-        }));
     }
 }
 

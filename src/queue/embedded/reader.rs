@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::index::Place;
 use super::spool::Spool;
+use crate::failpoint::{self, Failpoint};
 use crate::fsx::{DiskFile, read_exact_at};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Message};
@@ -64,21 +65,28 @@ pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result
     })
 }
 
-/// Reads memos. `None`: a segment has gone, and they are elsewhere by now. One that is damaged is left out: it concerns
-/// itself only.
-pub(super) fn memos(spool: &Spool, places: Vec<(String, Place)>) -> Option<Vec<(String, Vec<u8>)>> {
-    let mut found = Vec::with_capacity(places.len());
+/// Memos that were looked for.
+#[derive(Default)]
+pub(super) struct Memos {
+    pub(super) read: Vec<(String, Vec<u8>)>,
+    /// Keys of those whose segment has gone: they are elsewhere by now.
+    pub(super) gone: Vec<String>,
+}
+
+/// Reads memos. One that is damaged is left out: it concerns itself only.
+pub(super) fn memos(spool: &Spool, places: Vec<(String, Place)>) -> Memos {
+    let mut found = Memos::default();
     for (key, place) in places {
-        let segment = spool.segment(place.at.segment)?;
+        let Some(segment) = spool.segment(place.at.segment) else {
+            found.gone.push(key);
+            continue;
+        };
         match checked(&*segment.file, place.body_at, place.body as usize, place.crc) {
-            Ok(value) => found.push((key, value)),
-            Err(error) => {
-                tracing::error!(key, %error, "a memo cannot be read back from the spool");
-                spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
+            Ok(value) => found.read.push((key, value)),
+            Err(error) => spool.quarantine(format_args!("the memo {key} cannot be read back: {error}")),
         }
     }
-    Some(found)
+    found
 }
 
 fn checked(file: &dyn DiskFile, at: u64, length: usize, crc: u32) -> io::Result<Vec<u8>> {
@@ -90,9 +98,14 @@ fn checked(file: &dyn DiskFile, at: u64, length: usize, crc: u32) -> io::Result<
 /// Writes a body into a file of its own, durable when this returns.
 pub(super) fn write(spool: &Spool, id: Id, body: &[u8]) -> io::Result<()> {
     let file = spool.disk.create(&spool.body_path(id), 0)?;
+    failpoint::pass(Failpoint::BodyCreated);
     file.write_at(&mut [IoSlice::new(body)], 0)?;
+    failpoint::pass(Failpoint::BodyWritten);
     file.sync()?;
-    spool.disk.sync_dir(&spool.dir)
+    failpoint::pass(Failpoint::BodySynced);
+    spool.disk.sync_dir(&spool.dir)?;
+    failpoint::pass(Failpoint::BodyNamed);
+    Ok(())
 }
 
 /// An answer that never comes means that the store was closed.

@@ -1,4 +1,4 @@
-//! A journal record: `magic | nonce | kind | flags | id | lengths | checksums`, then a payload in postcard, then, for what
+//! A journal record: `magic | nonce | kind | flags | id | lengths | checksums | segment`, then a payload in postcard, then, for what
 //! carries a message, the octets of its body as they are.
 //!
 //! The nonce is the segment's own and random, so nothing a sender puts into a body can pass for a record when recovery
@@ -77,7 +77,14 @@ impl Kind {
     }
 }
 
-/// A record's header, without the segment's nonce.
+/// The segment for which a record was written. A disk that puts a sector in another's place must not have it believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) nonce: u64,
+    pub(super) segment: u32,
+}
+
+/// A record's header, without where it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -96,19 +103,19 @@ impl Header {
     }
 
     /// The header as it lies on disk.
-    pub(super) fn encode(&self, nonce: u64) -> [u8; HEADER] {
+    pub(super) fn encode(&self, origin: Origin) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         let crc_from = HEADER - 4;
         let parts: [&[u8]; 9] = [
             &MAGIC,
-            &nonce.to_le_bytes(),
+            &origin.nonce.to_le_bytes(),
             &[self.kind as u8, self.flags, 0, 0],
             &self.id.to_bytes(),
             &self.payload.to_le_bytes(),
             &self.body.to_le_bytes(),
             &self.payload_crc.to_le_bytes(),
             &self.body_crc.to_le_bytes(),
-            &[0; 4],
+            &origin.segment.to_le_bytes(),
         ];
         for (to, from) in out.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
@@ -118,8 +125,8 @@ impl Header {
         out
     }
 
-    /// Reads a header and the nonce it carries; `None` where this is not one.
-    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, u64)> {
+    /// Reads a header and where it was written; `None` where this is not one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, Origin)> {
         let (head, rest) = bytes.split_at_checked(HEADER - 4)?;
         if *head.first_chunk()? != MAGIC || crc32c::crc32c(head) != u32::from_le_bytes(*rest.first_chunk()?) {
             return None;
@@ -134,7 +141,8 @@ impl Header {
             payload_crc: word(40)?,
             body_crc: word(44)?,
         };
-        Some((header, u64::from_le_bytes(*head.get(4..)?.first_chunk()?)))
+        let nonce = u64::from_le_bytes(*head.get(4..)?.first_chunk()?);
+        Some((header, Origin { nonce, segment: word(48)? }))
     }
 }
 
@@ -269,6 +277,9 @@ pub(super) struct MemoHead {
 pub(super) struct Schema {
     pub(super) format: u32,
     pub(super) segment: u32,
+    /// Where the segment before it ended when this one was made, so that a part that went missing is noticed; 0: nothing is
+    /// known of it.
+    pub(super) previous: u32,
 }
 
 #[cfg(test)]
@@ -278,6 +289,8 @@ mod tests {
     use super::*;
     use crate::mail::time::Time;
 
+    const ORIGIN: Origin = Origin { nonce: 42, segment: 7 };
+
     fn header() -> Header {
         let id = Id::new(Time(7), 9);
         Header { kind: Kind::Accept, flags: FIRST, id, payload: 3, body: 4, payload_crc: 5, body_crc: 6 }
@@ -285,13 +298,13 @@ mod tests {
 
     #[test]
     fn a_header_reads_back() {
-        assert_eq!(Header::decode(&header().encode(42)), Some((header(), 42)));
+        assert_eq!(Header::decode(&header().encode(ORIGIN)), Some((header(), ORIGIN)));
     }
 
     proptest! {
         #[test]
         fn a_header_with_a_bit_flipped_is_not_one(at in 0usize..HEADER, bit in 0u8..8) {
-            let mut bytes = header().encode(42);
+            let mut bytes = header().encode(ORIGIN);
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(Header::decode(&bytes), None);
         }

@@ -2,8 +2,8 @@
 //! trusted, and writing goes on in a new segment. Reads the ends of the last segments only; the index reads the rest.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::OpenError;
@@ -11,17 +11,22 @@ use super::commit::{Head, bare};
 use super::record::{AGAIN, FIRST, FORMAT, Kind, Record, Schema};
 use super::scan::{Found, Scan, Step};
 use super::spool::{Segment, Spool, segment_number};
+use crate::failpoint::{self, Failpoint};
 use crate::fsx::{DiskFile, read_exact_at};
 
 /// Opens what is there and answers the segment to go on in.
 pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
     let fail = |error: io::Error| OpenError::Io(spool.dir.clone(), error);
-    let numbers = numbers(&spool.dir).map_err(fail)?;
+    let numbers = numbers(spool).map_err(fail)?;
     let mut segments = Vec::new();
+    let mut ends = BTreeMap::new();
     for number in &numbers {
         let path = spool.path(*number);
         let file: Arc<dyn DiskFile> = Arc::from(spool.disk.open(&path).map_err(fail)?);
-        let format = format(&*file).map_err(fail)?.unwrap_or(FORMAT);
+        let (format, previous) = schema(&*file, *number).map_err(fail)?.unwrap_or((FORMAT, 0));
+        ends.extend(
+            number.checked_sub(1).filter(|_| previous > 0).map(|before| (before, u64::from(previous))),
+        );
         match format.cmp(&FORMAT) {
             Ordering::Less => return Err(OpenError::Older(path, format, FORMAT)),
             Ordering::Greater => return Err(OpenError::Newer(path, format, FORMAT)),
@@ -30,9 +35,11 @@ pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
     }
     for (number, file) in &segments {
         let size = file.size().map_err(fail)?;
-        spool.add_segment(*number, Segment { file: Arc::clone(file), size });
+        let end = ends.get(number).copied();
+        spool.add_segment(*number, Segment { file: Arc::clone(file), size, end });
     }
     let tail = tail(spool, &segments).map_err(fail)?;
+    failpoint::pass(Failpoint::RecoverRead);
     let next = numbers.last().map_or(1, |last| last.saturating_add(1));
     forward(spool, next, tail).map_err(fail)
 }
@@ -42,49 +49,55 @@ pub(super) fn open(spool: &Spool) -> Result<Head, OpenError> {
 struct Tail {
     /// The records that are whole, oldest first.
     records: Vec<Record>,
-    /// Where segments hold a record with half a body: its header came to the disk, and the rest of its write did not.
+    /// Where segments hold half a record: some of its sectors came to the disk, and the rest of its write did not.
     torn: Vec<(u32, Arc<dyn DiskFile>, u64)>,
+    /// Where the last segment ends without them.
+    end: u64,
 }
 
-fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        numbers.extend(segment_number(&entry?.path()));
-    }
+fn numbers(spool: &Spool) -> io::Result<Vec<u32>> {
+    let listed = spool.disk.list(&spool.dir)?;
+    let mut numbers: Vec<u32> = listed.iter().filter_map(|path| segment_number(path)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-/// The format that a segment says it has.
-fn format(file: &dyn DiskFile) -> io::Result<Option<u32>> {
-    let Step::Record(found) = Scan::new(file, 0)?.next()? else { return Ok(None) };
+/// The format that a segment says it has, and where it says that the one before it ended.
+fn schema(file: &dyn DiskFile, number: u32) -> io::Result<Option<(u32, u32)>> {
+    let Step::Record(found) = Scan::new(file, number, 0)?.next()? else { return Ok(None) };
     if found.header.kind != Kind::Schema {
         return Ok(None);
     }
     // The format stands first, so that any later schema can be told by it.
-    Ok(postcard::take_from_bytes::<u32>(&found.payload).ok().map(|(format, _)| format).or(Some(u32::MAX)))
+    let format = postcard::take_from_bytes::<u32>(&found.payload).map_or(u32::MAX, |(format, _)| format);
+    let previous = postcard::from_bytes::<Schema>(&found.payload).map_or(0, |schema| schema.previous);
+    Ok(Some((format, previous)))
 }
 
 /// The end of a segment: how many groups it has, and the last of them.
 struct End {
     groups: usize,
     last: Vec<Found>,
+    /// Where octets of the last group are no record: of a write that was under way, any part may have come to the disk.
+    bad: Option<u64>,
     at: u64,
 }
 
-fn end(file: &dyn DiskFile) -> io::Result<End> {
-    let mut scan = Scan::new(file, 0)?;
-    let mut end = End { groups: 0, last: Vec::new(), at: 0 };
+fn end(file: &dyn DiskFile, number: u32) -> io::Result<End> {
+    let mut scan = Scan::new(file, number, 0)?;
+    let mut end = End { groups: 0, last: Vec::new(), bad: None, at: 0 };
     loop {
         match scan.next()? {
             Step::Record(found) => {
                 if found.header.flags & FIRST != 0 {
                     end.groups += 1;
                     end.last.clear();
+                    // All before it was synced: that is damage.
+                    end.bad = None;
                 }
                 end.last.push(found);
             }
-            Step::Bad { .. } => {}
+            Step::Bad { from } => end.bad = end.bad.or(Some(from)),
             Step::End { at, .. } => {
                 end.at = at;
                 return Ok(end);
@@ -98,23 +111,28 @@ fn end(file: &dyn DiskFile) -> io::Result<End> {
 fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail> {
     let mut tail = Tail::default();
     for (at, (number, file)) in segments.iter().rev().enumerate() {
-        let end = end(&**file)?;
+        let end = end(&**file, *number)?;
         if at == 0 && end.at < file.size()? {
             file.cut(end.at)?;
-            spool.add_segment(*number, Segment { file: Arc::clone(file), size: end.at });
+            // A second power cut must not bring back what was cut off: with records behind it, it would pass for damage.
+            file.sync()?;
+            spool.add_segment(*number, Segment { file: Arc::clone(file), size: end.at, end: None });
         }
         let complete = end.last.iter().any(|found| found.header.kind == Kind::Forwarded);
         let counts = |found: &&Found| complete || found.header.flags & AGAIN == 0;
-        let (mut records, mut torn) = (Vec::new(), None);
+        let (mut records, mut torn) = (Vec::new(), end.bad);
         for found in &end.last {
             match reread(&**file, found)? {
                 Some(record) if counts(&found) => records.push(record),
                 Some(_) => {}
-                None => torn = torn.or(Some(found.offset)),
+                None => torn = Some(torn.map_or(found.offset, |at: u64| at.min(found.offset))),
             }
         }
         records.append(&mut tail.records);
         tail.records = records;
+        if at == 0 {
+            tail.end = torn.unwrap_or(end.at);
+        }
         tail.torn.extend(torn.map(|at| (*number, Arc::clone(file), at)));
         if end.groups > 1 {
             break;
@@ -138,20 +156,23 @@ fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
 
 /// Makes the next segment, with the tail in it, synced. Only then are torn records cut off, and with them what follows
 /// them in their group, which is in the tail if it is whole. The mark comes last: until it is there, the next start
-/// looks at the same tail again.
+/// looks at the same tail again. It is synced, for what is written behind it says so.
 fn forward(spool: &Spool, number: u32, tail: Tail) -> io::Result<Head> {
-    let Tail { mut records, torn } = tail;
-    let mut head = Head::create(spool, number)?;
+    let Tail { mut records, torn, end } = tail;
+    let mut head = Head::create(spool, number, end)?;
+    failpoint::pass(Failpoint::RecoverMade);
     let mut complete = bare(Kind::Forwarded)?;
     let mut records: Vec<&mut Record> = records.iter_mut().chain([&mut complete]).collect();
     head.write(spool, &mut records)?;
+    failpoint::pass(Failpoint::RecoverCopied);
     for (segment, file, at) in torn {
         tracing::warn!(segment, at, "a record that was being written when the process ended is cut off");
         file.cut(at)?;
         file.sync()?;
-        spool.add_segment(segment, Segment { file, size: at });
+        spool.add_segment(segment, Segment { file, size: at, end: None });
     }
-    head.append(&mut [&mut bare(Kind::Mark)?])?;
+    head.write(spool, &mut [&mut bare(Kind::Mark)?])?;
+    failpoint::pass(Failpoint::RecoverMarked);
     Ok(head)
 }
 

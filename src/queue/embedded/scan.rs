@@ -4,7 +4,7 @@ use std::io;
 
 use memchr::memmem::Finder;
 
-use super::record::{HEADER, Header, MAGIC};
+use super::record::{HEADER, Header, MAGIC, Origin};
 use crate::fsx::{DiskFile, read_exact_at};
 
 /// Octets read at once. Most records are smaller than this; a body that is larger is stepped over unread.
@@ -50,7 +50,7 @@ pub(super) enum Step {
 pub(super) struct Scan<'a> {
     file: &'a dyn DiskFile,
     size: u64,
-    nonce: Option<u64>,
+    origin: Option<Origin>,
     offset: u64,
     chunk: Vec<u8>,
     chunk_at: u64,
@@ -58,20 +58,20 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// From this offset on; 0 for all of it.
-    pub(super) fn new(file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
-        Self::by(CHUNK, file, from)
+    /// Of the segment of this number, from this offset on; 0 for all of it.
+    pub(super) fn new(file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
+        Self::by(CHUNK, file, number, from)
     }
 
     /// The same, reading little more than headers and payloads.
-    pub(super) fn sparse(file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
-        Self::by(SPARSE, file, from)
+    pub(super) fn sparse(file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
+        Self::by(SPARSE, file, number, from)
     }
 
-    fn by(chunk_size: usize, file: &'a dyn DiskFile, from: u64) -> io::Result<Self> {
+    fn by(chunk_size: usize, file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
         let (size, chunk) = (file.size()?, Vec::new());
-        let mut scan = Self { file, size, nonce: None, offset: 0, chunk, chunk_at: 0, chunk_size };
-        scan.nonce = scan.find_nonce()?;
+        let mut scan = Self { file, size, origin: None, offset: 0, chunk, chunk_at: 0, chunk_size };
+        scan.origin = scan.find_origin(number)?;
         scan.offset = from;
         Ok(scan)
     }
@@ -81,17 +81,18 @@ impl<'a> Scan<'a> {
         self.offset
     }
 
-    /// The first good header in the file has it. With the schema record damaged, that is still a record of ours: what a
-    /// sender wrote stands behind the header of its own message.
-    fn find_nonce(&mut self) -> io::Result<Option<u64>> {
-        if let Some((_, nonce)) = Header::decode(self.bytes(0, HEADER)?) {
-            return Ok(Some(nonce));
+    /// The first good header of this segment in the file has it. With the schema record damaged, that is still a record of
+    /// ours: what a sender wrote stands behind the header of its own message.
+    fn find_origin(&mut self, number: u32) -> io::Result<Option<Origin>> {
+        let of = |bytes: &[u8]| Header::decode(bytes).map(|(_, its)| its).filter(|its| its.segment == number);
+        if let Some(origin) = of(self.bytes(0, HEADER)?) {
+            return Ok(Some(origin));
         }
         let mut at = 0;
         let finder = Finder::new(&MAGIC).into_owned();
         while let Some(found) = self.search(&finder, at)? {
-            if let Some((_, nonce)) = Header::decode(self.bytes(found, HEADER)?) {
-                return Ok(Some(nonce));
+            if let Some(origin) = of(self.bytes(found, HEADER)?) {
+                return Ok(Some(origin));
             }
             at = found + 1;
         }
@@ -118,9 +119,9 @@ impl<'a> Scan<'a> {
     }
 
     fn record(&mut self, offset: u64) -> io::Result<Option<Found>> {
-        let nonce = self.nonce;
+        let origin = self.origin;
         let Some((header, _)) =
-            Header::decode(self.bytes(offset, HEADER)?).filter(|(_, its)| Some(*its) == nonce)
+            Header::decode(self.bytes(offset, HEADER)?).filter(|(_, its)| Some(*its) == origin)
         else {
             return Ok(None);
         };
@@ -134,8 +135,8 @@ impl<'a> Scan<'a> {
 
     /// The next good record at or behind this offset.
     fn resume(&mut self, mut at: u64) -> io::Result<Option<u64>> {
-        let Some(nonce) = self.nonce else { return Ok(None) };
-        let mark: Vec<u8> = [&MAGIC[..], &nonce.to_le_bytes()].concat();
+        let Some(origin) = self.origin else { return Ok(None) };
+        let mark: Vec<u8> = [&MAGIC[..], &origin.nonce.to_le_bytes()].concat();
         let finder = Finder::new(&mark).into_owned();
         while let Some(found) = self.search(&finder, at)? {
             if self.record(found)?.is_some() {

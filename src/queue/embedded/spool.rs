@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use super::super::store::{Accept, StoreError};
 use super::index::Ask;
 use super::record::{BodyFile, Grave, Header, MemoHead, Position, Record};
+use crate::failpoint::{self, Failpoint};
 use crate::fsx::{Disk, DiskFile};
 use crate::mail::id::Id;
 
@@ -56,6 +57,15 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn DiskFile>,
     /// Octets it takes on disk.
     pub(super) size: u64,
+    /// Where its last record ends, as the next segment says.
+    pub(super) end: Option<u64>,
+}
+
+impl Segment {
+    /// Whether records are missing behind this offset, where a scan found the last one to end.
+    pub(super) fn is_short(&self, at: u64) -> bool {
+        self.end.is_some_and(|end| at < end)
+    }
 }
 
 #[derive(Default)]
@@ -141,6 +151,7 @@ impl Spool {
     pub(super) fn remove_segment(&self, number: u32) -> io::Result<()> {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
         self.disk.remove(&self.path(number))?;
+        failpoint::pass(Failpoint::CompactUnlinked);
         self.disk.sync_dir(&self.dir)
     }
 
@@ -155,14 +166,27 @@ impl Spool {
         Ok(())
     }
 
-    /// Counts the segments that were set aside before this start and are still there.
-    pub(super) fn count_set_aside(&self) -> io::Result<()> {
-        let mut count = 0;
-        for entry in std::fs::read_dir(&self.dir)? {
-            count += u64::from(entry?.file_name().to_string_lossy().starts_with(DAMAGED));
+    /// Counts the segments that were set aside before this start and are still there, and those that are missing: segments
+    /// go from the oldest on, so none of a later number than one that is there can be gone rightly.
+    pub(super) fn count_damaged(&self) -> io::Result<()> {
+        let listed = self.disk.list(&self.dir)?;
+        let names = listed.iter().filter_map(|path| path.file_name()?.to_str()?.strip_prefix(DAMAGED));
+        let aside: Vec<u32> = names.filter_map(|name| segment_number(Path::new(name))).collect();
+        self.set_aside.store(aside.len() as u64, Ordering::Relaxed);
+        let there = self.segments();
+        let (Some(first), Some(last)) = (there.keys().next(), there.keys().last()) else { return Ok(()) };
+        for number in (*first..*last).filter(|number| !there.contains_key(number) && !aside.contains(number))
+        {
+            let file = self.path(number);
+            self.quarantine(format_args!("{} is missing, and what was in it", file.display()));
         }
-        self.set_aside.store(count, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Counts something that is damaged or missing, and says what.
+    pub(super) fn quarantine(&self, what: std::fmt::Arguments<'_>) {
+        self.quarantined.fetch_add(1, Ordering::Relaxed);
+        tracing::error!("damage in the spool: {what}");
     }
 
     /// The oldest segment, and octets of it.
@@ -173,11 +197,7 @@ impl Spool {
 
     /// The bodies that have files of their own.
     pub(super) fn bodies(&self) -> io::Result<Vec<Id>> {
-        let mut ids = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            ids.extend(body_id(&entry?.path()));
-        }
-        Ok(ids)
+        Ok(self.disk.list(&self.dir)?.iter().filter_map(|path| body_id(path)).collect())
     }
 
     pub(super) fn segment(&self, number: u32) -> Option<Segment> {

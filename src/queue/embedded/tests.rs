@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
+use super::record::{Kind, Record};
 use super::*;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::message::{Kind as Whose, Lane, Needs};
@@ -131,9 +132,10 @@ fn a_flipped_bit_costs_one_message_at_most() {
 fn refused(format: u32) -> OpenError {
     let dir = tempfile::tempdir().unwrap();
     let segment = filled(dir.path(), 1);
-    let schema = record::Schema { format, segment: 1 };
+    let schema = record::Schema { format, segment: 1, previous: 0 };
     let record = Record::new(Kind::Schema, Id::from_bytes([0; 16]), &schema).unwrap();
-    let octets = [&record.header.encode(1)[..], &record.payload].concat();
+    let octets =
+        [&record.header.encode(record::Origin { nonce: 1, segment: 1 })[..], &record.payload].concat();
     std::fs::write(&segment, &octets).unwrap();
     let error = Embedded::open(dir.path(), options()).err().unwrap();
     assert_eq!(std::fs::read(&segment).unwrap(), octets);

@@ -10,6 +10,7 @@ use super::Reply;
 use super::desk::Desk;
 use super::row::{Place, Row};
 use super::rows::doubt;
+use crate::failpoint::{self, Failpoint};
 use crate::mail::id::Id;
 use crate::queue::store::{Accept, StoreError};
 
@@ -33,6 +34,7 @@ impl Desk {
             }
         }
         self.end = end;
+        failpoint::pass(Failpoint::IndexTaken);
         self.spool.caught_up(records);
         self.compaction.look();
         if fresh {

@@ -18,7 +18,8 @@ use super::super::spool::{Request, Said, Segment};
 use super::desk::Desk;
 use super::memos::Fate;
 use super::row::Row;
-use crate::fsx::{DiskFile, read_exact_at};
+use crate::failpoint::{self, Failpoint};
+use crate::fsx::read_exact_at;
 use crate::mail::id::Id;
 
 /// The oldest segment is compacted when less than one part in so many of it lives: a copy costs at most a third of
@@ -120,6 +121,9 @@ impl Desk {
             None => {
                 self.compaction.work = self.candidate();
                 self.compaction.waits = self.compaction.work.is_none();
+                if self.compaction.work.is_some() {
+                    failpoint::pass(Failpoint::CompactChosen);
+                }
                 Ok(())
             }
             Some(work) => match work.stage {
@@ -152,7 +156,7 @@ impl Desk {
     /// Writes anew what lives in a piece of the segment.
     fn copy_piece(&mut self, mut work: Work, from: u64) -> sled::Result<()> {
         let Some(segment) = self.segment_of(work) else { return Ok(()) };
-        let (found, next) = match piece(&*segment.file, from) {
+        let (found, next) = match piece(&segment, work.segment, from) {
             Ok(piece) => piece,
             Err(error) => return self.salvage(work, &error),
         };
@@ -234,6 +238,7 @@ impl Desk {
         self.compaction.copies += records.len();
         self.compaction.waits = true;
         self.spool.submit(Request { records, essential: true, done: Box::new(drop) });
+        failpoint::pass(Failpoint::CompactCopied);
     }
 
     /// Nothing lives in the segment any more: removes it as soon as sled needs nothing of it either.
@@ -242,6 +247,7 @@ impl Desk {
             self.compaction.waits = self.rows.blocked();
             return Ok(());
         }
+        failpoint::pass(Failpoint::CompactPassed);
         let gone = match work.damaged {
             false => self.spool.remove_segment(work.segment),
             true => self.spool.set_aside(work.segment),
@@ -249,6 +255,7 @@ impl Desk {
         if let Err(error) = gone {
             return self.stop(work.segment, &error);
         }
+        failpoint::pass(Failpoint::CompactGone);
         self.usage.forget(work.segment);
         self.compaction.work = None;
         tracing::debug!(segment = work.segment, damaged = work.damaged, "a segment of the spool went");
@@ -278,8 +285,8 @@ impl Desk {
 }
 
 /// Looks at so many records. Damage is an error: what a scan cannot find may still be known to the index.
-fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
-    let mut scan = Scan::sparse(file, from)?;
+fn piece(segment: &Segment, number: u32, from: u64) -> io::Result<Piece> {
+    let mut scan = Scan::sparse(&*segment.file, number, from)?;
     let mut found = Vec::new();
     for _ in 0..PIECE {
         match scan.next()? {
@@ -287,7 +294,7 @@ fn piece(file: &dyn DiskFile, from: u64) -> io::Result<Piece> {
                 let offset = record.offset;
                 found.extend(thing(record)?.map(|thing| (thing, offset)));
             }
-            Step::End { torn: false, .. } => return Ok((found, None)),
+            Step::End { torn: false, at } if !segment.is_short(at) => return Ok((found, None)),
             Step::Bad { from: at } | Step::End { at, .. } => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("damaged at {at}")));
             }

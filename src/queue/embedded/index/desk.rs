@@ -20,6 +20,7 @@ use super::usage::Usage;
 use super::verbs::Sweep;
 use super::{Ask, Reply};
 use crate::clock::Clock;
+use crate::failpoint::{self, Failpoint};
 use crate::mail::id::Id;
 use crate::mail::time::Time;
 use crate::queue::store::{Claimed, Settlement, Stats, StoreError, Then};
@@ -307,11 +308,14 @@ impl Desk {
             }
         }
         self.spill(usize::MAX)?;
+        failpoint::pass(Failpoint::IndexClosing);
         let tree = self.rows.tree();
         keys::put(tree, keys::APPLIED, &self.end)?;
         keys::put(tree, keys::SIZES, &(self.stats, &self.usage))?;
         tree.note_live()?;
-        tree.flush()
+        tree.flush()?;
+        failpoint::pass(Failpoint::IndexClosed);
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use tokio::sync::Notify;
 
 use super::super::cache::Cache;
-use super::super::record::{AGAIN, Kind, Position};
+use super::super::record::{AGAIN, FIRST, Kind, Position};
 use super::super::scan::{Found, Scan, Step};
 use super::super::spool::Spool;
 use super::compact::Compaction;
@@ -21,6 +21,7 @@ use super::tree::{Site, clear};
 use super::usage::Usage;
 use super::{Ask, keys};
 use crate::clock::Clock;
+use crate::failpoint::{self, Failpoint};
 use crate::mail::id::Id;
 use crate::queue::store::{Stats, StoreError, Turns};
 
@@ -93,6 +94,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
             break;
         }
     }
+    failpoint::pass(Failpoint::ReplayDone);
     if sizes.is_none() && !empty {
         recount(&mut desk)?;
     }
@@ -158,6 +160,13 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
     let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
     // What stood in segments that are gone has been copied, or had ended: sled must have known it before they went.
     let gap = parts.spool.oldest().is_some_and(|(oldest, _)| oldest > 1 && applied.segment < oldest);
+    // What the index knows was durable once.
+    let missing = applied > parts.spool.end()
+        || parts.spool.segment(applied.segment).is_some_and(|its| its.size < u64::from(applied.offset));
+    if missing {
+        let Position { segment, offset } = applied;
+        parts.spool.quarantine(format_args!("segment {segment} once reached to {offset}, or beyond"));
+    }
     if gap || applied > parts.spool.end() || (sizes.is_none() && !same) {
         return Ok(None);
     }
@@ -200,13 +209,14 @@ fn catch_up(desk: &mut Desk, end: Position) -> sled::Result<()> {
 fn segment(desk: &mut Desk, from: Position, to: u64) -> sled::Result<()> {
     let number = from.segment;
     let Some(segment) = desk.spool.segment(number) else { return Ok(()) };
-    let mut scan = Scan::new(&*segment.file, u64::from(from.offset))?;
+    let mut scan = Scan::new(&*segment.file, number, u64::from(from.offset))?;
     let mut again: Vec<Found> = Vec::new();
     while scan.offset() < to {
         match scan.next()? {
             Step::Record(found) if found.header.flags & AGAIN != 0 => again.push(found),
             Step::Record(found) => {
-                if found.header.kind == Kind::Forwarded {
+                // With its last record damaged the batch was complete all the same, if anything was written after it.
+                if found.header.kind == Kind::Forwarded || found.header.flags & FIRST != 0 {
                     for copied in again.drain(..) {
                         take(desk, number, &copied)?;
                     }
@@ -215,8 +225,8 @@ fn segment(desk: &mut Desk, from: Position, to: u64) -> sled::Result<()> {
             }
             Step::Bad { from } => desk.quarantine(position(number, from), "its octets are not a record"),
             Step::End { at, torn } => {
-                if torn {
-                    desk.quarantine(position(number, at), "its end is damaged");
+                if torn || segment.is_short(at) {
+                    desk.quarantine(position(number, at), "its end is damaged, or missing");
                 }
                 break;
             }
@@ -228,6 +238,7 @@ fn segment(desk: &mut Desk, from: Position, to: u64) -> sled::Result<()> {
 fn take(desk: &mut Desk, segment: u32, found: &Found) -> sled::Result<()> {
     let at = position(segment, found.offset);
     desk.replay(at, &found.header, &found.payload)?;
+    failpoint::pass(Failpoint::ReplayRecord);
     while desk.rows.heavy() && desk.spill(super::SPILL_AT_ONCE)? {}
     desk.end = at;
     Ok(())

@@ -16,6 +16,7 @@ use super::lanes::{Item, LOAD, Loaded, StreamKey};
 use super::row::{Row, row_key};
 use super::supersede::{self, mark_key};
 use super::tree::{Site, Tree};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::id::Id;
 
 /// sled keeps small values well and large ones badly: a row is cut into pieces of this size.
@@ -183,6 +184,7 @@ impl Rows {
             self.octets = self.octets.saturating_sub(slot.size);
             self.unmark(id, &slot);
             write(&self.tree, id, slot)?;
+            failpoint::pass(Failpoint::IndexSpilled);
         }
         self.since_applied += 1;
         if self.since_applied >= APPLIED_EVERY || self.order.is_empty() {

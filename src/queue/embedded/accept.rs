@@ -1,0 +1,71 @@
+//! A message on its way in: into the journal whole, or, where its body is large, with the body in a file of its own first.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::cache::Cache;
+use super::index::{self, Ask, Reply};
+use super::reader;
+use super::record::{AcceptedRef, BodyFile, Kind, Record};
+use super::spool::{Request, Said, Spool};
+use super::{Accept, Embedded, StoreError};
+
+/// Hands an accepted message to the journal. Runs to its end whether or not the caller still waits.
+pub(super) fn put(
+    spool: &Spool,
+    cache: Arc<Cache>,
+    accept: Accept,
+    file: Option<BodyFile>,
+    reply: Reply<()>,
+) {
+    let accept = Arc::new(accept);
+    let (body, crc) = index::inline(&accept, file);
+    let payload = AcceptedRef::new(&accept, &[], file);
+    let record = match Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc) {
+        Ok(record) => record,
+        Err(error) => {
+            let error = StoreError::Full(Arc::from(format!("the message cannot be written: {error}")));
+            return drop(reply.send(Err(error)));
+        }
+    };
+    if file.is_none() {
+        // Before the journal has it: the index may hand it out the moment it is durable.
+        cache.put(&accept.message);
+    }
+    let id = accept.message.facts.id;
+    let done = Box::new(move |durable: Result<(), StoreError>| {
+        if durable.is_err() {
+            cache.remove(id);
+        }
+        drop(reply.send(durable));
+    });
+    let said = Said::Accept(accept, file, Vec::new());
+    spool.submit(Request { records: vec![(record, said)], essential: false, done });
+}
+
+impl Embedded {
+    /// The body goes into a file of its own first, so that the journal never names what is not there.
+    pub(super) fn accept_large(&self, accept: Accept, reply: Reply<()>) {
+        let (spool, cache) = (Arc::clone(&self.spool), Arc::clone(&self.cache));
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.work(Box::new(move || {
+            let message = &accept.message;
+            if !accept.tells.is_empty() || spool.room.load(Ordering::Relaxed) {
+                if let Err(error) = reader::write(&spool, message.facts.id, &message.body) {
+                    drop(spool.disk.remove(&spool.body_path(message.facts.id)));
+                    return drop(reply.send(Err(StoreError::Full(Arc::from(error.to_string())))));
+                }
+            } else {
+                return drop(reply.send(Err(StoreError::Full(Arc::from("the disk is below its reserve")))));
+            }
+            let file = BodyFile { length: message.body.len() as u64, crc: crc32c::crc32c(&message.body) };
+            match asks.filter(|_| !accept.tells.is_empty()) {
+                Some(asks) => {
+                    let done = Box::new(|durable| drop(reply.send(durable)));
+                    drop(asks.send(Ask::Tell(Arc::new(accept), Some(file), done)));
+                }
+                None => put(&spool, cache, accept, Some(file), reply),
+            }
+        }));
+    }
+}
