@@ -2,7 +2,7 @@
 //!
 //! The modules below stand in the order a message travels. A module may use only what stands to its right in
 //! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule, unsubscribe } >
-//! deliver > suppress > { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx } > mail`;
+//! deliver > suppress > { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx, failpoint } > mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
 pub mod admit;
@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod dns;
 pub mod doctor;
+pub mod failpoint;
 pub mod fsx;
 pub mod inbound;
 pub mod listen;

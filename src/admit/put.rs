@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::repair::Body;
 use super::{Admit, Admitted, Submission};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::class::Classed;
 use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
@@ -64,9 +65,11 @@ impl Admit {
         let message = Arc::new(Message { facts, body: octets });
         let held = judged.held.clone();
         let accept = Accept { message: Arc::clone(&message), legs, held: judged.held, tells: Vec::new() };
+        failpoint::pass(Failpoint::AcceptSealed);
         if let Err(error) = self.parts.store.accept(accept).await {
             return Err(unable(&error));
         }
+        failpoint::pass(Failpoint::AcceptDurable);
         let arrival = Arrival {
             ip: Some(client.ip),
             helo: &client.helo,
@@ -79,6 +82,7 @@ impl Admit {
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
         };
         self.parts.log.received(&message.facts, &arrival);
+        failpoint::pass(Failpoint::AcceptLogged);
         for (address, why) in &told.void {
             self.parts.log.stray(&message.facts, address, why);
         }

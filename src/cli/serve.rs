@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::output::{Context, Failure, Outcome, note};
 use crate::config::Config;
 use crate::daemon::{Daemon, StartError};
+use crate::failpoint::{self, Failpoint};
 
 /// What blocking work (password hashes, a last sync) may still take when everything else has ended.
 const LAST: Duration = Duration::from_secs(2);
@@ -25,6 +26,9 @@ pub struct Args {}
 /// Runs it.
 pub(super) fn run(context: &Context, _args: Args) -> Outcome {
     let config = context.load_config()?;
+    if let Ok(place) = std::env::var(failpoint::VARIABLE) {
+        failpoint::arm(&place).map_err(Failure::Config)?;
+    }
     tell_on_stderr();
     more_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -92,6 +96,7 @@ async fn reload(daemon: &Daemon) {
 }
 
 async fn drain(daemon: Daemon, mut signals: Signals) -> Outcome {
+    failpoint::pass(Failpoint::DrainBegun);
     note("draining: what is in flight finishes, the rest stays queued");
     tell_systemd(&[NotifyState::Stopping]);
     tokio::select! {

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::House;
 use crate::config::Config;
+use crate::failpoint::{self, Failpoint};
 use crate::metrics::ResultLabel;
 use crate::seal::Keyring;
 use crate::tenant::{self, Directory};
@@ -28,7 +29,10 @@ impl House {
         }
         *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
         let read = outcome?;
-        Ok(self.take_over(read))
+        failpoint::pass(Failpoint::ReloadRead);
+        let fixed = self.take_over(read);
+        failpoint::pass(Failpoint::ReloadDone);
+        Ok(fixed)
     }
 
     /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.
@@ -60,6 +64,7 @@ impl House {
         let fixed = keep_fixed(&old, &mut config);
         self.tenants.store(Arc::new(read.tenants));
         self.keyring.store(Arc::new(read.keyring));
+        failpoint::pass(Failpoint::ReloadHalf);
         self.gate.forget();
         self.deliverer.reconfigure(&config, self.bound.own.clone());
         self.config.store(Arc::new(config));

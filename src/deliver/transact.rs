@@ -11,6 +11,7 @@ use super::driver::{Broken, Connection};
 use super::ledger::{Ledger, millis};
 use super::outcome::{Next, Scope, Trouble};
 use super::pool::Key;
+use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Fate, Login};
 use crate::mail::reply::PeerReply;
 
@@ -142,7 +143,13 @@ impl Attempt<'_> {
             }
             Err(broken) => return Err((broken, awaited)),
         }
+        if awaited == Some(Await::Dot) {
+            failpoint::pass(Failpoint::AttemptSent);
+        }
         let reply = connection.reply(self.limit(awaited)).await;
+        if awaited == Some(Await::Dot) {
+            failpoint::pass(Failpoint::AttemptReplied);
+        }
         reply.map_err(|broken| (broken, awaited))
     }
 

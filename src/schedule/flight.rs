@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::deliver::redact::Veil;
 use crate::deliver::{Hears, Job, Standing};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Decided, Login};
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
@@ -285,6 +286,7 @@ impl Hears for Ear<'_, '_> {
         if !std::mem::replace(&mut self.begun, true) {
             self.flight.begin(self.job, self.why.as_deref());
         }
+        failpoint::pass(Failpoint::AttemptBegun);
     }
 
     fn site(&mut self, standing: Standing) {

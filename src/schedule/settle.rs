@@ -12,6 +12,7 @@ use super::supersede::Superseding;
 use super::tell::Courtesy;
 use super::verdict::Ruling;
 use crate::deliver::bounce::{Action, Told};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Decided, Fate};
 use crate::mail::message::{Facts, Kind, Message};
 use crate::maillog::{Expiry, Volume};
@@ -62,10 +63,12 @@ pub(super) async fn run(
         for work in &group {
             say(&room, work);
         }
+        failpoint::pass(Failpoint::SettleAsked);
         if let Err(error) = room.parts.store.settle(settlements).await {
             room.fail(error);
             return;
         }
+        failpoint::pass(Failpoint::SettleDurable);
         done(&room, group.len(), owing);
         if let Err(error) = superseding.end(&room, &group, waited).await {
             room.fail(error);

@@ -15,6 +15,7 @@ use super::gather::{self, Group, Sorted};
 use super::turn::REBUILDING;
 use crate::config::class::Hides;
 use crate::deliver::bounce::{self, Action, Content, Notice, Told, Unsent};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, TlsNeed};
 use crate::mail::time::Time;
@@ -185,7 +186,9 @@ impl Teller<'_> {
             bounce::sealed(&config, &keyring, &notice, tells)?
         };
         let message = Arc::clone(&accept.message);
+        failpoint::pass(Failpoint::TellBuilt);
         self.room.parts.store.accept(accept).await?;
+        failpoint::pass(Failpoint::TellAccepted);
         self.room.parts.log.dsn(&message.facts, &Dsn { kind: kind(action), about: &about });
         Ok(())
     }

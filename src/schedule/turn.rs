@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::settle::Work;
 use super::{Room, flight, retry};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::time::Time;
 use crate::queue::store::StoreError;
 
@@ -66,6 +67,9 @@ async fn claim(
         Err(StoreError::Rebuilding) => return Ok(Pause::Idle(REBUILDING)),
         other => other?,
     };
+    if !claimed.legs.is_empty() {
+        failpoint::pass(Failpoint::TurnClaimed);
+    }
     let full = claimed.legs.len() >= free;
     for leg in claimed.legs {
         flights.spawn(flight::fly(Arc::clone(room), leg, rulings.clone()));

@@ -17,6 +17,7 @@ use super::sasl::Credentials;
 use super::{Shared, Stream, ending};
 use crate::admit::Submission;
 use crate::config::{Config, Listener, Role};
+use crate::failpoint::{self, Failpoint};
 use crate::mail::reply::{Enhanced, Reply};
 use crate::maillog::Rejected;
 use crate::metrics::ResultLabel;
@@ -150,6 +151,7 @@ impl Driver {
             stream.flush().await
         };
         timeout(wait, writing).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        failpoint::pass(Failpoint::ReplyWritten);
         out.clear();
         out.shrink_to(COMMAND_READ);
         Ok(())
@@ -321,6 +323,7 @@ impl Driver {
     }
 
     async fn submit(&mut self, submission: Submission) {
+        failpoint::pass(Failpoint::AcceptTaken);
         let taken = self.shared.meter.take(&submission.tenant, self.shared.clock.now());
         let reply = match taken {
             Ok(()) => self.shared.admit.submit(submission).await,

@@ -13,8 +13,9 @@ use rand::{RngExt, SeedableRng};
 
 use crate::relay::{Layout, Relay, Running, smtp};
 
+mod points;
 mod sink;
-use sink::Sink;
+use sink::{REFUSED, Sink};
 
 /// Kills under load; each is a start, a burst, a SIGKILL. `WAXSEAL_CRASH_ROUNDS` raises it for a soak.
 const ROUNDS: usize = 100;

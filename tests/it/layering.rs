@@ -17,7 +17,7 @@ const HOUSE: &[&[&str]] = &[
     &["seal", "queue", "maillog"],
     &["tenant", "dns"],
     &["config"],
-    &["metrics", "clock", "fsx"],
+    &["metrics", "clock", "fsx", "failpoint"],
     &["mail"],
 ];
 

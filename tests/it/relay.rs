@@ -172,7 +172,21 @@ impl Relay {
         self.start_under(command)
     }
 
-    fn start_under(&self, mut command: Command) -> Running {
+    /// Starts the daemon so that it dies at this failpoint. `None`: it did so before READY.
+    pub fn start_to_die(&self, failpoint: &str) -> Option<Running> {
+        let mut command = self.command();
+        command.env(waxseal::failpoint::VARIABLE, failpoint);
+        let dead = |said: &String| assert!(said.starts_with("signal: 9"), "{failpoint}: {said}");
+        self.start_if_it_lives(command).inspect_err(dead).ok()
+    }
+
+    fn start_under(&self, command: Command) -> Running {
+        let ended = |said| panic!("the relay ended before READY:\n{said}");
+        self.start_if_it_lives(command).unwrap_or_else(ended)
+    }
+
+    /// What it said, where it ends before READY.
+    fn start_if_it_lives(&self, mut command: Command) -> Result<Running, String> {
         let child = command
             .arg("serve")
             .stdin(Stdio::null())
@@ -186,7 +200,9 @@ impl Relay {
         loop {
             let before = said.len();
             let n = lines.read_line(&mut said).unwrap();
-            assert!(n > 0, "the relay ended before READY:\n{said}");
+            if n == 0 {
+                return Err(format!("{}\n{said}", child.wait().unwrap()));
+            }
             if said.get(before..).unwrap_or("").contains("READY") {
                 break;
             }
@@ -194,7 +210,7 @@ impl Relay {
         let log =
             std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut { log }));
-        child
+        Ok(child)
     }
 
     /// The value of this counter of the running daemon's.

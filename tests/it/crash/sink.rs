@@ -7,6 +7,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+/// What the marks of those begin with whom the exchanger does not know.
+pub const REFUSED: &str = "r-";
+
 pub struct Sink {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -30,6 +33,8 @@ struct Books {
     takes: HashMap<String, Take>,
     /// Messages that came again although no kill can have made them.
     wrong: Vec<String>,
+    /// Recipients that were refused for good: the sender is to be told, and nothing is to be taken.
+    refused: HashSet<String>,
 }
 
 /// A message that was taken.
@@ -108,10 +113,16 @@ impl Sink {
         found
     }
 
-    /// Those of these that have not been taken.
+    /// Those of these that have neither been taken nor refused.
     pub fn missing<'a>(&self, marks: impl Iterator<Item = &'a String>) -> Vec<String> {
         let books = self.shared.books();
-        marks.filter(|mark| !books.takes.contains_key(*mark)).cloned().collect()
+        let known = |mark: &String| books.takes.contains_key(mark) || books.refused.contains(mark);
+        marks.filter(|mark| !known(mark)).cloned().collect()
+    }
+
+    /// Those that were refused for good.
+    pub fn refused(&self) -> HashSet<String> {
+        self.shared.books().refused.clone()
     }
 
     /// Waits until so many more had their turn, or so long.
@@ -156,8 +167,9 @@ impl Shared {
                 "EHLO" => "250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
                 "RCPT" => {
                     mark = line.split(['<', '@']).nth(1).unwrap_or_default().to_owned();
-                    "250 Ok\r\n"
+                    self.welcome(&mark)
                 }
+                "DATA" if mark.starts_with(REFUSED) => "554 5.5.1 for nobody\r\n",
                 "DATA" => {
                     if out.write_all(b"354 go\r\n").is_err() || !read_body(&mut lines) {
                         return;
@@ -188,6 +200,16 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Some recipients are nobody: their failure is the message's end, and somebody is to be told.
+    fn welcome(&self, mark: &str) -> &'static str {
+        if !mark.starts_with(REFUSED) {
+            return "250 Ok\r\n";
+        }
+        self.books().refused.insert(mark.to_owned());
+        self.change.notify_all();
+        "550 5.1.1 nobody\r\n"
     }
 
     /// Counts a message as taken before its 250 is written: from here on it may count as delivered.
