@@ -1,5 +1,5 @@
 # What a maintainer runs. One optimised profile everywhere, so that everything is compiled once.
-.PHONY: test strangers lint fmt doc bench soak
+.PHONY: test strangers lint fmt doc bench bench-peers soak fuzz
 
 # nextest runs tests in parallel, each in a process of its own; plain cargo test does where it is missing.
 RUN := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
@@ -25,7 +25,19 @@ doc:
 bench:
 	cargo bench
 
-# The kill test and the simulated days for as long as one likes: an hour or so.
+# Beside Debian's Postfix, alone and with OpenDKIM (root; docs/performance.md).
+bench-peers:
+	cargo build --release
+	scripts/bench-peers
+
+# The proofs at length, some hours: kills at random and at every failpoint, power cuts, damage,
+# simulated days. docs/reliability.md.
 soak: strangers
-	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- sigkill --nocapture
-	WAXSEAL_SIMULATION_SEEDS=100000 cargo test --release --test it -- simulation --nocapture
+	WAXSEAL_POWER_STATES=100000 WAXSEAL_DAMAGES=10000 cargo test --release --test it -- --nocapture a_power_cut damage_sends
+	WAXSEAL_FAILPOINT_ROUNDS=20 cargo test --release --test it -- --nocapture a_death_at_any_failpoint
+	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- --nocapture sigkill
+	WAXSEAL_SIMULATION_SEEDS=100000 cargo test --release --test it -- --nocapture simulation
+
+# A minute for each fuzz target; needs a nightly toolchain and cargo-fuzz (cargo install cargo-fuzz).
+fuzz:
+	scripts/fuzz.sh $(SECONDS_EACH)
