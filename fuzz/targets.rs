@@ -11,6 +11,7 @@ use waxseal::deliver::body::Wire;
 use waxseal::deliver::extensions::Extensions;
 use waxseal::deliver::redact;
 use waxseal::deliver::reply::{LINES_MAX, Reader, TEXT_MAX};
+use waxseal::deliver::sts::Policy;
 use waxseal::inbound::report;
 use waxseal::mail::address::Address;
 use waxseal::mail::header::Headers;
@@ -28,7 +29,7 @@ use waxseal::session::{command, params, path, sasl};
 use waxseal::tenant::{self, BareNewlines};
 
 /// Every target by its name, which is also its corpus's.
-pub const TARGETS: [(&str, fn(&[u8])); 18] = [
+pub const TARGETS: [(&str, fn(&[u8])); 19] = [
     ("address", address),
     ("bdat", bdat),
     ("command", commands),
@@ -46,6 +47,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 18] = [
     ("sasl", authentication),
     ("spf-record", policy),
     ("spool", spool),
+    ("sts-policy", transport),
     ("tenant", tenants),
 ];
 
@@ -313,4 +315,10 @@ fn dkim(octets: &[u8]) {
     let ours = Public { algorithm: Algorithm::Ed25519, octets: vec![7; 32] };
     let seen = dkim_record::read(&KeyAnswer { alias: None, records: vec![text] }, &ours);
     assert!(seen.ours || !seen.verifies(), "a key that is not ours verifies nothing of ours");
+}
+
+fn transport(octets: &[u8]) {
+    if let Ok(policy) = Policy::parse(octets) {
+        assert!(!policy.names("") && !policy.names("a\r\nb.example"), "a policy names hosts only");
+    }
 }
