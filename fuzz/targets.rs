@@ -28,8 +28,11 @@ use waxseal::session::sasl::{Mechanism, Turn};
 use waxseal::session::{command, params, path, sasl};
 use waxseal::tenant::{self, BareNewlines};
 
+/// A name, and what octets are given to.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target by its name, which is also its corpus's.
-pub const TARGETS: [(&str, fn(&[u8])); 19] = [
+pub const TARGETS: [Target; 19] = [
     ("address", address),
     ("bdat", bdat),
     ("command", commands),

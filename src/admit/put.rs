@@ -66,9 +66,7 @@ impl Admit {
         let held = judged.held.clone();
         let accept = Accept { message: Arc::clone(&message), legs, held: judged.held, tells: Vec::new() };
         failpoint::pass(Failpoint::AcceptSealed);
-        if let Err(error) = self.parts.store.accept(accept).await {
-            return Err(unable(&error));
-        }
+        self.parts.store.accept(accept).await.map_err(|error| unable(&error))?;
         failpoint::pass(Failpoint::AcceptDurable);
         let arrival = Arrival {
             ip: Some(client.ip),

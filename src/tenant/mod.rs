@@ -15,6 +15,7 @@ pub mod upstream;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,7 +89,6 @@ pub struct SuppressionRules {
 }
 
 /// A user name and its password's hash.
-#[derive(Debug)]
 pub struct Login {
     /// Compared exactly.
     pub username: Arc<str>,
@@ -96,6 +96,12 @@ pub struct Login {
     pub password: String,
     /// The class of all mail that comes by it.
     pub class: Option<Arc<str>>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({:?}, {:?})", self.username, self.class)
+    }
 }
 
 /// A From domain of a tenant.

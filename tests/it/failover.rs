@@ -41,6 +41,8 @@ async fn scene(upstream: &[&str]) -> Scene {
     rig.configure(|config| {
         config.delivery.port = port;
         config.delivery.delay_notice = Duration::ZERO;
+        // Each attempt by a connection of its own.
+        config.delivery.idle = Duration::ZERO;
         config.delivery.allow_private_destinations = true;
         config.dns.servers = vec![zone.address()];
     });

@@ -169,6 +169,7 @@ async fn a_recipient_that_cannot_be_read_is_told_of_all_the_same() {
 #[tokio::test]
 async fn one_message_is_told_of_fifty_times_at_most() {
     let (rig, inbound) = room();
+    assert!(rig.list().await.is_empty(), "the index is there");
     let gone = Id::new(rig.now(), 7);
     for at in 0..53 {
         let reply = comes_back(&inbound, gone, "blue", failed(&format!("made-up{at}@there.test"), "")).await;

@@ -110,6 +110,7 @@ async fn held_mail_leaves_by_itself_and_sealed_once_dns_is_right() {
 async fn a_name_below_leaves_by_a_key_of_its_own_though_the_domain_above_fails() {
     let (mut world, _dir) = start(&tenant("on_fail = \"hold\"\nsubdomains = true")).await;
     withdraw(&world).await;
+    check(&world).await;
     world.zone.publish("news.acme.test. 1 IN TXT \"here\"\n").await.unwrap();
     let form = world.form(Method::Tls).unwrap();
     client::send(&form, "offers@news.acme.test", "you@inbox.test", "Your reward").await.unwrap();

@@ -15,7 +15,7 @@ use super::*;
 use crate::store_model::{options, ready};
 
 /// Attempts at reaching one failpoint.
-const TRIES: usize = 4;
+const TRIES: usize = 16;
 /// Mails that a session submits in a round.
 const MAILS: usize = 24;
 /// Octets of a body that has a file of its own, and of one that fills a segment with its like.

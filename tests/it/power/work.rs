@@ -152,7 +152,13 @@ impl Day {
         std::fs::create_dir(&to).unwrap();
         assert!(copy(&self.dir.path().join("queue/index"), &to), "nothing changes it meanwhile");
         self.closed.push((self.disk.done(), to));
-        let store = open(&self.disk, &self.dir.path().join("queue")).unwrap();
+        let store = loop {
+            match open(&self.disk, &self.dir.path().join("queue")) {
+                // The old one's threads let go of it a moment after it is dropped.
+                Err(OpenError::Locked(_)) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
         ready(&*store).await;
         store
     }
