@@ -67,6 +67,7 @@ fn to(seen: &rig::Seen) -> Vec<String> {
 #[tokio::test]
 async fn who_is_told() {
     let (mut rig, inbound) = room();
+    assert!(rig.list().await.is_empty(), "the index is there");
     rig.script.plan([Plan::Gate]);
     let gone = Id::new(rig.now(), 7);
     let own = "From: Acme <billing@acme.test>\r\nSubject: s\r\n";
@@ -97,6 +98,7 @@ async fn who_is_told() {
 #[tokio::test]
 async fn nobody_is_told_where_nobody_may_be() {
     let (rig, inbound) = room();
+    assert!(rig.list().await.is_empty(), "the index is there");
     let never = Notify { success: false, failure: false, delay: false, stated: true };
     let silent =
         rig.accept_with("acme", &["a@there.test"], |facts| facts.envelope.rcpts[0].notify = never).await;
