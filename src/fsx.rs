@@ -89,6 +89,15 @@ pub fn check_secret_mode(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
+/// The secret of this name in the state directory, made if there is none yet.
+///
+/// # Errors
+/// As `secret`, with the file's name.
+pub fn secret_of(state: &Path, name: &str) -> io::Result<Zeroizing<[u8; SECRET]>> {
+    let path = state.join("secrets").join(name);
+    secret(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
 /// Octets of a secret that we make ourselves.
 pub const SECRET: usize = 32;
 

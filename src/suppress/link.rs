@@ -41,9 +41,7 @@ impl Links {
     /// # Errors
     /// The file can be neither read nor made, or others may read it.
     pub fn open(state: &Path) -> io::Result<Self> {
-        let path = state.join("secrets/unsubscribe");
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        Ok(Self::new(&*fsx::secret(&path).map_err(named)?))
+        Ok(Self::new(&*fsx::secret_of(state, "unsubscribe")?))
     }
 
     /// A key of these octets.

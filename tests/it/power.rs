@@ -118,7 +118,6 @@ fn evidence(image: &Image) -> std::path::PathBuf {
 }
 
 #[test]
-#[ignore = "finds what docs/reliability.md names as open"]
 fn a_power_cut_loses_nothing_that_was_answered_ok() {
     let first = number("WAXSEAL_POWER_SEED");
     let days = first.map_or_else(|| number("WAXSEAL_POWER_STATES").unwrap_or(STATES).div_ceil(CUTS), |_| 1);

@@ -187,6 +187,10 @@ impl Desk {
     fn copy(&mut self, segment: &Segment, at: Position, thing: Thing) -> sled::Result<Copy> {
         let copied = match thing {
             Thing::Message(id) => {
+                // It has ended in memory, and the word of that is not durable: until it is, this record is all there is of it.
+                if self.rows.is_ending(id) {
+                    return Ok(Copy::Later);
+                }
                 let Some(row) = self.rows.look(id)?.filter(|row| row.place.at == at) else {
                     return Ok(Copy::Nothing);
                 };
@@ -243,6 +247,11 @@ impl Desk {
 
     /// Nothing lives in the segment any more: removes it as soon as sled needs nothing of it either.
     fn remove(&mut self, work: Work) -> sled::Result<()> {
+        // What was salvaged was found by the index, which does not know where messages lay that have ended.
+        if work.damaged && self.rows.any_ending() {
+            self.compaction.waits = true;
+            return Ok(());
+        }
         if !self.rows.pass(work.segment, self.end, ROWS)? {
             self.compaction.waits = self.rows.blocked();
             return Ok(());

@@ -47,6 +47,12 @@ pub(super) struct Slot {
     size: usize,
 }
 
+impl Slot {
+    fn is_ending(&self) -> bool {
+        self.row.is_none() && self.pending > 0
+    }
+}
+
 /// The rows.
 pub(super) struct Rows {
     tree: Tree,
@@ -142,6 +148,16 @@ impl Rows {
         for mark in &slot.marks {
             self.marks.remove(&(*mark, id));
         }
+    }
+
+    /// Whether a message has ended, and the record that says so is still on its way to the journal.
+    pub(super) fn is_ending(&self, id: Id) -> bool {
+        self.slots.get(&id).is_some_and(Slot::is_ending)
+    }
+
+    /// Whether any has.
+    pub(super) fn any_ending(&self) -> bool {
+        self.slots.values().any(Slot::is_ending)
     }
 
     /// Forgets a slot that nothing was changed in.
