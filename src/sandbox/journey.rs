@@ -48,8 +48,18 @@ impl Step {
 
     /// Steps of the same millisecond come in the order of a message's path.
     fn rank(&self) -> (Time, usize) {
-        const ORDER: [&str; 8] =
-            ["submit", "received", "queued", "attempt", "arrived", "delivered", "relayed", "bounced"];
+        const ORDER: [&str; 10] = [
+            "key",
+            "health",
+            "submit",
+            "received",
+            "queued",
+            "attempt",
+            "arrived",
+            "delivered",
+            "relayed",
+            "bounced",
+        ];
         (self.ts, ORDER.iter().position(|one| *one == self.step).unwrap_or(ORDER.len()))
     }
 }
