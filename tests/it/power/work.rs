@@ -208,7 +208,8 @@ impl Day {
             (0..6, Some(leg), _) => {
                 (vec![leg.id.to_string()], done(store.settle(vec![self.settlement(&leg)])))
             }
-            (6..8, Some(leg), _) => {
+            // A command on several legs is a record for each: cut off unanswered, it may have come to some of them.
+            (6..8, Some(leg), _) if free.legs.iter().filter(|other| other.id == leg.id).count() == 1 => {
                 let filter = Filter { ids: vec![leg.id], ..Filter::default() };
                 (vec![leg.id.to_string()], done(store.act(filter, self.action(), NOW)))
             }
