@@ -75,7 +75,10 @@ impl Trial<'_> {
         if heavy {
             self.delivered(&mut relay);
         }
-        relay.signal(Signal::TERM);
+        // Once it is known to have died there is nobody to send a signal to.
+        if relay.try_wait().unwrap().is_none() {
+            relay.signal(Signal::TERM);
+        }
         let status = relay.end();
         self.sink.close();
         match status.signal() {
