@@ -21,8 +21,8 @@ const MAILS: usize = 24;
 /// Octets of a body that has a file of its own, and of one that fills a segment with its like.
 const LARGE: usize = 18_000;
 const HEAVY: usize = 14_000;
-/// Of those, so many from each session fill a segment.
-const HEAVY_MAILS: usize = 10;
+/// Of those, so many from each session fill two segments and begin a third: what is dead outweighs what is kept.
+const HEAVY_MAILS: usize = 20;
 
 /// Those that are passed many times in a round die at one of the first passings, the others at the first.
 fn passings(place: Failpoint, chance: &mut StdRng) -> u64 {
