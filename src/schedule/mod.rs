@@ -9,8 +9,8 @@
 //!
 //! `turn` sleeps until the earliest leg is due or the store nudges it. A flight's witness rules on each decision when its
 //! reply arrives and hands the ruling on without waiting, so the connection goes on with the next message; `settle` puts
-//! all rulings that wait into one call, so that they share a sync. A leg stays claimed in the store until its last
-//! settlement is durable: it cannot be attempted twice. `retry`, `steady`, `verdict` and `gather` are pure.
+//! all rulings that wait into one call, so that they share a sync. The store takes a settlement in at once, which frees the
+//! leg's turn for the next, and answers when it is durable. `retry`, `steady`, `verdict` and `gather` are pure.
 
 mod failover;
 mod flight;

@@ -1,6 +1,7 @@
 //! Makes rulings durable: writes each to the mail log as it arrives, and gives the store all that wait in one call, so that
 //! they share a sync. What the sender is to be told of delays and relays goes on to `tell` once it is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::Room;
-use super::supersede::Superseding;
+use super::supersede::{Newer, Superseding};
 use super::tell::Courtesy;
 use super::verdict::Ruling;
 use crate::deliver::bounce::{Action, Told};
@@ -16,10 +17,12 @@ use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Decided, Fate};
 use crate::mail::message::{Facts, Kind, Message};
 use crate::maillog::{Expiry, Volume};
-use crate::queue::store::{Last, Settlement};
+use crate::queue::store::{Answer, Last, Settlement, StoreError};
 
 /// Rulings settled in one call at most.
 const GROUP: usize = 1024;
+/// Groups handed to the store that are not durable yet, at most.
+const UNDER_WAY: usize = 16;
 
 /// A ruling on its way to the store.
 pub(super) struct Work {
@@ -47,38 +50,85 @@ impl Room {
     }
 }
 
+/// A group that the store has, and its answer.
+struct Handed<'a> {
+    durable: Answer<'a, Vec<bool>>,
+    group: Vec<Work>,
+    /// What waited for one of these legs to end.
+    waited: Vec<Newer>,
+    owing: bool,
+}
+
 /// Runs until the last flight has landed and everything is durable.
 pub(super) async fn run(
     room: Arc<Room>,
     mut rulings: UnboundedReceiver<Work>,
     courtesies: UnboundedSender<Courtesy>,
 ) {
-    let mut group = Vec::with_capacity(GROUP);
     let mut superseding = Superseding::default();
-    while rulings.recv_many(&mut group, GROUP).await > 0 {
-        let settlements = group.iter_mut().flat_map(|work| std::mem::take(&mut work.ruling.settlements));
-        let settlements: Vec<Settlement> = settlements.collect();
-        let waited = superseding.waited_for(&settlements);
-        let owing = settlements.iter().any(|settlement| settlement.owe);
-        for work in &group {
-            say(&room, work);
-        }
-        failpoint::pass(Failpoint::SettleAsked);
-        if let Err(error) = room.parts.store.settle(settlements).await {
-            room.fail(error);
-            return;
-        }
-        failpoint::pass(Failpoint::SettleDurable);
-        done(&room, group.len(), owing);
-        if let Err(error) = superseding.end(&room, &group, waited).await {
-            room.fail(error);
-            return;
-        }
-        room.learn(&group).await;
-        for work in group.drain(..) {
-            courteous(work, &courtesies);
+    let mut under_way = VecDeque::new();
+    let mut open = true;
+    while open || !under_way.is_empty() {
+        let mut group = Vec::new();
+        tokio::select! {
+            biased;
+            durable = durable(under_way.front_mut()) => {
+                let Some(handed) = under_way.pop_front() else { continue };
+                let ended = match durable {
+                    Ok(()) => end(&room, handed, &mut superseding, &courtesies).await,
+                    failed => failed,
+                };
+                if let Err(error) = ended {
+                    return room.fail(error);
+                }
+            }
+            taken = rulings.recv_many(&mut group, GROUP), if open && under_way.len() < UNDER_WAY => {
+                open = taken > 0;
+                if open {
+                    under_way.push_back(hand(&room, group, &mut superseding));
+                }
+            }
         }
     }
+}
+
+/// Gives a group to the store, which frees the turns of its legs at once: the next are claimed while it becomes durable.
+fn hand<'a>(room: &'a Room, mut group: Vec<Work>, superseding: &mut Superseding) -> Handed<'a> {
+    let settlements = group.iter_mut().flat_map(|work| std::mem::take(&mut work.ruling.settlements));
+    let settlements: Vec<Settlement> = settlements.collect();
+    let waited = superseding.waited_for(&settlements);
+    let owing = settlements.iter().any(|settlement| settlement.owe);
+    for work in &group {
+        say(room, work);
+    }
+    failpoint::pass(Failpoint::SettleAsked);
+    Handed { durable: room.parts.store.settle(settlements), group, waited, owing }
+}
+
+async fn durable(first: Option<&mut Handed<'_>>) -> Result<(), StoreError> {
+    match first {
+        Some(handed) => handed.durable.as_mut().await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
+/// What follows once a group is durable. While this waits nothing more is handed over: what is superseded and still under way
+/// is not settled unseen.
+async fn end(
+    room: &Room,
+    handed: Handed<'_>,
+    superseding: &mut Superseding,
+    courtesies: &UnboundedSender<Courtesy>,
+) -> Result<(), StoreError> {
+    let Handed { group, waited, owing, .. } = handed;
+    failpoint::pass(Failpoint::SettleDurable);
+    done(room, group.len(), owing);
+    superseding.end(room, &group, waited).await?;
+    room.learn(&group).await;
+    for work in group {
+        courteous(work, courtesies);
+    }
+    Ok(())
 }
 
 /// What was decided, for the postmaster. Said when it is known, not when it is durable: the other server has it by then.

@@ -19,7 +19,7 @@ use crate::queue::store::{Last, Settlement, StoreError};
 const SUPERSEDED: Enhanced = Enhanced(5, 0, 0);
 
 /// A delivered message, and its recipients that have it.
-type Newer = (Arc<Facts>, Vec<u16>);
+pub(super) type Newer = (Arc<Facts>, Vec<u16>);
 
 /// Which delivered messages wait for the end of an older one's attempt.
 #[derive(Default)]

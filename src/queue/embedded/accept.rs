@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::cache::Cache;
+use super::inbox::Request;
 use super::index::{self, Ask, Reply};
 use super::reader;
 use super::record::{AcceptedRef, BodyFile, Kind, Record};
-use super::spool::{Request, Said, Spool};
+use super::spool::{Said, Spool};
 use super::{Accept, Embedded, StoreError};
 
 /// Hands an accepted message to the journal. Runs to its end whether or not the caller still waits.
@@ -40,7 +41,7 @@ pub(super) fn put(
         drop(reply.send(durable));
     });
     let said = Said::Accept(accept, file, Vec::new());
-    spool.submit(Request { records: vec![(record, said)], essential: false, done });
+    spool.inbox.submit(Request { records: vec![(record, said)], essential: false, done });
 }
 
 impl Embedded {

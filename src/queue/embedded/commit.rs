@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::store::StoreError;
+use super::inbox::Request;
 use super::record::{FIRST, FORMAT, HEADER, Kind, Origin, Position, Record, Schema};
-use super::spool::{Fed, Request, Segment, Spool};
+use super::spool::{Fed, Segment, Spool};
 use crate::failpoint::{self, Failpoint};
 use crate::fsx::DiskFile;
 use crate::mail::id::Id;
@@ -110,7 +111,7 @@ pub(super) fn guarded(spool: &Spool, head: Head) {
 
 /// Writes groups until the store is closed or fails.
 fn run(spool: &Spool, mut head: Head) {
-    while let Some(group) = spool.collect(GROUP_MAX) {
+    while let Some(group) = spool.inbox.collect(GROUP_MAX) {
         failpoint::pass(Failpoint::CommitGathered);
         let group = admit(spool, group);
         if group.is_empty() {

@@ -5,6 +5,7 @@ mod cache;
 mod commit;
 #[doc(hidden)]
 pub mod examine;
+mod inbox;
 mod index;
 mod reader;
 mod record;
@@ -185,7 +186,7 @@ impl Embedded {
 
     /// Ends the threads; the lock goes last.
     fn stop(&self) {
-        self.spool.close();
+        self.spool.inbox.close();
         self.spool.deafen();
         drop(self.asks.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());

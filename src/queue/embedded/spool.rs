@@ -1,15 +1,16 @@
-//! The journal as its users share it: the segments on disk, the inbox of the committer, the feed to the index.
+//! The journal as its users share it: the segments on disk, the committer's inbox, the feed to the index.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::super::store::{Accept, StoreError};
+use super::inbox::Inbox;
 use super::index::Ask;
-use super::record::{BodyFile, Grave, Header, MemoHead, Position, Record};
+use super::record::{BodyFile, Grave, Header, MemoHead, Position};
 use crate::failpoint::{self, Failpoint};
 use crate::fsx::{Disk, DiskFile};
 use crate::mail::id::Id;
@@ -18,20 +19,6 @@ use crate::mail::id::Id;
 pub(super) const SEGMENT: u64 = 64 << 20;
 /// What the name of a segment that was set aside begins with.
 const DAMAGED: &str = "damaged-";
-/// Records that the index may be behind before the committer waits for it.
-const BEHIND_MAX: usize = 50_000;
-
-/// Called when the records of a request are durable, or never will be.
-pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// Records to be written, all in one group.
-pub(super) struct Request {
-    pub(super) records: Vec<(Record, Said)>,
-    /// Written even when the disk is below its reserve: it ends mail, or moves it.
-    pub(super) essential: bool,
-    pub(super) done: Done,
-}
-
 /// What a record says, for the index.
 #[derive(Clone, Debug)]
 pub(super) enum Said {
@@ -68,13 +55,6 @@ impl Segment {
     }
 }
 
-#[derive(Default)]
-struct Inbox {
-    waiting: VecDeque<Request>,
-    closing: bool,
-    failed: Option<StoreError>,
-}
-
 struct Feed {
     /// All before this is durable.
     end: Position,
@@ -91,10 +71,8 @@ pub(super) struct Spool {
     /// A segment's room.
     pub(super) room_each: u64,
     segments: RwLock<BTreeMap<u32, Segment>>,
-    inbox: Mutex<Inbox>,
-    bell: Condvar,
+    pub(super) inbox: Inbox,
     feed: Mutex<Feed>,
-    behind: AtomicUsize,
     failure: tokio::sync::watch::Sender<Option<StoreError>>,
     pub(super) room: AtomicBool,
     pub(super) syncs: AtomicU64,
@@ -120,10 +98,8 @@ impl Spool {
             reserve,
             room_each,
             segments: RwLock::default(),
-            inbox: Mutex::default(),
-            bell: Condvar::new(),
+            inbox: Inbox::default(),
             feed: Mutex::new(Feed { end: Position::default(), to: None, over: false }),
-            behind: AtomicUsize::new(0),
             failure: tokio::sync::watch::Sender::new(None),
             room: AtomicBool::new(true),
             syncs: AtomicU64::new(0),
@@ -218,67 +194,11 @@ impl Spool {
             .sum()
     }
 
-    /// Puts a request before the committer. It answers through `done`, at once if nothing can be written any more.
-    pub(super) fn submit(&self, request: Request) {
-        let refused = {
-            let mut inbox = held(&self.inbox);
-            match (&inbox.failed, inbox.closing) {
-                (None, false) => {
-                    inbox.waiting.push_back(request);
-                    None
-                }
-                (Some(failed), _) => Some((request, failed.clone())),
-                (None, true) => Some((request, StoreError::Failed(Arc::from("the store is closed")))),
-            }
-        };
-        match refused {
-            Some((request, error)) => (request.done)(Err(error)),
-            None => self.bell.notify_all(),
-        }
-    }
-
-    /// The next group: everything that waits, up to this many octets. `None`: the store is closed.
-    pub(super) fn collect(&self, octets_max: u64) -> Option<Vec<Request>> {
-        let mut inbox = held(&self.inbox);
-        while inbox.waiting.is_empty() || self.behind.load(Ordering::Acquire) > BEHIND_MAX {
-            if inbox.waiting.is_empty() && inbox.closing {
-                return None;
-            }
-            inbox = self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner);
-        }
-        let mut octets = 0;
-        let mut group = Vec::new();
-        while let Some(request) = inbox.waiting.pop_front() {
-            octets += request.records.iter().map(|(record, _)| record.header.length()).sum::<u64>();
-            group.push(request);
-            if octets >= octets_max {
-                break;
-            }
-        }
-        Some(group)
-    }
-
-    /// Takes no more requests; those that wait are still written.
-    pub(super) fn close(&self) {
-        held(&self.inbox).closing = true;
-        self.bell.notify_all();
-    }
-
     /// Nothing will be written any more. Answers what waited.
     pub(super) fn fail(&self, error: &StoreError) {
-        let waiting = {
-            let mut inbox = held(&self.inbox);
-            inbox.failed.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut inbox.waiting)
-        };
         self.failure
             .send_if_modified(|failure| failure.is_none() && failure.replace(error.clone()).is_none());
-        waiting.into_iter().for_each(|request| (request.done)(Err(error.clone())));
-    }
-
-    /// Whether nothing can be written any more.
-    pub(super) fn has_failed(&self) -> bool {
-        held(&self.inbox).failed.is_some()
+        self.inbox.fail(error);
     }
 
     /// Sees failures.
@@ -291,17 +211,8 @@ impl Spool {
         let mut feed = held(&self.feed);
         feed.end = end;
         if let Some(to) = &feed.to {
-            self.behind.fetch_add(fed.len(), Ordering::AcqRel);
+            self.inbox.fed(fed.len());
             drop(to.send(Ask::Fed(fed, end)));
-        }
-    }
-
-    /// The index has taken so many records in.
-    pub(super) fn caught_up(&self, records: usize) {
-        if self.behind.fetch_sub(records, Ordering::AcqRel) > BEHIND_MAX {
-            // The committer looks at the number under the lock: taking it means that it cannot miss the bell.
-            drop(held(&self.inbox));
-            self.bell.notify_all();
         }
     }
 

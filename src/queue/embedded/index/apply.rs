@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::inbox::{Done, Request};
 use super::super::record::{
     Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, MemoHead, Note, Position, Record, Standing,
 };
-use super::super::spool::{Done, Fed, Request, Said};
+use super::super::spool::{Fed, Said};
 use super::Reply;
 use super::desk::Desk;
 use super::row::{Place, Row};
@@ -35,7 +36,7 @@ impl Desk {
         }
         self.end = end;
         failpoint::pass(Failpoint::IndexTaken);
-        self.spool.caught_up(records);
+        self.spool.inbox.caught_up(records);
         self.compaction.look();
         if fresh {
             self.nudge.notify_one();
@@ -109,7 +110,7 @@ impl Desk {
             }
             done(durable);
         });
-        self.spool.submit(Request { records: vec![(record, said)], essential: true, done });
+        self.spool.inbox.submit(Request { records: vec![(record, said)], essential: true, done });
         Ok(())
     }
 

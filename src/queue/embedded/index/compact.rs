@@ -12,9 +12,10 @@
 use std::io;
 use std::sync::Arc;
 
+use super::super::inbox::Request;
 use super::super::record::{Copied, Kind, MemoHead, Position, Record};
 use super::super::scan::{Found, Scan, Step};
-use super::super::spool::{Request, Said, Segment};
+use super::super::spool::{Said, Segment};
 use super::desk::Desk;
 use super::memos::Fate;
 use super::row::Row;
@@ -241,7 +242,7 @@ impl Desk {
         }
         self.compaction.copies += records.len();
         self.compaction.waits = true;
-        self.spool.submit(Request { records, essential: true, done: Box::new(drop) });
+        self.spool.inbox.submit(Request { records, essential: true, done: Box::new(drop) });
         failpoint::pass(Failpoint::CompactCopied);
     }
 

@@ -8,8 +8,9 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::Notify;
 
 use super::super::cache::Cache;
+use super::super::inbox::Request;
 use super::super::record::{Grave, Kind, Note, Position, Record};
-use super::super::spool::{Request, Said, Spool};
+use super::super::spool::{Said, Spool};
 use super::compact::Compaction;
 use super::keys;
 use super::lanes::{Lanes, StreamKey};
@@ -238,9 +239,9 @@ impl Desk {
         answer: T,
         reply: Reply<T>,
     ) {
-        let nudge = Arc::clone(&self.nudge);
+        // In memory it has happened: what it frees can be claimed while it becomes durable.
+        self.nudge.notify_one();
         if records.is_empty() {
-            nudge.notify_one();
             drop(reply.send(Ok(answer)));
             return;
         }
@@ -249,10 +250,9 @@ impl Desk {
             if durable.is_ok() {
                 files.into_iter().for_each(|id| drop(spool.disk.remove(&spool.body_path(id))));
             }
-            nudge.notify_one();
             drop(reply.send(durable.map(|()| answer)));
         });
-        self.spool.submit(Request { records, essential: true, done });
+        self.spool.inbox.submit(Request { records, essential: true, done });
     }
 
     /// Counts a row that was not counted yet.
@@ -290,7 +290,7 @@ impl Desk {
         while !self.sweeps.is_empty() {
             self.sweep()?;
         }
-        self.spool.close();
+        self.spool.inbox.close();
         while self.rows.dirty() {
             if self.spill(usize::MAX)? || !self.rows.dirty() {
                 continue;
@@ -298,7 +298,7 @@ impl Desk {
             match inbox.recv_timeout(super::IDLE) {
                 Ok(Ask::Fed(fed, end)) => self.take_in(fed, end)?,
                 Ok(_) => {}
-                Err(_) if self.spool.has_failed() => return Ok(()),
+                Err(_) if self.spool.inbox.has_failed() => return Ok(()),
                 Err(_) => {}
             }
         }

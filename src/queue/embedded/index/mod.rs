@@ -31,8 +31,9 @@ use self::desk::Desk;
 pub(super) use self::replay::Parts;
 pub(super) use self::row::Place;
 pub(super) use self::verbs::Sweep;
+use super::inbox::Done;
 use super::record::{BodyFile, Position};
-use super::spool::{Done, Fed};
+use super::spool::Fed;
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
 use crate::mail::time::Time;
@@ -142,6 +143,11 @@ fn next(desk: &Desk, inbox: &Receiver<Ask>, idle: bool) -> Next {
             Err(TryRecvError::Empty) => Next::Nothing,
             Err(TryRecvError::Disconnected) => Next::Gone,
         };
+    }
+    // Whoever is about to ask does so first: under load several asks are there at once, and nobody has to be woken.
+    std::thread::yield_now();
+    if let Ok(ask) = inbox.try_recv() {
+        return Next::Ask(ask);
     }
     if !desk.rows.dirty() {
         return inbox.recv().map_or(Next::Gone, Next::Ask);
