@@ -86,7 +86,7 @@ impl<'a> Ledger<'a> {
     pub(super) fn sign(&self, trouble: Option<&Trouble>) -> Sign {
         match trouble {
             _ if self.limited => Sign::Limited,
-            Some(trouble) => sign::of(trouble),
+            Some(trouble) => sign::of(self.hop.host.as_deref(), trouble),
             None if self.taken => Sign::Taken,
             None => Sign::Spoke,
         }
@@ -109,7 +109,7 @@ impl<'a> Ledger<'a> {
     /// Decides these, if they are open.
     pub(super) fn decide(&mut self, rcpts: &[u16], fate: Fate, reply: &PeerReply) {
         self.taken |= fate == Fate::Delivered;
-        self.limited |= sign::limits(reply);
+        self.limited |= sign::limits(self.hop.host.as_deref(), reply);
         let elapsed = millis(self.began.elapsed());
         let ms = Timings { total: Some(self.before.saturating_add(elapsed)), ..self.ms };
         let concerned: Vec<u16> = self.open.extract_if(.., |open| rcpts.contains(open)).collect();

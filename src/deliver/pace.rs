@@ -6,8 +6,9 @@
 //! | open    | up to `most`| each message taken opens it further; 421, 4yz to a connection, a loss halve it     |
 //! | resting | none        | its end leads to probing; every further failure makes the next rest longer        |
 //!
-//! It opens as TCP does (RFC 5681): doubling until it was first closed, then by one a round. What an attempt found that began
-//! before the last closing is no news: twenty connections that are refused together close it once.
+//! It opens as TCP does (RFC 5681): doubling until it was first closed, then by one a round. It doubles only what it was seen
+//! to bear: beyond twice as many as were ever in use at once, also messages one after the other open it by one a round.
+//! What an attempt found that began before the last closing is no news: twenty connections that are refused together close it once.
 
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ pub struct Pace {
     /// Messages taken since it was last opened by one.
     taken: usize,
     active: usize,
-    /// The most that were in use since it was last closed: it opens to twice what was used, not by one connection's patience.
+    /// The most that were in use since it was last closed: twice as many are tried soon, more only by one a round.
     peak: usize,
     /// Rests without a message or an answer between them.
     strikes: u32,
@@ -202,11 +203,9 @@ impl Pace {
     }
 
     fn open(&mut self, bounds: Bounds) {
-        if self.limit >= self.peak.saturating_mul(2) {
-            return;
-        }
         self.taken += 1;
-        let doubling = self.knee.is_none_or(|knee| self.limit < knee);
+        let seen = self.limit < self.peak.saturating_mul(2);
+        let doubling = seen && self.knee.is_none_or(|knee| self.limit < knee);
         if doubling || self.taken >= self.limit {
             self.taken = 0;
             self.limit = (self.limit.max(1) + 1).min(bounds.most.max(1));

@@ -3,16 +3,17 @@
 
 use super::outcome::{Permanence, Scope, Trouble};
 use super::pace::Sign;
+use crate::mail::meaning;
 use crate::mail::reply::{Enhanced, PeerReply};
 
-/// Of an attempt that ended in this trouble.
+/// Of an attempt that ended in this trouble with this host.
 #[must_use]
-pub fn of(trouble: &Trouble) -> Sign {
+pub fn of(host: Option<&str>, trouble: &Trouble) -> Sign {
     let (code, enhanced) = (trouble.reply.code, trouble.reply.enhanced);
     // RFC 3463: X.7.x is about security and policy. Who is refused for TLS or a password finds the site as it was.
     let policy = enhanced.is_some_and(|code| code.1 == 7);
     match trouble.scope {
-        _ if limits(&trouble.reply) => Sign::Limited,
+        _ if limits(host, &trouble.reply) => Sign::Limited,
         Scope::Host if (400..500).contains(&code) => Sign::Busy,
         Scope::Host | Scope::Session if code == 0 && policy => Sign::Spoke,
         Scope::Host => Sign::Dead,
@@ -22,16 +23,18 @@ pub fn of(trouble: &Trouble) -> Sign {
     }
 }
 
-/// Whether a reply says that we send too much: X.7.28, mail flood detected (IANA's registry; Gmail's "421-4.7.28 ... unusual
-/// rate of mail").
+/// Whether a host's reply says that we send too much: X.7.28, mail flood detected (IANA's registry; Gmail's "421-4.7.28 ...
+/// unusual rate of mail"), or the words that its provider has for it.
 #[must_use]
-pub fn limits(reply: &PeerReply) -> bool {
-    (400..500).contains(&reply.code) && reply.enhanced == Some(Enhanced(4, 7, 28))
+pub fn limits(host: Option<&str>, reply: &PeerReply) -> bool {
+    let flood = (400..500).contains(&reply.code) && reply.enhanced == Some(Enhanced(4, 7, 28));
+    flood || meaning::limits(host, reply)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::reply::Reader;
 
     fn said(scope: Scope, code: u16, enhanced: Enhanced) -> Trouble {
         Trouble::replied(scope, PeerReply { code, enhanced: Some(enhanced), text: Vec::new() })
@@ -84,7 +87,109 @@ mod tests {
             ),
         ];
         for (trouble, sign, why) in rows {
-            assert_eq!(of(&trouble), sign, "{why}");
+            assert_eq!(of(None, &trouble), sign, "{why}");
+        }
+    }
+
+    const GMAIL: &str = "gmail-smtp-in.l.google.com";
+    const OUTLOOK: &str = "outlook-com.olc.protection.outlook.com";
+    const YAHOO: &str = "mta7.am0.yahoodns.net";
+    const ICLOUD: &str = "mx01.mail.icloud.com";
+    const ELSEWHERE: &str = "mx.example.net";
+
+    const TSS04: &str = "4.7.0 [TSS04] Messages from 192.0.2.25 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1";
+
+    /// Host, code, text, whether it says that we send too much, and why.
+    type Words = (&'static str, u16, &'static str, bool, &'static str);
+
+    const WORDS: &[Words] = &[
+        (YAHOO, 421, TSS04, true, "Yahoo, of the address"),
+        (YAHOO, 421, "4.7.0 [TSS05] words of next year", true, "its mark alone"),
+        (YAHOO, 421, "4.7.0 [TS02] Temporarily deferred", true, "its older mark"),
+        (
+            YAHOO,
+            553,
+            "5.7.2 [TSS09] All messages will be permanently deferred",
+            false,
+            "final: no rest mends it",
+        ),
+        (YAHOO, 451, "4.7.1 [TS03] All messages will be permanently deferred", false, "a block, not a rate"),
+        (YAHOO, 421, "Max message per connection reached", false, "the next connection may go on at once"),
+        (YAHOO, 450, "4.2.1 The user is receiving mail too quickly", false, "one recipient's limit"),
+        (
+            OUTLOOK,
+            421,
+            "RP-001 (BAY004) some messages weren't sent. (RP-001)",
+            true,
+            "the rate of the address",
+        ),
+        (OUTLOOK, 421, "RP-003 The IP has exceeded the connection limit allowed", true, "without brackets"),
+        (
+            OUTLOOK,
+            451,
+            "4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. (S775)",
+            true,
+            "at RCPT, where 451 is no sign of anything",
+        ),
+        (
+            OUTLOOK,
+            451,
+            "4.7.652 The mail server has exceeded the maximum number of connections. (S3115)",
+            true,
+            "too many connections",
+        ),
+        (OUTLOOK, 421, "4.3.2 too many connections", true, "the same in other words"),
+        (OUTLOOK, 550, "5.7.1 messages weren't sent, our block list (S3150)", false, "a block"),
+        (OUTLOOK, 452, "4.5.3 Too many recipients", false, "of one message"),
+        (
+            OUTLOOK,
+            450,
+            "4.2.1 user has exceeded their limit for receiving messages",
+            false,
+            "one recipient's limit",
+        ),
+        (GMAIL, 421, "4.7.28 words of next year", true, "Gmail, by its code"),
+        (
+            GMAIL,
+            421,
+            "4.7.0 Our system has detected an unusual rate of unsolicited mail originating from your IP address",
+            true,
+            "Gmail, by its words: X.7.0 is five causes",
+        ),
+        (GMAIL, 421, "4.7.0 Try again later, closing connection.", false, "it says no more than that"),
+        (GMAIL, 450, "4.2.1 The user is receiving mail at a rate that", false, "one recipient's limit"),
+        (
+            GMAIL,
+            421,
+            "4.7.26 This mail has been rate limited because it is unauthenticated",
+            false,
+            "one sender's DNS must not hold up the others' mail",
+        ),
+        (ICLOUD, 421, "4.7.1 Messages from 192.0.2.1 deferred due to excessive volume", true, "Apple"),
+        (ICLOUD, 421, "4.7.0 me.com Error: too many connections from 192.0.2.1", true, "Apple"),
+        (
+            ICLOUD,
+            421,
+            "4.7.1 Messages to bob@icloud.com deferred due to excessive volume",
+            false,
+            "one recipient's limit",
+        ),
+        (ELSEWHERE, 421, "4.7.28 flood", true, "the registry's code, whoever says it"),
+        (ELSEWHERE, 421, TSS04, false, "a relay that passes on what it heard is not itself the one"),
+        (ELSEWHERE, 421, "4.7.0 too many connections", false, "half as many do; ten minutes are Microsoft's"),
+    ];
+
+    #[test]
+    fn providers_words_for_too_much() {
+        for (host, code, text, expected, why) in WORDS.iter().copied() {
+            let mut reader = Reader::default();
+            reader.buffer().extend_from_slice(format!("{code} {text}\r\n").as_bytes());
+            let reply = reader.take().unwrap().unwrap();
+            assert_eq!(limits(Some(host), &reply), expected, "{why}: {text}");
+            for scope in [Scope::Host, Scope::Session, Scope::Message, Scope::Recipient] {
+                let sign = of(Some(host), &Trouble::replied(scope, reply.clone()));
+                assert_eq!(sign == Sign::Limited, expected, "whatever it answers: {why}");
+            }
         }
     }
 }

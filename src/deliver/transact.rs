@@ -11,6 +11,7 @@ use super::driver::{Broken, Connection};
 use super::ledger::{Ledger, millis};
 use super::outcome::{Next, Scope, Trouble};
 use super::pool::Key;
+use super::sign;
 use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Fate, Login};
 use crate::mail::reply::PeerReply;
@@ -92,8 +93,8 @@ impl Attempt<'_> {
                     return Err(Halt::Trouble(lost(&broken, awaited)));
                 }
             };
-            // A kept connection whose first word is 421 was closed while it lay idle.
-            if untouched && reply.code == 421 {
+            // A kept connection whose first word is 421 was closed while it lay idle; unless it says that we send too much.
+            if untouched && reply.code == 421 && !sign::limits(ledger.hop.host.as_deref(), &reply) {
                 return Err(Halt::Stale);
             }
             untouched = false;

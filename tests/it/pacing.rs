@@ -9,7 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use waxseal::config::Config;
 use waxseal::deliver::Deliverer;
+use waxseal::deliver::pace::Why;
 use waxseal::dns::Resolver;
+use waxseal::mail::time::Time;
 use waxseal::queue::store::{StateName, Turns};
 use waxseal::sandbox::zone::Zone;
 
@@ -116,7 +118,16 @@ impl Mx {
     }
 }
 
-/// d0.test to d49.test have the same two exchangers, at 127.0.0.2; other.test has its own, at 127.0.0.3.
+/// Exchangers of providers, each of a domain of its own: p0.test and so on.
+const PROVIDERS: [&str; 4] = [
+    "mta7.am0.yahoodns.net",
+    "outlook-com.olc.protection.outlook.com",
+    "contoso-com.mail.protection.outlook.com",
+    "mx01.mail.icloud.com",
+];
+
+/// d0.test to d49.test have the same two exchangers, at 127.0.0.2, where the providers are too; other.test has its own, at
+/// 127.0.0.3.
 struct World {
     rig: Rig,
     mx: Arc<Mx>,
@@ -136,8 +147,12 @@ async fn world(manner: Manner, change: impl Fn(&mut Config)) -> World {
     let domains: String = (0..50)
         .map(|n| format!("d{n}.test. 60 IN MX 10 a.mx.test.\nd{n}.test. 60 IN MX 10 b.mx.test.\n"))
         .collect();
+    let providers: String = (0..)
+        .zip(PROVIDERS)
+        .map(|(n, host)| format!("p{n}.test. 60 IN MX 10 {host}.\n{host}. 60 IN A 127.0.0.2\n"))
+        .collect();
     let zone = Zone::start(&format!(
-        "{domains}a.mx.test. 60 IN A 127.0.0.2\nb.mx.test. 60 IN A 127.0.0.2\n\
+        "{domains}{providers}a.mx.test. 60 IN A 127.0.0.2\nb.mx.test. 60 IN A 127.0.0.2\n\
          other.test. 60 IN MX 10 mx.other.test.\nmx.other.test. 60 IN A 127.0.0.3\n"
     ))
     .await
@@ -154,11 +169,13 @@ async fn world(manner: Manner, change: impl Fn(&mut Config)) -> World {
 }
 
 impl World {
-    fn start(&mut self) {
+    fn start(&mut self) -> Arc<Deliverer> {
         let config = self.rig.config.load_full();
         let resolver = Resolver::new(&config.dns).unwrap();
         let clock = self.rig.with_clock();
-        self.rig.start_with(Arc::new(Deliverer::new(&config, resolver, Vec::new(), clock)));
+        let deliverer = Arc::new(Deliverer::new(&config, resolver, Vec::new(), clock));
+        self.rig.start_with(Arc::<Deliverer>::clone(&deliverer));
+        deliverer
     }
 
     async fn accept(&self, count: usize) {
@@ -274,6 +291,37 @@ async fn gmails_flood_word_means_ten_minutes_and_then_one_connection() {
     assert_eq!(world.mx.connections(), seen + 1, "then one looks");
     world.mx.gate.add_permits(100);
     world.rig.until(<[_]>::is_empty).await;
+}
+
+/// Each provider has words of its own for it, also with codes that say nothing of the site (451 in answer to MAIL).
+#[tokio::test]
+async fn providers_words_for_too_much_mean_ten_minutes_too() {
+    let rows = [
+        "421 4.7.0 [TSS05] Messages from 127.0.0.1 temporarily deferred due to unexpected volume or user complaints",
+        "451 4.7.650 The mail server [127.0.0.1] has been temporarily rate limited due to IP reputation. (S775)",
+        "451 4.7.652 The mail server [127.0.0.1] has exceeded the maximum number of connections. (S3115)",
+        "421 4.7.1 Messages from 127.0.0.1 deferred due to excessive volume. Try again later",
+    ];
+    let mut world = world(Manner::Takes, |_| ()).await;
+    let deliverer = world.start();
+    for (n, words) in (0..).zip(rows) {
+        world.mx.is(Manner::Takes);
+        world.rig.accept("acme", &[&format!("before@p{n}.test")]).await;
+        world.rig.until(|all| all.len() == n).await;
+        let seen = world.mx.connections();
+        world.mx.is(Manner::AtMail(words));
+        world.rig.accept("acme", &[&format!("r@p{n}.test")]).await;
+        world.rig.until(|all| all.len() == n + 1 && all.iter().all(|one| one.leg.attempts == 1)).await;
+        assert_eq!(
+            world.mx.connections(),
+            seen,
+            "heard over the kept connection, and not asked again: {words}"
+        );
+        let rests = deliverer.sites(10).iter().filter_map(|seen| seen.rest).collect::<Vec<_>>();
+        assert_eq!(rests.len(), n + 1, "{words}");
+        let long = Time(world.rig.now().0 + 8 * MINUTE);
+        assert!(rests.iter().all(|(until, why)| *why == Why::Limited && *until > long), "{rests:?}");
+    }
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use crate::sink::Sink;
 
 /// Attempts at once, as configured: what is in flight while the exchanger keeps its answers back.
 const CONCURRENCY: usize = 4;
-/// An upstream that has answered nothing yet is tried with one message.
-const FLYING: usize = 1;
+/// Messages that arrive before, one after the other: only where some have is more than one tried at once.
+const WARM: usize = 20;
 /// Sessions that submit at once.
 const WRITERS: usize = 8;
 /// Acknowledged messages before the signal: some in flight, the rest queued.
@@ -95,10 +95,18 @@ fn each_once<'a>(subjects: impl IntoIterator<Item = &'a String>) -> HashMap<Stri
 fn sigterm_under_load_finishes_what_is_in_flight_and_keeps_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Sink::start();
-    sink.hold();
     let relay = relay(dir.path(), &sink, "");
     let manager = Manager::in_dir(dir.path());
     let mut daemon = manager.start(&relay);
+    let warm: Vec<String> = (0..WARM).map(|n| format!("warm-{n}")).collect();
+    let mut session = smtp::Session::open(relay.address()).unwrap();
+    for subject in &warm {
+        assert!(submit(&mut session, "a@bench.test", subject).unwrap().starts_with("250 "));
+        sink.next();
+    }
+    drop(session);
+    sink.wait_until_taken(WARM);
+    sink.hold();
     let (acknowledged, told) = channel();
     let mut ledger = Vec::new();
     let mut flying = Vec::new();
@@ -108,7 +116,7 @@ fn sigterm_under_load_finishes_what_is_in_flight_and_keeps_the_rest() {
             load.spawn(move || keep_submitting(door, writer, &acknowledged));
         }
         ledger.extend((0..BACKLOG).map(|_| told.recv_timeout(Duration::from_secs(60)).unwrap()));
-        flying.extend((0..FLYING).map(|_| sink.next()));
+        flying.extend((0..CONCURRENCY).map(|_| sink.next()));
         daemon.signal(Signal::TERM);
         // The scope ends when every writer has been told that the relay is closing.
     });
@@ -121,15 +129,19 @@ fn sigterm_under_load_finishes_what_is_in_flight_and_keeps_the_rest() {
 
     sink.release();
     assert_eq!(daemon.end().code(), Some(0));
-    assert_eq!(sink.taken(), each_once(&flying), "what was in flight was finished, and nothing else begun");
+    assert_eq!(
+        sink.taken(),
+        each_once(warm.iter().chain(&flying)),
+        "what was in flight was finished, and nothing else begun"
+    );
 
     let daemon = relay.start();
-    for _ in FLYING..ledger.len() {
+    for _ in CONCURRENCY..ledger.len() {
         sink.next();
     }
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code(), Some(0));
-    assert_eq!(sink.taken(), each_once(&ledger), "every 250 was kept, once");
+    assert_eq!(sink.taken(), each_once(warm.iter().chain(&ledger)), "every 250 was kept, once");
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Day {
         let found = self.found(leg, began, now);
         let sign = match &found {
             Ok(()) => Sign::Taken,
-            Err(trouble) => sign::of(trouble),
+            Err(trouble) => sign::of(None, trouble),
         };
         let times = (Duration::from_millis(began), Duration::from_millis(now));
         let chance = self.rng.random_range(-1.0..=1.0);

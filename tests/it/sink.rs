@@ -18,6 +18,7 @@ struct Shared {
     taken: Mutex<HashMap<String, usize>>,
     held: Mutex<bool>,
     released: Condvar,
+    counted: Condvar,
     news: Mutex<Sender<String>>,
 }
 
@@ -30,6 +31,7 @@ impl Sink {
             taken: Mutex::default(),
             held: Mutex::new(false),
             released: Condvar::new(),
+            counted: Condvar::new(),
             news: Mutex::new(news),
         });
         let state = Arc::clone(&shared);
@@ -57,6 +59,15 @@ impl Sink {
     /// The Subject of the next message that was heard to its final dot.
     pub fn next(&self) -> String {
         self.heard.recv_timeout(Duration::from_secs(60)).expect("nothing arrives")
+    }
+
+    /// Waits until so many were answered with 250.
+    pub fn wait_until_taken(&self, count: usize) {
+        let taken = self.shared.taken.lock().unwrap();
+        let short = |taken: &mut HashMap<String, usize>| taken.values().sum::<usize>() < count;
+        let (taken, late) =
+            self.shared.counted.wait_timeout_while(taken, Duration::from_secs(60), short).unwrap();
+        assert!(!late.timed_out(), "only {} were taken", taken.len());
     }
 
     /// How often each was answered with 250.
@@ -106,6 +117,7 @@ impl Shared {
         let held = self.held.lock().unwrap();
         drop(self.released.wait_while(held, |held| *held).unwrap());
         *self.taken.lock().unwrap().entry(subject).or_default() += 1;
+        self.counted.notify_all();
         Ok(())
     }
 }

@@ -42,6 +42,24 @@ fn a_flood_begins_with_one_probing_connection_and_doubles() {
     assert_eq!(used, [1, 2, 4, 8, 16, 20], "each message taken opens one more, up to the bound");
 }
 
+/// Once it stayed at two for as long as mail came one by one, so that the first burst after a quiet week was held up.
+#[test]
+fn messages_one_after_the_other_open_it_too() {
+    let mut pace = Pace::default();
+    let mut slots = Vec::new();
+    for now in 0..11 {
+        one(&mut pace, Sign::Taken, at(now));
+        slots.push(pace.slots(BOUNDS));
+    }
+    assert_eq!(slots, [2, 2, 3, 3, 3, 4, 4, 4, 4, 5, 5], "two at once, then one more a round");
+    assert_eq!(round(&mut pace, Sign::Taken, at(11)), 5);
+    assert_eq!(pace.slots(BOUNDS), 10, "what was in use at once doubles");
+    for now in 12..600 {
+        one(&mut pace, Sign::Taken, at(now));
+    }
+    assert_eq!(pace.slots(BOUNDS), BOUNDS.most, "and never more than the bound");
+}
+
 #[test]
 fn what_each_end_does_to_an_open_site() {
     let rows = [

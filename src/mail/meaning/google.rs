@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
     // How much, and who.
     Row::says(&["same message-id"], Reason::Rate)
         .advise(Whose::Tenant, "give every message a Message-ID of its own: Google counts how often it sees one"),
-    Row::says(&["unusual rate of"], Reason::Rate),
+    Row::says(&["unusual rate of"], Reason::Rate).limits(),
     Row::says(&["receiving mail too quickly"], Reason::Rate).advise(Whose::Nobody, RECEIVING),
     Row::says(&["receiving mail at a rate"], Reason::Rate).advise(Whose::Nobody, RECEIVING),
     Row::says(&["daily", "sending", "exceeded"], Reason::Quota),
@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::code(7, 25, Reason::Ptr),
     Row::code(7, 26, Reason::Unauthenticated),
     Row::code(7, 27, Reason::Spf),
-    Row::code(7, 28, Reason::Rate),
+    Row::code(7, 28, Reason::Rate).limits(),
     Row::code(7, 29, Reason::Tls),
     Row::code(7, 30, Reason::Dkim),
     Row::codes(7, 31, 31, Reason::DmarcMissing),

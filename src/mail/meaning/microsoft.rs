@@ -24,8 +24,10 @@ pub(super) const ROWS: &[Row] = &[
     Row::says(&["block list", "(s31"], Reason::Blocklist).advise(Whose::Operator, SNDS),
     Row::says(&["block list"], Reason::Blocklist).advise(Whose::Operator, PORTAL),
     Row::says(&["banned send"], Reason::Blocklist).advise(Whose::Operator, PORTAL),
-    Row::says(&["temporarily rate limited due to ip reputation"], Reason::Reputation).advise(Whose::Operator, SNDS),
-    Row::says(&["(rp-00"], Reason::Reputation).advise(Whose::Operator, SNDS),
+    Row::says(&["temporarily rate limited due to ip reputation"], Reason::Reputation).advise(Whose::Operator, SNDS).limits(),
+    Row::says(&["rp-00"], Reason::Reputation).advise(Whose::Operator, SNDS).limits(),
+    Row::says(&["exceeded the maximum number of connections"], Reason::Rate).limits(),
+    Row::says(&["too many connections"], Reason::Rate).limits(),
     Row::says(&["(sc-00"], Reason::Reputation).advise(Whose::Operator, SNDS),
     Row::says(&["(dy-00"], Reason::Reputation).advise(
         Whose::Operator,

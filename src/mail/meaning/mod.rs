@@ -69,6 +69,16 @@ impl Meaning {
     }
 }
 
+/// Whether this host's reply is its provider's word that the address which mail leaves from sends too much. Only of a provider
+/// known by its host: what a server passes on of another's words says nothing of itself.
+#[must_use]
+pub fn limits(host: Option<&str>, reply: &PeerReply) -> bool {
+    let Some(provider) = Provider::of_host(host) else { return false };
+    let text = String::from_utf8_lossy(reply.text.get(..LOOKED_AT).unwrap_or(&reply.text));
+    let row = find(provider.rows(), &Words::new(reply.enhanced, &text));
+    (400..500).contains(&reply.code) && row.is_some_and(|row| row.limits)
+}
+
 /// A reply as the tables look at it.
 struct Words {
     /// Subject and detail of the enhanced code. Its class is not looked at: it must be that of the three digits, and is not
@@ -125,6 +135,8 @@ struct Row {
     words: &'static [&'static str],
     reason: Reason,
     advice: Option<(Whose, &'static str)>,
+    /// With a 4yz reply it is us who send too much, whoever the recipient is: the whole site rests.
+    limits: bool,
 }
 
 /// Which enhanced codes a row is about, whatever their class.
@@ -138,7 +150,7 @@ enum Detail {
 impl Row {
     /// These words, whatever the code: providers change their codes more often than their words.
     const fn says(words: &'static [&'static str], reason: Reason) -> Self {
-        Self { code: Detail::Any, words, reason, advice: None }
+        Self { code: Detail::Any, words, reason, advice: None, limits: false }
     }
 
     /// This code, whatever the words.
@@ -148,7 +160,7 @@ impl Row {
 
     /// These codes, whatever the words.
     const fn codes(subject: u16, from: u16, to: u16, reason: Reason) -> Self {
-        Self { code: Detail::Of(subject, from, to), words: &[], reason, advice: None }
+        Self { code: Detail::Of(subject, from, to), words: &[], reason, advice: None, limits: false }
     }
 
     /// Only with these words.
@@ -159,6 +171,11 @@ impl Row {
     /// Here something else is to be done than usual.
     const fn advise(self, whose: Whose, advice: &'static str) -> Self {
         Self { advice: Some((whose, advice)), ..self }
+    }
+
+    /// We send too much there.
+    const fn limits(self) -> Self {
+        Self { limits: true, ..self }
     }
 
     fn fits(&self, words: &Words) -> bool {

@@ -55,11 +55,14 @@ const WORDS: &[(&str, Provider)] = &[
 impl Provider {
     /// Who answered, if it is one of these. `text` is in lower case.
     pub(super) fn of(host: Option<&str>, text: &str) -> Option<Self> {
-        let host = host.map(str::to_ascii_lowercase);
-        let by_host = host
-            .as_deref()
-            .and_then(|host| HOSTS.iter().find(|(domain, _)| is_within(host.trim_end_matches('.'), domain)));
-        let found = by_host.or_else(|| WORDS.iter().find(|(word, _)| text.contains(word)));
+        let by_words = || WORDS.iter().find(|(word, _)| text.contains(word)).map(|(_, provider)| *provider);
+        Self::of_host(host).or_else(by_words)
+    }
+
+    /// Whose host it is, if it is one of theirs.
+    pub(super) fn of_host(host: Option<&str>) -> Option<Self> {
+        let host = host?.to_ascii_lowercase();
+        let found = HOSTS.iter().find(|(domain, _)| is_within(host.trim_end_matches('.'), domain));
         found.map(|(_, provider)| *provider)
     }
 

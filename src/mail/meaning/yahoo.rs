@@ -14,9 +14,9 @@ pub(super) const ROWS: &[Row] = &[
         .advise(Whose::Operator, "look the sending address up at https://check.spamhaus.org, mend the cause and ask for delisting there"),
     Row::says(&["will be permanently deferred"], Reason::Reputation)
         .advise(Whose::Operator, "stop sending from this address to Yahoo and write to its postmaster at https://senders.yahooinc.com/contact"),
-    Row::says(&["unexpected volume or user complaints"], Reason::Rate).advise(Whose::Operator, SLOWER),
-    Row::says(&["[tss"], Reason::Rate).advise(Whose::Operator, SLOWER),
-    Row::says(&["[ts0"], Reason::Rate).advise(Whose::Operator, SLOWER),
+    Row::says(&["unexpected volume or user complaints"], Reason::Rate).advise(Whose::Operator, SLOWER).limits(),
+    Row::says(&["[tss"], Reason::Rate).advise(Whose::Operator, SLOWER).limits(),
+    Row::says(&["[ts0"], Reason::Rate).advise(Whose::Operator, SLOWER).limits(),
     Row::says(&["receiving mail too quickly"], Reason::Rate),
     Row::says(&["max message per connection"], Reason::Rate),
     Row::says(&["unresolvable rfc.5321"], Reason::SenderDomain),
