@@ -1,7 +1,7 @@
 //! What others' trouble costs a small tenant: `cargo bench --bench fairness` prints its time from accept to delivery, at the median
 //! and at one in a hundred, alone, beside a stuck destination with a backlog (`WAXSEAL_BACKLOG`, default 500,000), and beside one
 //! tenant's burst (`WAXSEAL_BURST`, default 100,000), with the memory that is resident. The store, the scheduler and the
-//! disk are real; the courier answers after two milliseconds, or for the stuck destination never.
+//! disk are real; the courier answers after a tenth of a second, as an exchanger not far away, or for the stuck destination never.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -43,8 +43,10 @@ mod intake;
 const PROBES: usize = 3000;
 const TENANTS: usize = 10;
 const STUCK: &str = "stuck.test";
+/// What a delivery takes.
+const DELIVERY: Duration = Duration::from_millis(100);
 
-/// Delivers after two milliseconds, or never.
+/// Delivers after `DELIVERY`, or never.
 #[derive(Default)]
 struct Script {
     begun: Mutex<HashMap<Id, Instant>>,
@@ -61,7 +63,7 @@ impl Courier for Script {
             if *job.leg.destination.0 == *STUCK {
                 return std::future::pending().await;
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(DELIVERY).await;
             if let Some(begun) = self.begun.lock().unwrap().remove(&job.leg.id) {
                 self.took.lock().unwrap().push(begun.elapsed());
             }

@@ -51,6 +51,13 @@ fn free(room: &Room, flying: usize) -> usize {
     room.parts.config.load().delivery.concurrency.saturating_sub(flying)
 }
 
+/// How many attempts are under way. All that have landed make room, not only the one that ended the wait: otherwise each claim
+/// would be for one leg.
+fn flying(flights: &mut JoinSet<()>) -> usize {
+    while flights.try_join_next().is_some() {}
+    flights.len()
+}
+
 /// Claims as many legs as there is room for and starts their attempts.
 async fn claim(
     room: &Arc<Room>,
@@ -59,7 +66,7 @@ async fn claim(
 ) -> Result<Pause, StoreError> {
     let turn = room.steady(|steady| steady.turn());
     room.looked.store(room.parts.clock.now().0, Ordering::Relaxed);
-    let free = free(room, flights.len());
+    let free = free(room, flying(flights));
     if free == 0 {
         return Ok(Pause::Crowded);
     }
@@ -124,5 +131,20 @@ async fn land(room: &Room, mut flights: JoinSet<()>) {
         tracing::info!(unfinished = flights.len(), "drain: giving up attempts in flight");
         room.abandon.cancel();
         while flights.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_have_landed_make_room_at_once() {
+        let mut flights = JoinSet::new();
+        (0..10).for_each(|_| drop(flights.spawn(async {})));
+        (0..90).for_each(|_| drop(flights.spawn(std::future::pending())));
+        // One thread: every task has had its turn when the first is joined.
+        assert!(flights.join_next().await.is_some());
+        assert_eq!(flying(&mut flights), 90);
     }
 }

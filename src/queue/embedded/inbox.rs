@@ -9,8 +9,9 @@ use super::super::store::StoreError;
 use super::record::Record;
 use super::spool::Said;
 
-/// Records that the index may be behind before the committer waits for it.
-const BEHIND_MAX: usize = 50_000;
+/// Records that the index may be behind before the committer waits for it: some milliseconds' worth, for what one tenant sends
+/// in a burst stands before everybody's mail here.
+const BEHIND_MAX: usize = 256;
 /// How long the word of how mail went waits for mail that comes in, to be synced with it: until then a kill has such mail
 /// sent once more.
 const PATIENCE: Duration = Duration::from_millis(1);
