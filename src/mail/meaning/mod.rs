@@ -73,10 +73,12 @@ impl Meaning {
 /// known by its host: what a server passes on of another's words says nothing of itself.
 #[must_use]
 pub fn limits(host: Option<&str>, reply: &PeerReply) -> bool {
+    if !(400..500).contains(&reply.code) {
+        return false;
+    }
     let Some(provider) = Provider::of_host(host) else { return false };
     let text = String::from_utf8_lossy(reply.text.get(..LOOKED_AT).unwrap_or(&reply.text));
-    let row = find(provider.rows(), &Words::new(reply.enhanced, &text));
-    (400..500).contains(&reply.code) && row.is_some_and(|row| row.limits)
+    find(provider.rows(), &Words::new(reply.enhanced, &text)).is_some_and(|row| row.limits)
 }
 
 /// A reply as the tables look at it.
