@@ -30,10 +30,11 @@ bench-peers:
 	cargo build --release
 	scripts/bench-peers
 
-# The proofs at length, some hours: kills at random and at every failpoint, power cuts,
+# The proofs at length, some hours: kills at random and at every failpoint, power cuts, damage,
 # simulated days. docs/reliability.md.
 soak: strangers
 	WAXSEAL_POWER_STATES=100000 cargo test --release --test it -- --nocapture a_power_cut
+	WAXSEAL_DAMAGES=10000 cargo test --release --test it -- --nocapture damage_sends
 	WAXSEAL_FAILPOINT_ROUNDS=20 cargo test --release --test it -- --nocapture a_death_at_any_failpoint
 	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- --nocapture sigkill
 	WAXSEAL_SIMULATION_SEEDS=100000 cargo test --release --test it -- --nocapture simulation

@@ -23,6 +23,7 @@ mod cli_files;
 mod cli_keys;
 mod config;
 mod configuration_page;
+mod corruption;
 mod crash;
 mod decisions;
 mod deliver;

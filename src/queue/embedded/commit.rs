@@ -72,7 +72,12 @@ impl Head {
             first.header.flags |= if schema.is_none() { FIRST } else { 0 };
         }
         let all: Vec<&Record> = schema.iter().chain(records.iter().map(|record| &**record)).collect();
-        let heads: Vec<[u8; HEADER]> = all.iter().map(|record| record.header.encode(self.origin())).collect();
+        let mut heads = Vec::<[u8; HEADER]>::with_capacity(all.len());
+        let mut at = self.offset;
+        for record in &all {
+            heads.push(record.header.encode(self.origin(), at));
+            at += record.header.length();
+        }
         let mut slices = Vec::with_capacity(all.len() * 3);
         for (head, record) in heads.iter().zip(&all) {
             let parts: [&[u8]; 3] = [head, &record.payload, &record.body];

@@ -3,7 +3,8 @@
 //!
 //! The nonce is the segment's own and random, so nothing a sender puts into a body can pass for a record when recovery
 //! looks for the next one. The header has a checksum of its own and holds those of payload and body: a scan trusts a
-//! length before it follows it, and can step over bodies without reading them.
+//! length before it follows it, and can step over bodies without reading them. The checksum holds where the record was written,
+//! too: a record that the disk shows in another place has lengths that would lead the scan past records that are good.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::mail::id::Id;
 use crate::mail::message::Facts;
 
 /// The format of everything in this file; a segment says in its first record which one it has.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Octets of a header.
 pub(super) const HEADER: usize = 56;
 /// The first four octets of every record.
@@ -102,8 +103,8 @@ impl Header {
         HEADER as u64 + u64::from(self.payload) + u64::from(self.body)
     }
 
-    /// The header as it lies on disk.
-    pub(super) fn encode(&self, origin: Origin) -> [u8; HEADER] {
+    /// The header as it lies on disk, at this offset of its segment.
+    pub(super) fn encode(&self, origin: Origin, offset: u64) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         let crc_from = HEADER - 4;
         let parts: [&[u8]; 9] = [
@@ -121,14 +122,16 @@ impl Header {
             *to = *from;
         }
         let (head, tail) = out.split_at_mut(crc_from);
-        tail.copy_from_slice(&crc32c::crc32c(head).to_le_bytes());
+        tail.copy_from_slice(&checksum(head, offset).to_le_bytes());
         out
     }
 
-    /// Reads a header and where it was written; `None` where this is not one.
-    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, Origin)> {
+    /// Reads the header at this offset of a segment and for which one it was written; `None` where this is not one, or was
+    /// written elsewhere.
+    pub(super) fn decode(bytes: &[u8], offset: u64) -> Option<(Self, Origin)> {
         let (head, rest) = bytes.split_at_checked(HEADER - 4)?;
-        if *head.first_chunk()? != MAGIC || crc32c::crc32c(head) != u32::from_le_bytes(*rest.first_chunk()?) {
+        let said = u32::from_le_bytes(*rest.first_chunk()?);
+        if *head.first_chunk()? != MAGIC || checksum(head, offset) != said {
             return None;
         }
         let word = |at: usize| head.get(at..)?.first_chunk().map(|four| u32::from_le_bytes(*four));
@@ -144,6 +147,12 @@ impl Header {
         let nonce = u64::from_le_bytes(*head.get(4..)?.first_chunk()?);
         Some((header, Origin { nonce, segment: word(48)? }))
     }
+}
+
+/// A header's checksum. At the start of a segment it is that of its octets alone, as in every format before: a program of any
+/// version reads there which format the segment has.
+fn checksum(head: &[u8], offset: u64) -> u32 {
+    crc32c::crc32c(head) ^ u32::try_from(offset).unwrap_or(u32::MAX)
 }
 
 /// A record on its way to the journal.
@@ -298,20 +307,26 @@ mod tests {
 
     #[test]
     fn a_header_reads_back() {
-        assert_eq!(Header::decode(&header().encode(ORIGIN)), Some((header(), ORIGIN)));
+        assert_eq!(Header::decode(&header().encode(ORIGIN, 900), 900), Some((header(), ORIGIN)));
+    }
+
+    #[test]
+    fn a_header_in_another_place_is_not_one() {
+        let octets = header().encode(ORIGIN, 900);
+        assert_eq!([0, 388, 899, 1412].map(|offset| Header::decode(&octets, offset)), [None; 4]);
     }
 
     proptest! {
         #[test]
         fn a_header_with_a_bit_flipped_is_not_one(at in 0usize..HEADER, bit in 0u8..8) {
-            let mut bytes = header().encode(ORIGIN);
+            let mut bytes = header().encode(ORIGIN, 900);
             bytes[at] ^= 1 << bit;
-            prop_assert_eq!(Header::decode(&bytes), None);
+            prop_assert_eq!(Header::decode(&bytes, 900), None);
         }
 
         #[test]
         fn any_octets_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Header::decode(&bytes);
+            let _ = Header::decode(&bytes, 0);
         }
     }
 }

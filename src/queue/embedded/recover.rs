@@ -81,11 +81,24 @@ struct End {
     /// Where octets of the last group are no record: of a write that was under way, any part may have come to the disk.
     bad: Option<u64>,
     at: u64,
+    /// What follows `at` is not merely unwritten.
+    torn: bool,
+}
+
+impl End {
+    /// Whether all of the segment before was synced when something of this one was written. The first group of a segment
+    /// that recovery made says nothing of that: it is what may not have been synced, once more.
+    fn proves_the_one_before(&self) -> bool {
+        let new = |found: &Found| {
+            found.header.flags & AGAIN == 0 && !matches!(found.header.kind, Kind::Schema | Kind::Forwarded)
+        };
+        self.groups > 1 || self.last.iter().any(new)
+    }
 }
 
 fn end(file: &dyn DiskFile, number: u32) -> io::Result<End> {
     let mut scan = Scan::new(file, number, 0)?;
-    let mut end = End { groups: 0, last: Vec::new(), bad: None, at: 0 };
+    let mut end = End { groups: 0, last: Vec::new(), bad: None, at: 0, torn: false };
     loop {
         match scan.next()? {
             Step::Record(found) => {
@@ -98,21 +111,24 @@ fn end(file: &dyn DiskFile, number: u32) -> io::Result<End> {
                 end.last.push(found);
             }
             Step::Bad { from } => end.bad = end.bad.or(Some(from)),
-            Step::End { at, .. } => {
-                end.at = at;
+            Step::End { at, torn } => {
+                (end.at, end.torn) = (at, torn);
                 return Ok(end);
             }
         }
     }
 }
 
-/// What may never have been synced: the last group written. A segment with one group only says nothing of the one before
-/// it, so that one's last group is part of it too. The last segment is cut at its end.
+/// What may never have been synced: the last group written. A segment with nothing in it but what recovery copied says nothing
+/// of the one before it, so that one's last group is part of it too. The last segment is cut at its end.
 fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail> {
     let mut tail = Tail::default();
     for (at, (number, file)) in segments.iter().rev().enumerate() {
         let end = end(&**file, *number)?;
         if at == 0 && end.at < file.size()? {
+            if end.torn {
+                said_torn(*number, end.at);
+            }
             file.cut(end.at)?;
             // A second power cut must not bring back what was cut off: with records behind it, it would pass for damage.
             file.sync()?;
@@ -134,12 +150,17 @@ fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail
             tail.end = torn.unwrap_or(end.at);
         }
         tail.torn.extend(torn.map(|at| (*number, Arc::clone(file), at)));
-        if end.groups > 1 {
+        if end.proves_the_one_before() {
             break;
         }
     }
     tail.records.retain(|record| !matches!(record.header.kind, Kind::Schema | Kind::Mark | Kind::Forwarded));
     Ok(tail)
+}
+
+/// It is no alarm: it is what a power cut leaves. But damage there cannot be told from that, so nothing goes unsaid.
+fn said_torn(segment: u32, at: u64) {
+    tracing::warn!(segment, at, "what was being written when the process ended is cut off");
 }
 
 /// A record as it was read back, to be written once more; `None` where its body is not what was to be written.
@@ -166,7 +187,7 @@ fn forward(spool: &Spool, number: u32, tail: Tail) -> io::Result<Head> {
     head.write(spool, &mut records)?;
     failpoint::pass(Failpoint::RecoverCopied);
     for (segment, file, at) in torn {
-        tracing::warn!(segment, at, "a record that was being written when the process ended is cut off");
+        said_torn(segment, at);
         file.cut(at)?;
         file.sync()?;
         spool.add_segment(segment, Segment { file, size: at, end: None });

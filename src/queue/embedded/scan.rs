@@ -84,14 +84,16 @@ impl<'a> Scan<'a> {
     /// The first good header of this segment in the file has it. With the schema record damaged, that is still a record of
     /// ours: what a sender wrote stands behind the header of its own message.
     fn find_origin(&mut self, number: u32) -> io::Result<Option<Origin>> {
-        let of = |bytes: &[u8]| Header::decode(bytes).map(|(_, its)| its).filter(|its| its.segment == number);
-        if let Some(origin) = of(self.bytes(0, HEADER)?) {
+        let of = |bytes: &[u8], at: u64| {
+            Header::decode(bytes, at).map(|(_, its)| its).filter(|its| its.segment == number)
+        };
+        if let Some(origin) = of(self.bytes(0, HEADER)?, 0) {
             return Ok(Some(origin));
         }
         let mut at = 0;
         let finder = Finder::new(&MAGIC).into_owned();
         while let Some(found) = self.search(&finder, at)? {
-            if let Some(origin) = of(self.bytes(found, HEADER)?) {
+            if let Some(origin) = of(self.bytes(found, HEADER)?, found) {
                 return Ok(Some(origin));
             }
             at = found + 1;
@@ -121,7 +123,7 @@ impl<'a> Scan<'a> {
     fn record(&mut self, offset: u64) -> io::Result<Option<Found>> {
         let origin = self.origin;
         let Some((header, _)) =
-            Header::decode(self.bytes(offset, HEADER)?).filter(|(_, its)| Some(*its) == origin)
+            Header::decode(self.bytes(offset, HEADER)?, offset).filter(|(_, its)| Some(*its) == origin)
         else {
             return Ok(None);
         };

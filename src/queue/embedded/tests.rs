@@ -135,7 +135,7 @@ fn refused(format: u32) -> OpenError {
     let schema = record::Schema { format, segment: 1, previous: 0 };
     let record = Record::new(Kind::Schema, Id::from_bytes([0; 16]), &schema).unwrap();
     let octets =
-        [&record.header.encode(record::Origin { nonce: 1, segment: 1 })[..], &record.payload].concat();
+        [&record.header.encode(record::Origin { nonce: 1, segment: 1 }, 0)[..], &record.payload].concat();
     std::fs::write(&segment, &octets).unwrap();
     let error = Embedded::open(dir.path(), options()).err().unwrap();
     assert_eq!(std::fs::read(&segment).unwrap(), octets);
@@ -145,9 +145,9 @@ fn refused(format: u32) -> OpenError {
 
 #[test]
 fn a_format_of_another_version_is_left_alone() {
-    assert!(matches!(refused(record::FORMAT + 1), OpenError::Newer(_, 4, 3)));
+    assert!(matches!(refused(record::FORMAT + 1), OpenError::Newer(_, 5, 4)));
     let older = refused(1);
-    assert!(matches!(older, OpenError::Older(_, 1, 3)));
+    assert!(matches!(older, OpenError::Older(_, 1, 4)));
     assert!(older.to_string().contains("move the directories `spool` and `index` away"), "{older}");
 }
 

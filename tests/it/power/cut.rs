@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::disk::{Deed, Image, put};
 
@@ -122,6 +122,16 @@ fn rename(names: &mut BTreeMap<String, usize>, deed: &Deed) {
 
 /// The disk as it is found when the power comes back, after these deeds on a disk that held this.
 pub fn power_cut(held: &Image, deeds: &[Deed], chance: &mut StdRng) -> Image {
+    let luck = Luck::drawn(chance);
+    left(held, deeds, luck, chance)
+}
+
+/// The same where everything came to the disk.
+pub fn all_of(deeds: &[Deed]) -> Image {
+    left(&Image::new(), deeds, Luck::All, &mut StdRng::seed_from_u64(0))
+}
+
+fn left(held: &Image, deeds: &[Deed], luck: Luck, chance: &mut StdRng) -> Image {
     let mut files: Vec<File> =
         held.values().map(|content| File { durable: content.clone(), pending: Vec::new() }).collect();
     let mut names = Names { durable: held.keys().cloned().zip(0..).collect(), pending: Vec::new() };
@@ -144,7 +154,6 @@ pub fn power_cut(held: &Image, deeds: &[Deed], chance: &mut StdRng) -> Image {
             }
         }
     }
-    let luck = Luck::drawn(chance);
     for deed in &names.pending {
         if luck.version(1, chance) == 1 {
             rename(&mut names.durable, deed);

@@ -66,6 +66,12 @@ impl Memory {
         self.state().deeds.clone()
     }
 
+    /// What is on it.
+    pub fn image(&self) -> Image {
+        let state = self.state();
+        state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].clone())).collect()
+    }
+
     fn file(&self, file: usize) -> Box<dyn DiskFile> {
         Box::new(File { disk: self.clone(), file })
     }

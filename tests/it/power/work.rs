@@ -63,7 +63,7 @@ pub struct Job {
     /// What it is about.
     pub keys: Vec<String>,
     /// Deeds of the disk until its Ok.
-    acked: usize,
+    pub acked: usize,
 }
 
 /// Jobs that were asked for together.
