@@ -59,7 +59,8 @@ fn hash() -> String {
     argon.hash_password(b"secret", &salt).unwrap().to_string()
 }
 
-fn tenant(options: &Options) -> Tenant {
+/// Who a front door's options ask for.
+pub fn tenant(options: &Options) -> Tenant {
     let networks = if options.network { vec!["127.0.0.1/32".parse().unwrap()] } else { Vec::new() };
     let name = "t.example".parse().unwrap();
     let return_path = (options.role == Role::Inbound).then(|| "bounce.t.example".parse().unwrap());
@@ -80,7 +81,7 @@ fn tenant(options: &Options) -> Tenant {
 }
 
 /// Another customer, whose domain the first may not use.
-fn other() -> Tenant {
+pub fn other() -> Tenant {
     let mut other = tenant(&Options { network: false, ..Options::default() });
     other.name = "other".into();
     other.logins.clear();

@@ -12,6 +12,7 @@
 )]
 
 mod admit;
+mod apart;
 mod bounce;
 mod catalogue;
 mod certificates;
@@ -58,6 +59,7 @@ mod limits;
 mod lockfile;
 mod lockout;
 mod oauth;
+mod open_relay;
 mod oracle;
 mod pacing;
 mod pki;

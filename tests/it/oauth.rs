@@ -1,6 +1,7 @@
 //! XOAUTH2: access tokens from a real HTTPS server on loopback, and what an upstream makes of them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -9,13 +10,14 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use waxseal::config::Config;
 use waxseal::mail::attempt::Fate::{Deferred, Delivered};
 use waxseal::mail::attempt::{Decided, Login};
 use waxseal::mail::meaning::Reason;
 use waxseal::tenant::oauth::{Grant, OAuth};
 use waxseal::tenant::{Route, Upstream, UpstreamTls};
 
-use crate::deliver::{BODY, World, fates, message, words, world};
+use crate::deliver::{BODY, World, fates, message, words, world_with};
 use crate::exchanger::{Script, script};
 
 const SECURE: &str = "<- 220 up\n-> EHLO relay.test\n<- 250-up\n<- 250 STARTTLS\n-> STARTTLS\n<- 220 go\n-- tls\n\
@@ -29,6 +31,7 @@ struct TokenServer {
     address: SocketAddr,
     certificate: String,
     asked: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl TokenServer {
@@ -47,10 +50,12 @@ impl TokenServer {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let kept = Arc::clone(&asked);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (kept, counted) = (Arc::clone(&asked), Arc::clone(&connections));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let request = request(&mut stream).await;
                 let at = {
@@ -67,7 +72,7 @@ impl TokenServer {
                 let _ = stream.shutdown().await;
             }
         });
-        Self { address, certificate: pair.cert.pem(), asked }
+        Self { address, certificate: pair.cert.pem(), asked, connections }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -106,7 +111,20 @@ fn bearer(token: &str) -> String {
 
 /// The upstream's scripts, and what the token server answers.
 async fn scene(scripts: Vec<Script>, answers: Vec<(u16, String)>) -> (World, TokenServer, Arc<Route>) {
-    let world = world(ZONE, vec![scripts]).await;
+    scene_with(scripts, answers, |_| ()).await
+}
+
+/// With another configuration.
+async fn scene_with(
+    scripts: Vec<Script>,
+    answers: Vec<(u16, String)>,
+    change: impl FnOnce(&mut Config),
+) -> (World, TokenServer, Arc<Route>) {
+    let changed = |config: &mut Config, _| {
+        change(config);
+        Vec::new()
+    };
+    let world = world_with(ZONE, vec![scripts], changed).await;
     let tokens = TokenServer::start(answers).await;
     let file = world.config.state.join("ca.pem");
     std::fs::write(&file, format!("{}{}", world.exchangers[0].certificate, tokens.certificate)).unwrap();
@@ -220,4 +238,19 @@ async fn a_token_server_with_a_strangers_certificate_gets_no_secret() {
     std::fs::write(upstream.ca_file.as_ref().unwrap(), &world.exchangers[0].certificate).unwrap();
     let decided = send(&world, &route).await;
     assert_eq!((decided[0].fate, tokens.asked().len()), (Deferred, 0), "{}", words(&decided));
+}
+
+/// The endpoint is what a tenant's file says, and its address what DNS says then.
+#[tokio::test]
+async fn a_token_server_at_an_inside_address_is_not_connected_to() {
+    let upstream_only = |config: &mut Config| {
+        config.delivery.allow_private_destinations = false;
+        config.delivery.allow_destinations = vec!["127.0.0.2/32".parse().unwrap()];
+    };
+    let (world, tokens, route) =
+        scene_with(vec![script("-- silence")], vec![granted("tok")], upstream_only).await;
+    let decided = send(&world, &route).await;
+    assert_eq!(decided[0].fate, Deferred, "OB8: {}", words(&decided));
+    let connections = (tokens.connections.load(Ordering::Relaxed), world.exchangers[0].connections());
+    assert_eq!(connections, (0, 0), "OB8: nobody is connected to");
 }

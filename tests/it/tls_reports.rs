@@ -115,6 +115,26 @@ async fn a_domain_that_asks_for_it_is_told_when_the_day_is_over() {
     place.world.end().await.unwrap();
 }
 
+/// Where reports go is a stranger's word, address and port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_goes_to_no_inside_address_by_https() {
+    let mut place = place().await;
+    place.send().await;
+    place.world.config.delivery.allow_private_destinations = false;
+    // The exchanger's, and nobody's else.
+    place.world.config.delivery.allow_destinations = vec!["127.0.0.1/32".parse().unwrap()];
+    place = place.restarted().await;
+    place.hand.fetch_add(DAY, Ordering::Relaxed);
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.connections(), 0, "OB1");
+    let mail = arrival(&mut place.world).await;
+    assert!(
+        String::from_utf8_lossy(&mail.message).contains("TLS-Report-Domain: inbox.test"),
+        "by mail it is told"
+    );
+    place.world.end().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_survives_a_restart() {
     let mut place = place().await;
