@@ -15,9 +15,14 @@ const AT_MOST_ONE: &[(&str, usize, &str)] = &[
 const AT_LEAST: &[(&str, &[u64], &str)] = &[
     ("hickory-resolver", &[0, 26, 1], "RUSTSEC-2026-0118, RUSTSEC-2026-0119"),
     ("mail-parser", &[0, 11, 5], "CVE-2026-26312"),
-    ("rustls", &[0, 23, 18], "RUSTSEC-2024-0399"),
+    ("rustls", &[0, 23, 45], "RUSTSEC-2024-0399, RUSTSEC-2026-0285"),
+    ("rustls-webpki", &[0, 103, 13], "RUSTSEC-2026-0049, RUSTSEC-2026-0104"),
+    ("aws-lc-sys", &[0, 39, 0], "RUSTSEC-2026-0044 to 0048"),
+    ("bytes", &[1, 11, 1], "RUSTSEC-2026-0007"),
+    ("time", &[0, 3, 47], "RUSTSEC-2026-0009"),
+    ("lru", &[0, 18, 2], "RUSTSEC-2026-0253"),
     ("quick-xml", &[0, 41, 0], "advisories of 2026"),
-    ("crossbeam-epoch", &[0, 9, 20], "advisory of 2026"),
+    ("crossbeam-epoch", &[0, 9, 20], "RUSTSEC-2026-0204"),
 ];
 
 fn locked() -> BTreeMap<String, Vec<String>> {
@@ -45,9 +50,8 @@ fn one_provider_and_one_resolver() {
     }
 }
 
-/// Cargo.lock names ring for a feature that nothing turns on; what is compiled says the tree.
-#[test]
-fn aws_lc_rs_is_the_only_provider_compiled() {
+/// What is compiled into the program, a crate and its version a line.
+fn compiled() -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let tree = std::process::Command::new(cargo)
         .args([
@@ -66,8 +70,33 @@ fn aws_lc_rs_is_the_only_provider_compiled() {
         .unwrap();
     let tree = String::from_utf8(tree.stdout).unwrap();
     assert!(tree.lines().any(|line| line.starts_with("aws-lc-rs ")), "no tree to judge:\n{tree}");
-    let twice = "aws-lc-rs is the one provider: twice as fast at RSA, and one thing to audit";
-    assert!(!tree.lines().any(|line| line.starts_with("ring ")), "ring is compiled, but {twice}");
+    tree
+}
+
+/// What deny.toml bans. Cargo.lock names ring for a feature that nothing turns on; what is compiled says the tree.
+#[test]
+fn nothing_that_is_banned_is_compiled() {
+    let deny: toml::Table = toml::from_str(include_str!("../../deny.toml")).unwrap();
+    let bans = deny["bans"]["deny"].as_array().unwrap();
+    let banned: Vec<_> = bans.iter().map(|ban| ban["crate"].as_str().unwrap()).collect();
+    assert!(banned.contains(&"ring"), "aws-lc-rs is the one provider: twice as fast, and one thing to audit");
+    let tree = compiled();
+    for name in banned {
+        assert!(!tree.lines().any(|line| line.starts_with(&format!("{name} "))), "{name} is compiled");
+    }
+}
+
+/// An advisory that is accepted is about a crate that is still here, which its reason begins with: a word that outlives its cause
+/// would hide the next.
+#[test]
+fn what_is_accepted_is_still_there() {
+    let deny: toml::Table = toml::from_str(include_str!("../../deny.toml")).unwrap();
+    let locked = locked();
+    for accepted in deny["advisories"]["ignore"].as_array().unwrap() {
+        let (id, reason) = (accepted["id"].as_str().unwrap(), accepted["reason"].as_str().unwrap());
+        let name = reason.split([' ', '\'']).next().unwrap();
+        assert!(locked.contains_key(name), "{id}: {name} is not in Cargo.lock any more");
+    }
 }
 
 #[test]
