@@ -1,5 +1,5 @@
 # What a maintainer runs. One optimised profile everywhere, so that everything is compiled once.
-.PHONY: test strangers lint fmt doc bench bench-peers soak fuzz
+.PHONY: test strangers lint fmt doc bench bench-peers soak soak-load fuzz
 
 # nextest runs tests in parallel, each in a process of its own; plain cargo test does where it is missing.
 RUN := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
@@ -39,6 +39,10 @@ soak: strangers
 	WAXSEAL_CRASH_ROUNDS=10000 cargo test --release --test it -- --nocapture sigkill
 	WAXSEAL_SIMULATION_SEEDS=100000 cargo test --release --test it -- --nocapture simulation
 
-# A minute for each fuzz target; needs a nightly toolchain and cargo-fuzz (cargo install cargo-fuzz).
+# A steady load for some hours: whether memory, descriptors or the spool grow. docs/performance.md.
+soak-load:
+	scripts/soak-load $(HOURS)
+
+# A minute for each fuzz target; needs a nightly toolchain (and builds cargo-fuzz where it is missing).
 fuzz:
 	scripts/fuzz.sh $(SECONDS_EACH)
