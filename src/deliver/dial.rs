@@ -1,6 +1,7 @@
 //! From an address to a session that is ready for MAIL: connect, greeting, EHLO, TLS, AUTH.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,6 +17,7 @@ use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
 use super::protect::{Protection, Start};
 use super::route::Access;
+use super::sites::Seat;
 use super::source::Source;
 use super::tally::Problem;
 use super::tls::{Secured, TlsError};
@@ -41,6 +43,8 @@ pub(super) struct Dialer<'a> {
     pub(super) protection: &'a Protection,
     /// From where, and with what name.
     pub(super) source: &'a Source,
+    /// The connection's place among the site's.
+    pub(super) seat: Arc<Seat>,
 }
 
 /// How a session did not come to be.
@@ -122,6 +126,7 @@ impl Dialer<'_> {
                         turn.accepted();
                     }
                     connection.extensions = extensions;
+                    connection.seat = Some(Arc::clone(&self.seat));
                     return Ok(connection);
                 }
                 Step::Trouble(trouble) => {
@@ -129,6 +134,7 @@ impl Dialer<'_> {
                         ledger.hop.login = turn.failed(&trouble);
                         self.access.account().into_iter().for_each(|account| self.tokens.forget(account));
                     }
+                    connection.seat = Some(Arc::clone(&self.seat));
                     tokio::spawn(connection.quit());
                     return Err(trouble.into());
                 }

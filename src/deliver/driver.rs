@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use super::body::Wire;
 use super::extensions::Extensions;
 use super::outcome::{Scope, Trouble};
 use super::reply::{Garbled, Reader};
+use super::sites::Seat;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::reply::{Enhanced, PeerReply};
 
@@ -45,6 +47,8 @@ pub(super) struct Connection {
     pub(super) born: Instant,
     /// Whether the next transaction must begin with RSET.
     pub(super) needs_reset: bool,
+    /// Its place among the site's connections. Last: it is free when the socket is closed.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 /// How a conversation broke.
@@ -99,6 +103,7 @@ impl Connection {
             messages: 0,
             born: Instant::now(),
             needs_reset: false,
+            seat: None,
         }
     }
 
@@ -129,6 +134,7 @@ impl Connection {
             messages: 0,
             born: Instant::now(),
             needs_reset: false,
+            seat: None,
         }
     }
 

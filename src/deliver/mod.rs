@@ -6,6 +6,7 @@ pub mod alert;
 pub mod body;
 pub mod bounce;
 pub mod conversation;
+mod converse;
 mod counted;
 mod dane;
 mod dial;
@@ -40,40 +41,33 @@ pub mod trial;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use self::accounts::Accounts;
-use self::dial::Dialer;
-use self::driver::Connection;
 use self::hosts::{Host, Hosts};
 use self::https::Https;
 pub use self::job::Job;
 use self::ledger::{Ledger, millis};
-use self::oauth::{Asker, Tokens};
-use self::outcome::{Next, Scope, Trouble};
-use self::pool::{Key, Pool};
-use self::protect::By;
+use self::oauth::Tokens;
+use self::outcome::{Next, Trouble};
+use self::pool::Pool;
 use self::route::Access;
 use self::rules::Rules;
 use self::settings::Settings;
-use self::sites::{Answer, Sites};
+use self::sites::{Answer, Sites, Turn};
 pub use self::sites::{Seen, Standing};
-use self::source::{Source, Whose};
 use self::sts::Policies;
 use self::tally::Tallies;
-use self::transact::Ended;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Address;
 use crate::mail::attempt::Decided;
 use crate::mail::message::{Lane, TlsNeed};
-use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
-use crate::metrics::{ByLabel, Metrics, ResultLabel};
+use crate::metrics::Metrics;
 use crate::tenant::Route;
 
 /// Who hears how an attempt goes.
@@ -248,8 +242,9 @@ impl Attempt<'_> {
             }
         };
         ledger.begins();
-        let ended = self.visit(hosts, &rules, ledger).await;
+        let ended = self.visit(hosts, &rules, &turn, ledger).await;
         let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
+        self.tidy(&site);
         ledger.stands(standing);
         ledger.hop.rests = rests;
         ended
@@ -270,6 +265,7 @@ impl Attempt<'_> {
         &self,
         mut hosts: Hosts<'_>,
         rules: &Rules,
+        turn: &Turn,
         ledger: &mut Ledger<'_>,
     ) -> Result<(), Trouble> {
         let mut last = None;
@@ -277,7 +273,7 @@ impl Attempt<'_> {
         let kept = |host: &Host| self.is_kept(host, rules);
         while let Some(host) = hosts.next(&kept).await {
             ledger.at(&host);
-            match self.converse(&host, rules, ledger).await {
+            match self.converse(&host, rules, turn, ledger).await {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
                     unfit &= trouble.is_unfit();
@@ -312,86 +308,5 @@ impl Attempt<'_> {
     fn first_recipient(&self) -> Option<&Address> {
         let rcpt = self.job.leg.rcpts.first()?;
         self.job.message.facts.envelope.rcpts.get(usize::from(*rcpt)).map(|recipient| &recipient.address)
-    }
-
-    /// Over kept connections as long as there are any and they are still there, else over a new one.
-    async fn converse(&self, host: &Host, rules: &Rules, ledger: &mut Ledger<'_>) -> Result<(), Trouble> {
-        let protection = match self.protection(host, rules).await {
-            Ok(protection) => protection,
-            Err((by, trouble)) => {
-                self.count_refused(by);
-                self.tally_unasked(host, rules, by);
-                return Err(trouble);
-            }
-        };
-        let source = self.source(host)?;
-        let key = self.access.key(host, &protection, source.address);
-        while let Some(connection) = self.deliverer.pool.take(&key) {
-            match self.transact(connection, &key, ledger).await {
-                Ended::Stale => {}
-                Ended::Done => {
-                    self.count("reused");
-                    return Ok(());
-                }
-                Ended::Trouble(trouble) => {
-                    self.count("reused");
-                    return Err(trouble);
-                }
-            }
-        }
-        let dialer = Dialer {
-            settings: self.settings,
-            accounts: &self.deliverer.accounts,
-            tokens: &self.deliverer.tokens,
-            asker: Asker::new(&self.deliverer.resolver, self.settings, &self.deliverer.metrics),
-            access: &self.access,
-            protection: &protection,
-            source,
-        };
-        let opened = dialer.open(host, ledger).await;
-        self.count(if opened.is_ok() { "opened" } else { "failed" });
-        self.tally(host, rules, &protection, (opened.as_ref(), ledger.problem));
-        let connection = opened.inspect_err(|trouble| {
-            if trouble.is_about_tls() {
-                self.count_refused(protection.by);
-            }
-        })?;
-        if connection.tls.is_some() {
-            let by = protection.by.name().unwrap_or("nobody");
-            self.deliverer.metrics.tls_protected.get_or_create(&ByLabel { by }).inc();
-        }
-        match self.transact(connection, &key, ledger).await {
-            Ended::Done => Ok(()),
-            Ended::Trouble(trouble) => Err(trouble),
-            Ended::Stale => Err(Trouble::hung_up()),
-        }
-    }
-
-    /// From where this mail goes to this host.
-    fn source(&self, host: &Host) -> Result<&Source, Trouble> {
-        let class = self.job.message.facts.class.as_ref().map(|class| &*class.name);
-        let whose = Whose { tenant: &self.job.tenant, class };
-        self.settings.sources.choose(whose, host.address.ip()).map_err(|why| {
-            let text = format!("cannot connect to {}: {why}", host.address);
-            Trouble::transient(Scope::Host, Enhanced(4, 4, 1), text)
-        })
-    }
-
-    /// A host that got nothing because it did not give the TLS that was asked for.
-    fn count_refused(&self, by: By) {
-        if let Some(by) = by.name() {
-            self.deliverer.metrics.tls_refused.get_or_create(&ByLabel { by }).inc();
-        }
-    }
-
-    fn count(&self, result: &'static str) {
-        self.deliverer.metrics.hops.get_or_create(&ResultLabel { result }).inc();
-    }
-
-    /// Keeps the connection for the next message.
-    fn keep(&self, connection: Connection, key: &Key) {
-        let spent = connection.messages >= self.settings.messages;
-        let idle = if spent { Duration::ZERO } else { self.settings.idle };
-        self.deliverer.pool.keep(key.clone(), connection, idle);
     }
 }

@@ -105,6 +105,24 @@ struct Idle {
     until: Instant,
 }
 
+impl Idle {
+    fn is_at(&self, site: &str) -> bool {
+        self.connection.seat.as_ref().is_some_and(|seat| seat.site() == site)
+    }
+}
+
+impl Kept {
+    /// The connection to this site that is kept longest.
+    fn oldest_of(&mut self, site: &str) -> Option<Connection> {
+        let all =
+            self.routes.iter().flat_map(|(key, idles)| idles.iter().enumerate().map(move |one| (key, one)));
+        let its = all.filter(|(_, (_, idle))| idle.is_at(site));
+        let (key, (at, _)) = its.min_by_key(|(_, (_, idle))| idle.until)?;
+        let key = key.clone();
+        Some(self.routes.get_mut(&key)?.remove(at).connection)
+    }
+}
+
 impl Pool {
     /// The connection of this route that was used last, if it still looks alive.
     #[must_use]
@@ -126,6 +144,15 @@ impl Pool {
     pub(super) fn has(&self, key: &Key) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.routes.get(key).is_some_and(|idles| !idles.is_empty())
+    }
+
+    /// Takes out so many connections to this site, those kept longest first.
+    #[must_use]
+    pub(super) fn evict(&self, site: &str, count: usize) -> Vec<Connection> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Connection> = (0..count).map_while(|_| kept.oldest_of(site)).collect();
+        kept.count -= gone.len();
+        gone
     }
 
     /// Keeps a connection for this long, or, where that is no time at all, says goodbye to it.

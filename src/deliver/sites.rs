@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
 use super::outcome::{Scope, Trouble};
 use super::pace::{Bounds, Leave, Pace, Sign, Why};
 use crate::clock::Clock;
@@ -60,6 +63,8 @@ pub(super) struct Sites {
     known: Mutex<Known>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// A seat has become free at some site.
+    left: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -75,6 +80,21 @@ struct Entry {
     used: u64,
     /// What was found when it was last closed.
     said: Option<Trouble>,
+    /// Connections that are open to it: in use, kept, or saying goodbye.
+    seats: usize,
+}
+
+impl Entry {
+    /// Connections that may be open to it: as many as it is given, and no fewer than have a turn already.
+    fn room(&self, bounds: Bounds) -> usize {
+        self.pace.slots(bounds).max(self.pace.active())
+    }
+}
+
+/// A connection's place among those open to a site; dropped with it.
+pub(super) struct Seat {
+    sites: Arc<Sites>,
+    site: Arc<str>,
 }
 
 /// A turn at a site. Dropped, it ends without a word about the site.
@@ -88,7 +108,7 @@ pub(super) struct Turn {
 
 impl Sites {
     pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { known: Mutex::default(), clock, metrics })
+        Arc::new(Self { known: Mutex::default(), clock, metrics, left: Arc::default() })
     }
 
     /// Asks for a turn at the site.
@@ -157,6 +177,12 @@ impl Sites {
         counts
     }
 
+    /// How many connections are open to the site beyond what it is given.
+    pub(super) fn excess(&self, site: &str, bounds: Bounds) -> usize {
+        let known = self.known();
+        known.sites.get(site).map_or(0, |entry| entry.seats.saturating_sub(entry.room(bounds)))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,7 +195,7 @@ impl Known {
         if self.sites.len() >= SITES_MAX && !self.sites.contains_key(site) {
             // Each question has its own number, so at most half of the sites were used since this one.
             let since = asked.saturating_sub(SITES_MAX as u64 / 2);
-            self.sites.retain(|_, entry| entry.pace.active() > 0 || entry.used > since);
+            self.sites.retain(|_, entry| entry.pace.active() + entry.seats > 0 || entry.used > since);
         }
         let entry = self.sites.entry(Arc::clone(site)).or_default();
         entry.used = asked;
@@ -178,6 +204,34 @@ impl Known {
 }
 
 impl Turn {
+    /// Where it is.
+    pub(super) fn site(&self) -> &Arc<str> {
+        &self.site
+    }
+
+    /// A seat for one more connection, if there is one.
+    pub(super) fn sit(&self) -> Option<Seat> {
+        let mut known = self.sites.known();
+        let entry = known.entry(&self.site);
+        let free = entry.seats < entry.room(self.bounds);
+        free.then(|| self.take_seat(entry))
+    }
+
+    /// One seat more than there are.
+    pub(super) fn squeeze_in(&self) -> Seat {
+        self.take_seat(self.sites.known().entry(&self.site))
+    }
+
+    fn take_seat(&self, entry: &mut Entry) -> Seat {
+        entry.seats += 1;
+        Seat { sites: Arc::clone(&self.sites), site: Arc::clone(&self.site) }
+    }
+
+    /// Resolves when a seat becomes free, perhaps at another site, from now on.
+    pub(super) fn left(&self) -> OwnedNotified {
+        Arc::clone(&self.sites.left).notified_owned()
+    }
+
     /// The attempt has ended with this sign, and with this trouble if it did. Answers how the site stands now, and until when
     /// it rests.
     pub(super) fn end(mut self, sign: Sign, trouble: Option<&Trouble>) -> (Standing, Option<Time>) {
@@ -205,6 +259,28 @@ impl Drop for Turn {
         if !self.ended {
             self.sites.known().entry(&self.site).pace.give_back();
         }
+    }
+}
+
+impl Seat {
+    /// Where it is.
+    pub(super) fn site(&self) -> &str {
+        &self.site
+    }
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.site)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(entry) = self.sites.known().sites.get_mut(&self.site) {
+            entry.seats = entry.seats.saturating_sub(1);
+        }
+        self.sites.left.notify_waiters();
     }
 }
 
@@ -241,74 +317,4 @@ pub(super) fn name<'a>(best: impl Iterator<Item = &'a str>, roofs: &[Domain]) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOUNDS: Bounds = Bounds { most: 20, rest: Duration::from_secs(600) };
-
-    fn sites() -> (Arc<Sites>, Arc<std::sync::atomic::AtomicU64>) {
-        let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_767_225_600_000));
-        (Sites::new(Clock::Set(Arc::clone(&hand)), Arc::default()), hand)
-    }
-
-    #[test]
-    fn what_is_one_site() {
-        let roofs: Vec<Domain> =
-            ["google.com", "icloud.com"].iter().map(|roof| roof.parse().unwrap()).collect();
-        let rows: [(&[&str], &str, &str); 6] = [
-            (&["gmail-smtp-in.l.google.com"], "google.com", "Gmail"),
-            (&["aspmx.l.google.com"], "google.com", "a Workspace domain: the same machines"),
-            (&["b.example", "a.example"], "a.example,b.example", "the same set in whatever order"),
-            (&["a.google.com", "mx.example"], "a.google.com,mx.example", "one below is not enough"),
-            (&["notgoogle.com"], "notgoogle.com", "a name that only ends alike"),
-            (&["mx02.mail.icloud.com", "mx01.mail.icloud.com"], "icloud.com", "all below"),
-        ];
-        for (names, expected, why) in rows {
-            assert_eq!(&*name(names.iter().copied(), &roofs), expected, "{why}");
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_whatever_happens_to_the_sites() {
-        let (sites, _) = sites();
-        for n in 0..3 * SITES_MAX {
-            let site: Arc<str> = format!("mx{n}.test").into();
-            let (answer, _) = sites.ask(&site, false, BOUNDS);
-            let Answer::Go(turn) = answer else { panic!("a new site is probed") };
-            turn.end(Sign::Dead, Some(&Trouble::hung_up()));
-        }
-        assert!(sites.known().sites.len() <= SITES_MAX, "{}", sites.known().sites.len());
-    }
-
-    #[test]
-    fn a_turn_that_is_dropped_is_given_back() {
-        let (sites, _) = sites();
-        let site: Arc<str> = "mx.test".into();
-        let (answer, standing) = sites.ask(&site, false, BOUNDS);
-        assert_eq!((standing.slots, standing.shut), (1, None));
-        assert!(matches!(sites.ask(&site, false, BOUNDS).0, Answer::Later), "one probes");
-        drop(answer);
-        assert!(matches!(sites.ask(&site, false, BOUNDS).0, Answer::Go(_)));
-    }
-
-    #[test]
-    fn whoever_comes_to_a_site_out_of_order_hears_why() {
-        let (sites, hand) = sites();
-        let site: Arc<str> = "mx.test".into();
-        for _ in 0..3 {
-            let (Answer::Go(turn), _) = sites.ask(&site, false, BOUNDS) else { panic!("its rest is over") };
-            let refused = Trouble::transient(Scope::Host, Enhanced(4, 4, 1), "connection refused");
-            assert!(turn.end(Sign::Dead, Some(&refused)).1.is_some());
-            hand.fetch_add(50_000, std::sync::atomic::Ordering::Relaxed);
-        }
-        hand.fetch_sub(45_000, std::sync::atomic::Ordering::Relaxed);
-        let (Answer::OutOfOrder(trouble, until), standing) = sites.ask(&site, false, BOUNDS) else {
-            panic!("three failures in a row")
-        };
-        assert_eq!(standing.shut, None, "mail that falls due is deferred, not kept waiting");
-        let text = trouble.reply.escaped();
-        assert!(text.contains("mx.test rests until") && text.ends_with("last: connection refused"), "{text}");
-        assert_eq!(sites.seen(10, BOUNDS)[0].rest, Some((until, Why::Dead)));
-        assert_eq!(sites.count(BOUNDS), [0, 0, 1]);
-    }
-}
+mod tests;

@@ -83,6 +83,7 @@ mod seal_refusals;
 mod seal_rotation;
 mod seal_watch;
 mod seal_zones;
+mod seats;
 mod secrets;
 mod session_limits;
 mod session_machine;
