@@ -27,6 +27,10 @@ const EACH: u64 = 50;
 const ALL: u64 = 400;
 const SECTOR: usize = 512;
 const HEADER: usize = 56;
+/// Kinds of records, as src/queue/embedded/record.rs numbers them.
+const ACCEPT: u8 = 2;
+const COPY: u8 = 3;
+const MEMO: u8 = 9;
 
 /// A spool at rest, and what was in it.
 struct Spool {
@@ -106,31 +110,65 @@ fn damage(image: &mut Image, chance: &mut StdRng) -> Damage {
     }
 }
 
-/// The messages and memos with records in these octets of a file.
-fn hit(spool: &Spool, name: &str, range: &Range<usize>) -> BTreeSet<String> {
-    if let Some(id) = name.strip_prefix("body-").and_then(|rest| rest.strip_suffix(".bin")) {
-        return BTreeSet::from([id.to_owned()]);
+/// What was hit.
+#[derive(Default)]
+struct Hit {
+    /// Messages and memos with a record in the damaged octets.
+    any: BTreeSet<String>,
+    /// Messages of which that is a full record, or the body.
+    whole: BTreeSet<String>,
+}
+
+impl Hit {
+    fn by(spool: &Spool, done: &Damage) -> Self {
+        let mut hit = Self::default();
+        done.hit.iter().for_each(|(name, range)| hit.add(spool, name, range));
+        // What tells of a failure ends it.
+        let told = spool.day.bursts.iter().flat_map(|burst| &burst.jobs).filter(|job| job.keys.len() == 2);
+        let told = told.filter(|job| hit.any.contains(&job.keys[0])).map(|job| job.keys[1].clone());
+        hit.any.extend(told.collect::<Vec<_>>());
+        hit
     }
-    let content = &spool.image[name];
-    let (mut hit, mut at) = (BTreeSet::new(), 0);
+
+    fn add(&mut self, spool: &Spool, name: &str, range: &Range<usize>) {
+        if let Some(id) = name.strip_prefix("body-").and_then(|rest| rest.strip_suffix(".bin")) {
+            self.any.insert(id.to_owned());
+            self.whole.insert(id.to_owned());
+            return;
+        }
+        for (record, kind, id) in records(&spool.image[name]) {
+            if record.start >= range.end || range.start >= record.end {
+                continue;
+            }
+            self.any.insert(id.clone());
+            if matches!(kind, ACCEPT | COPY) {
+                self.whole.insert(id);
+            }
+            if kind == MEMO {
+                self.any.extend(spool.kept.what.keys().filter(|key| key.starts_with("memo/")).cloned());
+                self.any.extend((0..7).map(|n| format!("memo/{n}")));
+            }
+        }
+    }
+}
+
+/// The records of a segment: where, of which kind, about which message.
+fn records(content: &[u8]) -> Vec<(Range<usize>, u8, String)> {
+    let (mut found, mut at) = (Vec::new(), 0);
     while content[at..].starts_with(b"WXS\x01") {
         let word = |from: usize| u32::from_le_bytes(content[from..from + 4].try_into().unwrap()) as usize;
         let end = at + HEADER + word(at + 32) + word(at + 36);
-        if at < range.end && range.start < end {
-            let id = Id::from_bytes(content[at + 16..at + 32].try_into().unwrap());
-            hit.insert(id.to_string());
-            if content[at + 12] == 9 {
-                hit.extend(spool.kept.what.keys().filter(|key| key.starts_with("memo/")).cloned());
-                hit.extend((0..7).map(|n| format!("memo/{n}")));
-            }
-        }
+        let id = Id::from_bytes(content[at + 16..at + 32].try_into().unwrap());
+        found.push((at..end, content[at + 12], id.to_string()));
         at = end;
     }
-    // What tells of a failure ends it.
-    let told = spool.day.bursts.iter().flat_map(|burst| &burst.jobs).filter(|job| job.keys.len() == 2);
-    let told: Vec<_> = told.filter(|job| hit.contains(&job.keys[0])).map(|job| job.keys[1].clone()).collect();
-    hit.extend(told);
-    hit
+    found
+}
+
+/// Recipients that are to be tried or told of yet.
+fn open_ends(kept: &Kept) -> BTreeSet<(String, u16)> {
+    let legs = kept.legs.iter().flat_map(|leg| leg.rcpts.iter().map(|rcpt| (leg.id.to_string(), *rcpt)));
+    legs.chain(kept.owed.iter().map(|owed| (owed.id.to_string(), owed.rcpt))).collect()
 }
 
 /// Does this, and answers what it said in the log of warnings.
@@ -172,7 +210,7 @@ async fn survives(spool: &Spool, seed: u64, n: u64) -> Result<(), String> {
     let (opened, log) = listening(|| open(&disk, dir.path()));
     let store = opened.map_err(|error| format!("{what}: {error}"))?;
     let found = kept(&store).await.map_err(|error| format!("{what}: {error}"))?;
-    let hit: BTreeSet<String> = done.hit.iter().flat_map(|(name, range)| hit(spool, name, range)).collect();
+    let hit = Hit::by(spool, &done);
 
     for (key, is) in &found.what {
         let body = spool.day.bodies.get(key).map(|crc| format!("Ok(Some({crc}))"));
@@ -184,9 +222,17 @@ async fn survives(spool: &Spool, seed: u64, n: u64) -> Result<(), String> {
     let keys: BTreeSet<_> = spool.kept.what.keys().chain(found.what.keys()).collect();
     let changed: Vec<_> =
         keys.into_iter().filter(|key| spool.kept.what.get(*key) != found.what.get(*key)).collect();
-    if let Some(key) = changed.iter().find(|key| !hit.contains(**key)) {
+    if let Some(key) = changed.iter().find(|key| !hit.any.contains(**key)) {
         let (was, is) = (spool.kept.what.get(*key), found.what.get(*key));
         return Err(format!("{what}: {key} was not hit:\n{was:?}\n{is:?}"));
+    }
+    let after = open_ends(&found);
+    let before = open_ends(&spool.kept);
+    if let Some((id, rcpt)) = before.difference(&after).find(|(id, _)| !hit.whole.contains(id)) {
+        let (was, is) = (spool.kept.what.get(id), found.what.get(id));
+        return Err(format!(
+            "{what}: recipient {rcpt} of {id} is forgotten, which is there:\n{was:?}\n{is:?}"
+        ));
     }
     let stats = store.stats().await.map_err(|error| format!("{what}: {error}"))?;
     // Damage in what may have been under way when the process ended cannot be told from a power cut: it is said, and is no alarm.

@@ -1,20 +1,19 @@
-//! A disk that fails on command: the k-th thing that changes it, or every read of one file.
+//! A disk that fails on command: the k-th thing that changes it, the k-th that only looks, or every read of one file.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use rustix::io::Errno;
 use waxseal::fsx::{Disk, DiskFile, LocalDisk};
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// EIO, and nothing was done.
-    Error,
-    /// ENOSPC, and nothing was done.
-    Full,
-    /// A write is done by half, then EIO.
-    Short,
+    /// With this error, and nothing was done.
+    With(Errno),
+    /// A write is done by half, then this error.
+    Short(Errno),
     /// A sync fails, and the kernel forgets what it could not write: the next sync would say that all is well.
     Forgotten,
 }
@@ -24,6 +23,9 @@ struct Plan {
     /// Things done so far that change the disk.
     done: usize,
     fail: Option<(usize, How)>,
+    /// Looks at the disk so far.
+    looks: usize,
+    blind: Option<(usize, Errno)>,
     /// What failed.
     failed: Option<PathBuf>,
     /// Writes to the journal after that.
@@ -39,6 +41,11 @@ impl Faulty {
     /// The k-th change fails, from 0.
     pub fn at(k: usize, how: How) -> Self {
         Self(Arc::new(Mutex::new(Plan { fail: Some((k, how)), ..Plan::default() })))
+    }
+
+    /// The k-th time that something is opened, listed, measured or read, it fails.
+    pub fn blind_at(k: usize, error: Errno) -> Self {
+        Self(Arc::new(Mutex::new(Plan { blind: Some((k, error)), ..Plan::default() })))
     }
 
     /// From now on this file cannot be read.
@@ -73,6 +80,19 @@ impl Faulty {
         self.change(path).map_or(Ok(()), |how| Err(error(how)))
     }
 
+    /// Counts a look; one that takes no descriptor cannot fail for want of one, and does not count then.
+    fn look(&self, path: &Path, opens: bool) -> io::Result<()> {
+        let mut plan = self.0.lock().unwrap();
+        if !opens && plan.blind.is_some_and(|(_, error)| error == Errno::MFILE) {
+            return Ok(());
+        }
+        let at = plan.looks;
+        plan.looks += 1;
+        let Some((_, error)) = plan.blind.filter(|(k, _)| *k == at) else { return Ok(()) };
+        plan.failed = Some(path.to_owned());
+        Err(error.into())
+    }
+
     fn file(&self, path: &Path, inner: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
         Box::new(File { disk: self.clone(), path: path.to_owned(), inner, unsynced: Mutex::default() })
     }
@@ -86,8 +106,8 @@ fn is_segment(path: &Path) -> bool {
 
 fn error(how: How) -> io::Error {
     match how {
-        How::Full => io::ErrorKind::StorageFull.into(),
-        How::Error | How::Short | How::Forgotten => io::Error::from_raw_os_error(5),
+        How::With(error) | How::Short(error) => error.into(),
+        How::Forgotten => Errno::IO.into(),
     }
 }
 
@@ -97,6 +117,7 @@ impl Disk for Faulty {
         Ok(self.file(path, LocalDisk.create(path, room)?))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.look(path, true)?;
         Ok(self.file(path, LocalDisk.open(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -113,9 +134,11 @@ impl Disk for Faulty {
         LocalDisk.sync_dir(path)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.look(dir, true)?;
         LocalDisk.list(dir)
     }
     fn free(&self, path: &Path) -> io::Result<u64> {
+        self.look(path, false)?;
         LocalDisk.free(path)
     }
 }
@@ -137,9 +160,9 @@ impl DiskFile for File {
                 self.unsynced.lock().unwrap().push((offset, all.len()));
                 self.inner.write_at(slices, offset)
             }
-            Some(How::Short) => {
+            Some(short @ How::Short(_)) => {
                 self.inner.write_at(&mut [IoSlice::new(&all[..all.len() / 2])], offset)?;
-                Err(error(How::Short))
+                Err(error(short))
             }
             Some(how) => Err(error(how)),
         }
@@ -161,11 +184,13 @@ impl DiskFile for File {
     }
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         if self.disk.0.lock().unwrap().unreadable.as_ref() == Some(&self.path) {
-            return Err(error(How::Error));
+            return Err(Errno::IO.into());
         }
+        self.disk.look(&self.path, false)?;
         self.inner.read_at(into, offset)
     }
     fn size(&self) -> io::Result<u64> {
+        self.disk.look(&self.path, false)?;
         self.inner.size()
     }
     fn cut(&self, length: u64) -> io::Result<()> {

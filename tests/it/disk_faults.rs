@@ -1,9 +1,11 @@
-//! The failed-sync path: whatever write or sync of a small day's work fails, and however, nothing is answered Ok that a
-//! restart does not find, the store says that it has failed, and it never tries again.
+//! Disks that fail: whatever write or sync of a small day's work fails, and however, nothing is answered Ok that a
+//! restart does not find; the store says that it has failed and never tries again, or it had no room and goes on when there is some.
+//! Whatever look at the disk fails, what is there is found by the next start. Below the reserve the queue drains.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use waxseal::clock::Clock;
@@ -15,8 +17,13 @@ use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, OpenError};
 use waxseal::queue::store::*;
 
+use rustix::io::Errno;
+use rustix::process::Signal;
+
 use crate::disk::{Faulty, How};
-use crate::store_model::{last, message, options, ready};
+use crate::relay::{Layout, Relay, smtp};
+use crate::sink::Sink;
+use crate::store_model::{copy, last, message, options, ready};
 
 const NOW: Time = Time(1_800_000_000_000);
 /// So small that the work ends segments and has them compacted.
@@ -110,10 +117,9 @@ async fn undisturbed() -> Vec<Kept> {
     after
 }
 
-/// Works until something fails. Answers how many steps were answered Ok.
-async fn work(store: &Embedded) -> Result<usize, (usize, StoreError)> {
-    ready(store).await;
-    for n in 0..STEPS {
+/// Works from this step on until something fails. Answers how many steps were answered Ok.
+async fn work(store: &Embedded, from: usize) -> Result<usize, (usize, StoreError)> {
+    for n in from..STEPS {
         step(store, n).await.map_err(|error| (n, error))?;
     }
     Ok(STEPS)
@@ -135,7 +141,12 @@ async fn day(k: usize, how: How, after: &[Kept]) -> bool {
     let case = format!("change {k}, {how:?}");
     let mut steps = 0;
     if let Ok(store) = open(disk.clone(), dir.path()) {
-        let worked = work(&store).await;
+        ready(&*store).await;
+        let mut worked = work(&store, 0).await;
+        if let Err((n, StoreError::Full(_))) = worked {
+            // Nothing has ended: with room again the same store goes on.
+            worked = work(&store, n).await;
+        }
         steps = *worked.as_ref().unwrap_or_else(|(n, _)| n);
         let case = format!("{case}, {:?}: {worked:?}", disk.failed());
         assert!(disk.failed().is_some() || worked.is_ok(), "{case}");
@@ -161,16 +172,114 @@ async fn survives(dir: &Path, possible: &[Kept], case: &str) {
     assert_eq!(store.stats().await.unwrap().quarantined, 0, "{case}");
 }
 
-/// FA1 to FA3: EIO, a full disk and a short write, at every change of the disk there is.
+/// What disks say: broken, full, over quota, remounted, taken away, and a process without descriptors.
+const SAID: [Errno; 7] =
+    [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::NOENT, Errno::MFILE];
+
+/// FA1 to FA4: each of these, short writes and forgotten ones, at every change of the disk there is.
 #[test]
 fn no_failed_write_or_sync_is_answered_ok() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let after = runtime.block_on(undisturbed());
-    let mut days = 0;
-    for how in [How::Error, How::Full, How::Short, How::Forgotten] {
-        let reached = (0..).take_while(|k| runtime.block_on(day(*k, how, &after))).count();
-        assert!(reached > 40, "{how:?}: only {reached} changes of the disk");
-        days += reached;
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let after = runtime().block_on(undisturbed());
+    let short = [Errno::IO, Errno::NOSPC, Errno::DQUOT].map(How::Short);
+    let ways: Vec<How> = SAID.map(How::With).into_iter().chain(short).chain([How::Forgotten]).collect();
+    let (next, days) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        let runtime = runtime();
+        while let Some(how) = ways.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let reached = (0..).take_while(|k| runtime.block_on(day(*k, *how, &after))).count();
+            assert!(reached > 40, "{how:?}: only {reached} changes of the disk");
+            days.fetch_add(reached, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().unwrap().get()).for_each(|_| drop(scope.spawn(work)));
+    });
+    println!("{} failures, none of them answered Ok", days.into_inner());
+}
+
+/// Whether the index came up, and what was kept if it did; a body may be called damaged by a disk that cannot read it.
+async fn seen(store: &Embedded) -> Result<BTreeMap<Id, Result<Option<u32>, StoreError>>, StoreError> {
+    while store.stats().await?.rebuilding {
+        tokio::select! {
+            () = store.nudged() => {}
+            error = store.failed() => return Err(error),
+        }
     }
-    println!("{days} failures, none of them answered Ok");
+    let mut bodies = BTreeMap::new();
+    for entry in store.list(Filter::default(), NOW).await? {
+        let read = store.message(entry.leg.id).await;
+        bodies.insert(entry.leg.id, read.map(|it| it.map(|message| crc32c::crc32c(&message.body))));
+    }
+    store.recall(String::new()).await?;
+    Ok(bodies)
+}
+
+/// One start of this spool with one look that fails. False: it was over before it came to that.
+async fn blind(k: usize, error: Errno, spool: &Path, whole: &Kept) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(copy(spool, dir.path()));
+    let disk = Faulty::blind_at(k, error);
+    let case = format!("look {k}, {error:?}");
+    if let Ok(store) = open(disk.clone(), dir.path()) {
+        let bodies = seen(&store).await.unwrap_or_default();
+        for (id, body) in bodies {
+            let right = match &body {
+                Ok(crc) => Some(crc) == whole.bodies.get(&id.to_string()),
+                Err(_) => error == Errno::IO,
+            };
+            assert!(right, "{case}, {:?}: {id}: {body:?}", disk.failed());
+        }
+    }
+    let case = format!("{case}, {:?}", disk.failed());
+    survives(dir.path(), std::slice::from_ref(whole), &case).await;
+    disk.failed().is_some()
+}
+
+/// FA3, FA9: what cannot be looked at now is there when it can be. Without a descriptor no message passes for damaged.
+#[test]
+fn no_failed_look_loses_or_spoils_anything() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let whole = runtime.block_on(async {
+        let store = open(LocalDisk, dir.path()).unwrap();
+        ready(&*store).await;
+        // The large body stays.
+        for n in (0..STEPS).filter(|n| *n != 12) {
+            step(&store, n).await.unwrap();
+        }
+        let whole = kept(&store, "whole").await;
+        store.close().await.unwrap();
+        whole
+    });
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    for (error, least) in [(Errno::IO, 30), (Errno::MFILE, 5)] {
+        let looks = (0..).take_while(|k| runtime.block_on(blind(*k, error, dir.path(), &whole))).count();
+        assert!(looks > least, "{error:?}: only {looks} looks at the disk");
+    }
+}
+
+/// FA1: below the reserve a client hears it at MAIL, and what is queued goes out.
+#[test]
+fn below_the_reserve_mail_is_put_off_and_the_queue_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let delivery = "retry = [\"1s\"]\n".to_owned();
+    let relay =
+        Relay::lay_out(dir.path(), &Layout { delivery: delivery.clone(), ..Layout::upstream(nobody) });
+    let daemon = relay.start();
+    let message = b"From: a@bench.test\r\nSubject: queued\r\n\r\nbody\r\n";
+    let mut session = smtp::Session::open(relay.address()).unwrap();
+    assert!(session.send("a@bench.test", &["b@dest.test"], message).unwrap().starts_with("250 "));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code(), Some(0));
+
+    let tables = "[queue]\ndisk_reserve = \"1000000GiB\"\n".to_owned();
+    let relay = Relay::lay_out(dir.path(), &Layout { tables, delivery, ..Layout::upstream(sink.address) });
+    let _daemon = relay.start();
+    let mut session = smtp::Session::open(relay.address()).unwrap();
+    let said = session.say("MAIL FROM:<a@bench.test>").unwrap();
+    assert!(said.starts_with("452 4.3.1 "), "{said}");
+    assert_eq!(sink.next(), "queued");
 }

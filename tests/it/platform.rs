@@ -22,6 +22,11 @@ fn send(world: &World, from: &str, message: &[u8]) -> String {
 
 /// The message with a signature of platform.test, whose key the zone publishes.
 async fn signed(world: &World, dir: &std::path::Path, message: &str) -> Vec<u8> {
+    signed_often(world, dir, message, 1).await
+}
+
+/// With so many of them, each of which would verify.
+async fn signed_often(world: &World, dir: &std::path::Path, message: &str, times: usize) -> Vec<u8> {
     let keys = dir.join("platform/platform.test");
     std::fs::create_dir_all(&keys).unwrap();
     crate::relay::secret(&keys.join("s1.pem"), include_str!("data/rsa2048.pem"));
@@ -30,7 +35,8 @@ async fn signed(world: &World, dir: &std::path::Path, message: &str) -> Vec<u8> 
     let ring = Keyring::load(keys.parent().unwrap()).unwrap();
     let now = waxseal::clock::Clock::System.now();
     let domain = "platform.test".parse().unwrap();
-    let mut octets = ring.sign(&domain, message.as_bytes(), now, Duration::from_secs(3600)).unwrap();
+    let sign = |_| ring.sign(&domain, message.as_bytes(), now, Duration::from_secs(3600)).unwrap();
+    let mut octets: Vec<u8> = (0..times).flat_map(sign).collect();
     octets.extend_from_slice(message.as_bytes());
     octets
 }
@@ -65,6 +71,29 @@ async fn a_platforms_signature_is_kept_untouched_and_the_log_says_when_a_repair_
     assert_eq!((told.len(), told[0]["id"].as_str()), (1, Some(&*id)), "{told:#?}");
     assert_eq!(told[0]["auth"]["dkim"][0]["domain"], "platform.test");
     assert_eq!(told[0]["repairs"], serde_json::json!(["date"]));
+    world.end().await.unwrap();
+}
+
+/// DK8: each signature looked at is a lookup and a hash over all of the mail. Mail with more than ten is passed on like any
+/// other, and nothing of it is verified.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_mail_with_more_than_ten_signatures_none_is_looked_at() {
+    let (mut world, dir) = start(&Extra::default()).await;
+    let without_date = WHOLE.replace("Date: Mon, 5 Jan 2026 10:00:00 +0000\r\n", "");
+    let mut looked_at = String::new();
+    // The last one is looked at: by then there was time for those before it.
+    for times in [100, 11, 11, 10] {
+        let fragile = signed_often(&world, dir.path(), &without_date, times).await;
+        let reply = send(&world, "rewards@acme.test", &fragile);
+        looked_at = reply.rsplit_once("queued as ").unwrap().1.to_owned();
+        let arrived = arrival(&mut world).await;
+        assert!(arrived.verdict.passes(), "{times}: {:?}", arrived.verdict);
+        let kept = String::from_utf8_lossy(&arrived.message).matches("d=platform.test").count();
+        assert_eq!(kept, times, "all of them leave as they came");
+    }
+    let told = waited_for(&world, "platform_seal").await;
+    let ids: Vec<_> = told.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [looked_at], "{told:#?}");
     world.end().await.unwrap();
 }
 

@@ -90,11 +90,15 @@ async fn stuck(store: &Embedded) -> Vec<Result<Id, Id>> {
     found
 }
 
-/// Spoils the header of the n-th accepted message in a segment.
-fn spoil_header(segment: &Path, n: usize) {
+/// Kinds of records, as src/queue/embedded/record.rs numbers them.
+const ACCEPT: u8 = 2;
+const NOTE: u8 = 5;
+
+/// Spoils the header of the n-th record of a kind in a segment.
+fn spoil_header(segment: &Path, kind: u8, n: usize) {
     let mut octets = std::fs::read(segment).unwrap();
-    let accept = |at: &usize| octets[*at..].starts_with(b"WXS\x01") && octets.get(at + 12) == Some(&2);
-    let at = (0..octets.len()).filter(accept).nth(n).unwrap();
+    let wanted = |at: &usize| octets[*at..].starts_with(b"WXS\x01") && octets.get(at + 12) == Some(&kind);
+    let at = (0..octets.len()).filter(wanted).nth(n).unwrap();
     octets[at + 20] ^= 1;
     std::fs::write(segment, octets).unwrap();
 }
@@ -103,7 +107,7 @@ fn spoil_header(segment: &Path, n: usize) {
 async fn what_the_index_knows_of_a_damaged_segment_is_saved() {
     let dir = tempfile::tempdir().unwrap();
     let segment = filled(dir.path()).await;
-    spoil_header(&segment, 2);
+    spoil_header(&segment, ACCEPT, 2);
     let all: Vec<_> = (1..=STUCK).map(|serial| Ok(id(serial))).collect();
     let store = open(&Faulty::default(), dir.path()).await;
     until_set_aside(&store, dir.path()).await;
@@ -128,7 +132,7 @@ async fn what_the_index_knows_of_a_damaged_segment_is_saved() {
 async fn without_an_index_only_the_damaged_record_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let segment = filled(dir.path()).await;
-    spoil_header(&segment, 2);
+    spoil_header(&segment, ACCEPT, 2);
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let store = open(&Faulty::default(), dir.path()).await;
     assert_eq!(store.stats().await.unwrap().quarantined, 1);
@@ -151,4 +155,26 @@ async fn a_segment_that_cannot_be_read_at_all_keeps_nothing_behind_it() {
     assert_eq!(store.stats().await.unwrap().quarantined, STUCK + 1);
     store.act(Filter::default(), Action::Drop, NOW).await.unwrap();
     assert_eq!(stuck(&store).await, []);
+}
+
+/// Bug: a later word on the leg hid that one before it was lost, and with it the failure of a recipient who was never told of.
+#[tokio::test]
+async fn whoever_ended_in_a_word_that_is_lost_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&Faulty::default(), dir.path()).await;
+    store.accept(message(1, NOW, "t1", Lane::Normal, &[(1, 3)], 2000)).await.unwrap();
+    store.claim(NOW, 1).await.unwrap();
+    for (rcpt, fate) in [(0, Fate::Failed), (1, Fate::Delivered)] {
+        let fates = vec![(rcpt, fate, last("said", NOW))];
+        let settled = Settlement { id: id(1), leg: 0, fates, owe: true, then: Then::Continue };
+        store.settle(vec![settled]).await.unwrap();
+    }
+    store.close().await.unwrap();
+    spoil_header(&dir.path().join("spool/seg-00000001.log"), NOTE, 0);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open(&Faulty::default(), dir.path()).await;
+    let open: Vec<_> =
+        store.list(Filter::default(), NOW).await.unwrap().into_iter().map(|it| it.leg.rcpts).collect();
+    assert_eq!(open, [[2, 0]], "the first is not delivered, and nobody was told");
+    assert_eq!(store.stats().await.unwrap().quarantined, 1);
 }

@@ -5,7 +5,9 @@ use std::io::{self, IoSlice};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::index::Place;
@@ -19,6 +21,9 @@ use crate::queue::store::StoreError;
 /// Bodies over this have a file of their own: they would fill a segment with a few messages.
 pub(super) const INLINE_MAX: usize = 1 << 20;
 const THREADS: usize = 2;
+/// Between two tries to open a file for which there is no descriptor: at first, and at most.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Work for these threads.
 pub(super) type Task = Box<dyn FnOnce() + Send>;
@@ -45,11 +50,8 @@ pub(super) fn start() -> io::Result<(Sender<Task>, Vec<JoinHandle<()>>)> {
 /// Reads a message and checks it. `None`: the segment has gone, and the message is elsewhere by now.
 pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result<Arc<Message>, StoreError>> {
     let read = match place.file {
-        Some(file) => {
-            let opened = spool.disk.open(&spool.body_path(facts.id));
-            opened
-                .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc))
-        }
+        Some(file) => opened(spool, facts.id)
+            .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc)),
         None => {
             let segment = spool.segment(place.at.segment)?;
             checked(&*segment.file, place.body_at, place.body as usize, place.crc)
@@ -63,6 +65,25 @@ pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result
             Err(StoreError::Damaged(facts.id))
         }
     })
+}
+
+/// Opens a body's file. Without descriptors it waits for some: the message is as whole as it was, and must not be taken for damaged.
+fn opened(spool: &Spool, id: Id) -> io::Result<Box<dyn DiskFile>> {
+    let mut pause = PAUSE;
+    loop {
+        match spool.disk.open(&spool.body_path(id)) {
+            Err(error) if is_shortage(&error) && !spool.is_over() => {
+                tracing::warn!(%id, %error, "a message waits to be read");
+                std::thread::sleep(pause);
+                pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 /// Memos that were looked for.

@@ -266,10 +266,12 @@ pub(super) struct Copied {
     pub(super) file: Option<BodyFile>,
 }
 
-/// Payload of `Kind::Note`: the leg as it stands now (without recipients: closed), and failures that came to be owed.
+/// Payload of `Kind::Note`: the leg as it stands now (without recipients: closed), which of its recipients ended by this, and
+/// failures that came to be owed. Whoever is missing in the leg and did not end here ended in a note that was lost.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) leg: OpenLeg,
+    pub(super) ended: Vec<u16>,
     pub(super) owes: Vec<(u16, Last)>,
 }
 

@@ -29,7 +29,7 @@ const BURSTS: usize = 24;
 pub struct Kept {
     pub what: BTreeMap<String, String>,
     pub legs: Vec<Leg>,
-    owed: Vec<Owed>,
+    pub owed: Vec<Owed>,
 }
 
 /// Opens the queue in this directory, whose journal is on this disk.

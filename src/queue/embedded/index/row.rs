@@ -1,5 +1,6 @@
 //! All that is known of one message, and what each kind of journal record makes of it. Pure.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -114,18 +115,18 @@ impl Row {
         }
     }
 
-    /// Does what a `Note` says.
+    /// Does what a `Note` says. Recipients whose end was said in a note that is lost (the disk was damaged there) stay open: whether
+    /// they were delivered or refused is not known, so they are tried again.
     pub(in super::super) fn note(&mut self, note: Note) {
-        let Note { leg, owes } = note;
+        let Note { mut leg, ended, owes } = note;
         let legs = &mut self.standing.legs;
-        match legs.iter().position(|open| open.leg == leg.leg) {
-            Some(at) if leg.rcpts.is_empty() => drop(legs.remove(at)),
-            Some(at) => {
-                if let Some(open) = legs.get_mut(at) {
-                    *open = leg;
-                }
+        if let Some(at) = legs.iter().position(|open| open.leg == leg.leg) {
+            let before = legs.remove(at).rcpts;
+            let known: HashSet<u16> = leg.rcpts.iter().chain(&ended).copied().collect();
+            leg.rcpts.extend(before.into_iter().filter(|rcpt| !known.contains(rcpt)));
+            if !leg.rcpts.is_empty() {
+                legs.insert(at, leg);
             }
-            None => {}
         }
         for (rcpt, last) in owes {
             self.owe(rcpt, last);
@@ -164,7 +165,7 @@ impl Row {
     pub(in super::super) fn settle(&mut self, settlement: &Settlement, now: Time) -> Option<Note> {
         let at = self.standing.legs.iter().position(|open| open.leg == settlement.leg)?;
         let leg = self.standing.legs.get_mut(at)?;
-        let mut owes = Vec::new();
+        let (mut ended, mut owes) = (Vec::new(), Vec::new());
         for (rcpt, fate, last) in &settlement.fates {
             if !leg.rcpts.contains(rcpt) {
                 continue;
@@ -172,6 +173,7 @@ impl Row {
             leg.last = Some(last.clone());
             if *fate != Fate::Deferred {
                 leg.rcpts.retain(|open| open != rcpt);
+                ended.push(*rcpt);
             }
             if *fate == Fate::Failed && settlement.owe {
                 owes.push((*rcpt, last.clone()));
@@ -181,7 +183,7 @@ impl Row {
         if settlement.fates.is_empty() && !moved {
             return None;
         }
-        let note = Note { leg: leg.clone(), owes };
+        let note = Note { leg: leg.clone(), ended, owes };
         if leg.rcpts.is_empty() {
             self.standing.legs.remove(at);
         }

@@ -186,7 +186,7 @@ impl Desk {
 fn restate(row: &mut Row, leg: u16, state: State) -> Option<Note> {
     let open = row.standing.legs.iter_mut().find(|open| open.leg == leg)?;
     open.state = state;
-    Some(Note { leg: open.clone(), owes: Vec::new() })
+    Some(Note { leg: open.clone(), ended: Vec::new(), owes: Vec::new() })
 }
 
 /// Ends every recipient of a leg: with a failure that is owed, where the message is one whose failures are told, or with
