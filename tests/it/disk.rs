@@ -1,11 +1,14 @@
-//! A disk that fails on command: the k-th thing that changes it, the k-th that only looks, or every read of one file.
+//! A disk that fails on command: the k-th thing that changes it, the k-th that only looks, or every read of one file. And a store's lock,
+//! waited for.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use waxseal::fsx::{Disk, DiskFile, LocalDisk};
+use waxseal::queue::embedded::OpenError;
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,5 +199,17 @@ impl DiskFile for File {
     fn cut(&self, length: u64) -> io::Result<()> {
         self.disk.try_to(&self.path)?;
         self.inner.cut(length)
+    }
+}
+
+/// Opens a store once nobody else holds it: the threads of the one before let go of it a moment after it is dropped, and a program
+/// that another test starts holds this process's locks until it is that program.
+pub fn unlocked<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match open() {
+            Err(OpenError::Locked(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            opened => return opened,
+        }
     }
 }

@@ -20,7 +20,8 @@ use waxseal::queue::store::*;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::disk::{Faulty, How};
+use crate::disk::{Faulty, How, unlocked};
+use crate::power::work::directory;
 use crate::relay::{Layout, Relay, smtp};
 use crate::sink::Sink;
 use crate::store_model::{copy, last, message, options, ready};
@@ -32,7 +33,8 @@ const SEGMENT: u64 = 8 << 10;
 type Opened = Result<Arc<Embedded>, OpenError>;
 
 fn open(disk: impl Disk, dir: &Path) -> Opened {
-    Embedded::open_with(Arc::new(disk), dir, options(&Clock::System), SEGMENT)
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    unlocked(|| Embedded::open_with(Arc::clone(&disk), dir, options(&Clock::System), SEGMENT))
 }
 
 /// Everything that the store promises to keep.
@@ -106,7 +108,7 @@ const STEPS: usize = 16;
 
 /// What is kept after each step of a day on which nothing fails.
 async fn undisturbed() -> Vec<Kept> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let store = open(LocalDisk, dir.path()).unwrap();
     ready(&*store).await;
     let mut after = vec![kept(&store, "undisturbed").await];
@@ -136,7 +138,7 @@ async fn has_failed(store: &Embedded, disk: &Faulty, case: &str) {
 
 /// One day with one failure. False: the day was over before it came to that.
 async fn day(k: usize, how: How, after: &[Kept]) -> bool {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let disk = Faulty::at(k, how);
     let case = format!("change {k}, {how:?}");
     let mut steps = 0;
@@ -217,7 +219,7 @@ async fn seen(store: &Embedded) -> Result<BTreeMap<Id, Result<Option<u32>, Store
 
 /// One start of this spool with one look that fails. False: it was over before it came to that.
 async fn blind(k: usize, error: Errno, spool: &Path, whole: &Kept) -> bool {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     assert!(copy(spool, dir.path()));
     let disk = Faulty::blind_at(k, error);
     let case = format!("look {k}, {error:?}");
@@ -240,7 +242,7 @@ async fn blind(k: usize, error: Errno, spool: &Path, whole: &Kept) -> bool {
 #[test]
 fn no_failed_look_loses_or_spoils_anything() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let whole = runtime.block_on(async {
         let store = open(LocalDisk, dir.path()).unwrap();
         ready(&*store).await;

@@ -29,6 +29,8 @@ use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, Options};
 use waxseal::queue::store::*;
 
+use crate::disk::unlocked;
+
 /// A store that can be stopped in every way there is.
 #[allow(async_fn_in_trait, reason = "the tests wait for it in one place, on one thread")]
 pub trait Bench {
@@ -84,7 +86,8 @@ impl Local {
 
     fn open(&mut self) {
         let (disk, options) = (Arc::new(LocalDisk), options(&self.clock));
-        self.store = Some(Embedded::open_with(disk, self.dir.path(), options, self.segment).unwrap());
+        let open = || Embedded::open_with(disk.clone(), self.dir.path(), options.clone(), self.segment);
+        self.store = Some(unlocked(open).unwrap());
     }
 
     /// The directory as it is while the process runs is the directory as a kill leaves it.

@@ -16,6 +16,7 @@ use waxseal::queue::embedded::{Embedded, OpenError};
 use waxseal::queue::store::*;
 
 use super::disk::{Image, Lie, Memory};
+use crate::disk::unlocked;
 use crate::store_model::{copy, last, message, options, ready};
 
 pub const NOW: Time = Time(1_800_000_000_000);
@@ -34,7 +35,7 @@ pub struct Kept {
 
 /// Opens the queue in this directory, whose journal is on this disk.
 pub fn open(disk: &Memory, dir: &Path) -> Result<Arc<Embedded>, OpenError> {
-    Embedded::open_with(Arc::new(disk.clone()), dir, options(&Clock::System), SEGMENT)
+    unlocked(|| Embedded::open_with(Arc::new(disk.clone()), dir, options(&Clock::System), SEGMENT))
 }
 
 /// What the store says that it has.
@@ -152,13 +153,7 @@ impl Day {
         std::fs::create_dir(&to).unwrap();
         assert!(copy(&self.dir.path().join("queue/index"), &to), "nothing changes it meanwhile");
         self.closed.push((self.disk.done(), to));
-        let store = loop {
-            match open(&self.disk, &self.dir.path().join("queue")) {
-                // The old one's threads let go of it a moment after it is dropped.
-                Err(OpenError::Locked(_)) => tokio::task::yield_now().await,
-                opened => break opened.unwrap(),
-            }
-        };
+        let store = open(&self.disk, &self.dir.path().join("queue")).unwrap();
         ready(&*store).await;
         store
     }
