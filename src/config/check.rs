@@ -9,8 +9,8 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{
-    Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Limits, Listener, ListenerTls, Log,
-    Queue, Relay, Role, Seal, Tls, Unsubscribe,
+    Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Dnssec, Limits, Listener, ListenerTls,
+    Log, Queue, Relay, Role, Seal, Tls, Unsubscribe,
 };
 use crate::config;
 use crate::mail::address::Domain;
@@ -54,7 +54,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
         relay: relay(file.relay, &hostname),
         seal: seal(source, &file.seal)?,
         limits: limits(&file.limits),
-        dns: dns(source, file.dns),
+        dns: dns(source, file.dns)?,
         delivery: delivery(source, file.delivery, &hostname, &classes)?,
         queue: queue(&file.queue),
         log: Log { path: source.join(file.log.path.unwrap_or_else(|| "/var/log/waxseal/mail.jsonl".into())) },
@@ -202,14 +202,24 @@ fn limits(file: &file::Limits) -> Limits {
     }
 }
 
-fn dns(source: &Source<'_>, file: file::Dns) -> Dns {
+fn dns(source: &Source<'_>, file: file::Dns) -> Result<Dns, ConfigError> {
     let usual = Dns::default();
-    Dns {
-        servers: file.servers.unwrap_or_default(),
-        dnssec: file.dnssec.unwrap_or(usual.dnssec),
+    let (servers, dnssec) = (file.servers.unwrap_or_default(), file.dnssec.unwrap_or(usual.dnssec));
+    let local = !servers.is_empty() && servers.iter().all(|server| server.ip().to_canonical().is_loopback());
+    if dnssec == Dnssec::TrustAd && !local {
+        let at = source.text.find("dnssec").unwrap_or(0);
+        return Err(source.wrong(
+            at,
+            "dnssec = \"trust_ad\" needs `servers`, all of them on this machine (127.0.0.1, [::1]): \
+             on any other way the bit can be forged; else dnssec = \"validate\"",
+        ));
+    }
+    Ok(Dns {
+        servers,
+        dnssec,
         trust_anchors: file.trust_anchors.map(|path| source.join(path)),
         timeout: file.timeout.map_or(usual.timeout, |n| n.0),
-    }
+    })
 }
 
 fn delivery(

@@ -191,6 +191,8 @@ pub enum Dnssec {
     Off,
     /// The relay validates the answers of delivery's lookups itself.
     Validate,
+    /// The name servers validate, and what they say of it (the AD bit) is believed: all of them are on this machine.
+    TrustAd,
 }
 
 /// An address to send from.

@@ -3,6 +3,7 @@
 
 mod proven;
 mod told;
+mod trusted;
 
 pub use proven::{Proven, Tlsa};
 pub use told::{Answer, Family, Silent, Standing, Text};
@@ -53,8 +54,8 @@ const TIMED_OUT: &str = "the lookup timed out";
 #[derive(Clone)]
 pub struct Resolver {
     inner: TokioResolver,
-    /// The one that validates; `None`: nothing is proven.
-    prover: Option<TokioResolver>,
+    /// Who proves answers; `None`: nothing is proven.
+    prover: Option<proven::Prover>,
     servers: Arc<ResolverConfig>,
     timeout: Duration,
     counts: Counters<ResultLabel, Counter>,
@@ -113,12 +114,7 @@ impl Resolver {
             (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         };
         tune(&mut options, config);
-        let prover = match config.dnssec {
-            config::Dnssec::Off => None,
-            config::Dnssec::Validate => {
-                Some(proven::prover(servers.clone(), options.clone(), config.trust_anchors.as_deref())?)
-            }
-        };
+        let prover = proven::prover(&servers, &options, config)?;
         let inner = build(servers.clone(), options).map_err(fault)?;
         let counts = Counters::default();
         Ok(Self { inner, prover, servers: Arc::new(servers), timeout: config.timeout, counts })

@@ -1,7 +1,8 @@
 //! What DNSSEC proves (RFC 4033): the lookups of a delivery, each with whether the zone's signatures vouch for the answer up to
 //! a trust anchor. Signatures that are wrong are no answer at all: such a lookup is transient, and mail waits.
 //!
-//! A resolver of its own does it, because validation asks many questions that nobody else here needs answers to.
+//! A resolver of its own does it, because validation asks many questions that nobody else here needs answers to; or a
+//! validating one on this machine, whose word is taken for it.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,9 +13,11 @@ use hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
+use super::trusted::Trusted;
 use super::{Failure, Mx, Resolver, SetupError, TIMED_OUT, absolute, addresses_in, exchangers, failure};
+use crate::config;
 use crate::mail::address::Domain;
 
 /// TLSA records taken of one answer.
@@ -27,6 +30,15 @@ pub struct Proven<T> {
     pub value: T,
     /// Whether every record of it is signed up to a trust anchor.
     pub secure: bool,
+}
+
+/// Who proves it.
+#[derive(Clone)]
+pub(super) enum Prover {
+    /// We do, from the trust anchors on.
+    Own(Box<TokioResolver>),
+    /// A validating resolver on this machine.
+    Trusted(Trusted),
 }
 
 /// A TLSA record (RFC 6698 section 2.1), its numbers as they are.
@@ -42,8 +54,24 @@ pub struct Tlsa {
     pub data: Vec<u8>,
 }
 
-/// A resolver that validates.
+/// As configured; nobody, where nothing is to be proven.
 pub(super) fn prover(
+    servers: &ResolverConfig,
+    options: &ResolverOpts,
+    config: &config::Dns,
+) -> Result<Option<Prover>, SetupError> {
+    Ok(match config.dnssec {
+        config::Dnssec::Off => None,
+        config::Dnssec::Validate => {
+            let anchors = config.trust_anchors.as_deref();
+            Some(Prover::Own(Box::new(validating(servers.clone(), options.clone(), anchors)?)))
+        }
+        config::Dnssec::TrustAd => Some(Prover::Trusted(Trusted::new(servers, options.clone())?)),
+    })
+}
+
+/// A resolver that validates.
+fn validating(
     servers: ResolverConfig,
     mut options: ResolverOpts,
     anchors: Option<&Path>,
@@ -72,7 +100,7 @@ impl Resolver {
             return Ok(Proven { value: self.mx(domain).await?, secure: false });
         };
         match self.lookup_proven(prover, domain.as_str(), RecordType::MX).await {
-            Ok(found) => Ok(Proven { value: exchangers(&found), secure: is_secure(&found) }),
+            Ok((found, secure)) => Ok(Proven { value: exchangers(&found), secure }),
             Err(Failure::NoRecords) => Ok(Proven { value: Mx::Implicit, secure: true }),
             Err(failure) => Err(failure),
         }
@@ -90,12 +118,12 @@ impl Resolver {
             self.lookup_proven(prover, host, RecordType::A),
             self.lookup_proven(prover, host, RecordType::AAAA)
         );
-        let found: Vec<&Lookup> = [&four, &six].into_iter().flatten().collect();
-        let value: Vec<IpAddr> = found.iter().flat_map(|found| addresses_in(found)).collect();
+        let found: Vec<&(Lookup, bool)> = [&four, &six].into_iter().flatten().collect();
+        let value: Vec<IpAddr> = found.iter().flat_map(|(found, _)| addresses_in(found)).collect();
         if value.is_empty() {
-            return Err(super::neither(four, six));
+            return Err(super::neither(four.map(|(found, _)| found), six.map(|(found, _)| found)));
         }
-        let secure = found.into_iter().all(is_secure);
+        let secure = found.into_iter().all(|(_, secure)| *secure);
         Ok(Proven { value, secure })
     }
 
@@ -106,7 +134,7 @@ impl Resolver {
     pub async fn tlsa(&self, host: &str) -> Result<Vec<Tlsa>, Failure> {
         let Some(prover) = &self.prover else { return Ok(Vec::new()) };
         match self.lookup_proven(prover, &format!("_25._tcp.{host}"), RecordType::TLSA).await {
-            Ok(found) if is_secure(&found) => Ok(records(&found)),
+            Ok((found, true)) => Ok(records(&found)),
             Ok(_) | Err(Failure::NoSuchName | Failure::NoRecords) => Ok(Vec::new()),
             Err(failure @ Failure::Transient(_)) => Err(failure),
         }
@@ -114,15 +142,25 @@ impl Resolver {
 
     async fn lookup_proven(
         &self,
-        prover: &TokioResolver,
+        prover: &Prover,
         name: &str,
         kind: RecordType,
-    ) -> Result<Lookup, Failure> {
+    ) -> Result<(Lookup, bool), Failure> {
         let name = absolute(name).ok_or(Failure::NoSuchName)?;
-        match tokio::time::timeout(self.timeout, prover.lookup(name, kind)).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(Failure::Transient(TIMED_OUT.into())),
+        let answer = tokio::time::timeout(self.timeout, prover.lookup(name, kind)).await;
+        answer.unwrap_or_else(|_| Err(Failure::Transient(TIMED_OUT.into())))
+    }
+}
+
+impl Prover {
+    async fn lookup(&self, name: Name, kind: RecordType) -> Result<(Lookup, bool), Failure> {
+        match self {
+            Self::Own(resolver) => {
+                let found = resolver.lookup(name, kind).await.map_err(|error| failure(&error))?;
+                let secure = is_secure(&found);
+                Ok((found, secure))
+            }
+            Self::Trusted(trusted) => trusted.lookup(name, kind).await,
         }
     }
 }

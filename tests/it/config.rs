@@ -150,6 +150,14 @@ fn each_mistake_is_named_with_its_place() {
             "no port",
         ),
         (
+            format!(
+                "{START}{LISTENER}[dns]\nservers = [\"127.0.0.1:53\", \"192.0.2.1:53\"]\ndnssec = \"trust_ad\"\n"
+            ),
+            "7:1:",
+            "on this machine",
+            "a bit that came over a network",
+        ),
+        (
             format!("{START}{LISTENER}[seal]\nrotate_after = \"1h\"\n"),
             "6:16:",
             "at least 14d",

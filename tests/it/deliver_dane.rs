@@ -13,6 +13,7 @@ use crate::deliver::{World, fates, words, world_at};
 use crate::exchanger::{Script, script};
 use crate::pki::{Authority, Served, alone};
 use crate::signed::Signed;
+use crate::vouching::{Finding, Finds, Vouching};
 
 const TAKE: &str =
     "-> MAIL*\n<- 250 ok\n-> RCPT*\n<- 250 ok\n-> DATA\n<- 354 go\n-- body\n<- 250 ok\n-- silence";
@@ -83,6 +84,25 @@ fn row(why: &'static str, served: Served, tlsa: &[String], good: bool) -> Row {
     Row { why, served, tlsa: tlsa.to_vec(), good }
 }
 
+/// An authority's certificate that is not sent along (RFC 7671 section 5.2.2): it must then stand in the record, in full.
+fn rows_of_an_authority_that_is_not_sent() -> Vec<Row> {
+    let authority = Authority::new();
+    let served = || {
+        let mut served = authority.issue(&["mx2.test"]);
+        let ca = served.chain.pop().unwrap().to_vec();
+        (served, ca)
+    };
+    let ((full, full_ca), (digest, digest_ca), (key, key_ca)) = (served(), served(), served());
+    let spki = X509Certificate::from_der(&key_ca).unwrap().1.tbs_certificate.subject_pki.raw.to_vec();
+    let other = Authority::new().issue(&["mx2.test"]).chain.pop().unwrap();
+    vec![
+        row("DANE-TA in full, not sent", full, &[format!("2 0 0 {}", hex(&full_ca))], true),
+        row("a digest, of which nobody can make it", digest, &[format!("2 0 1 {}", sha(&digest_ca))], false),
+        row("a bare key (section 5.2.3)", key, &[format!("2 1 0 {}", hex(&spki))], false),
+        row("another authority, in full", served().0, &[format!("2 0 0 {}", hex(&other))], false),
+    ]
+}
+
 fn rows() -> Vec<Row> {
     let authority = Authority::new();
     let own = || alone(&["another-name.test"]);
@@ -112,7 +132,7 @@ fn rows() -> Vec<Row> {
 
 #[tokio::test]
 async fn a_certificate_is_what_the_zone_says() {
-    for Row { why, served, tlsa, good } in rows() {
+    for Row { why, served, tlsa, good } in rows().into_iter().chain(rows_of_an_authority_that_is_not_sent()) {
         let records: String = tlsa.iter().map(|tlsa| format!("{TLSA} 60 IN TLSA {tlsa}\n")).collect();
         let zone = Signed::start(&format!("{MX}{records}"), "", &[]).await;
         let world = world(&zone, secure(), served).await;
@@ -166,6 +186,66 @@ async fn a_zone_that_is_not_signed_gets_its_mail_as_ever() {
         "records that nobody signed count for nothing: {}",
         words(&decided)
     );
+}
+
+/// A relay that takes a resolver's word; the exchanger's certificate, and whether its TLSA record fits.
+async fn trusting(finding: Finds, script: Script, fits: bool) -> (World, Vouching, Signed) {
+    let served = alone(&["another-name.test"]);
+    let tlsa = if fits { key_of(&served.chain[0]) } else { "ab".repeat(32) };
+    let zone = Signed::start(&format!("{MX}{TLSA} 60 IN TLSA 3 1 1 {tlsa}\n"), "", &[]).await;
+    let vouching = Vouching::start(zone.address, finding).await;
+    let served = std::sync::Mutex::new(Some(served));
+    let world = world_at(
+        vouching.address,
+        vec![vec![script]],
+        |_| served.lock().unwrap().take().unwrap(),
+        |config| config.dns.dnssec = Dnssec::TrustAd,
+    );
+    (world.await, vouching, zone)
+}
+
+#[tokio::test]
+async fn the_word_of_a_resolver_on_this_machine_is_taken() {
+    let fitting: Finds = |_| Finding::Signed;
+    let (world, _vouching, _zone) = trusting(fitting, secure(), true).await;
+    let decided = world.needing(Usual).await;
+    assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
+    assert_eq!(decided[0].hop.tls.as_ref().unwrap().by.as_deref(), Some("dane"));
+
+    let (world, _vouching, _zone) = trusting(fitting, secure(), false).await;
+    let decided = world.needing(Usual).await;
+    assert_eq!(decided[0].fate, Deferred);
+    assert!(words(&decided).starts_with("4.7.5 mx2.test: "), "{}", words(&decided));
+}
+
+#[tokio::test]
+async fn without_its_word_dns_proves_nothing() {
+    let rows: [(Finds, &str); 4] = [
+        (|_| Finding::Unsigned, "it does not validate, or nobody signs"),
+        (|name| if name == "b.test." { Finding::Unsigned } else { Finding::Signed }, "the MX is anybody's"),
+        (|name| if name == "mx2.test." { Finding::Unsigned } else { Finding::Signed }, "so is the address"),
+        (|name| if name == TLSA { Finding::Unsigned } else { Finding::Signed }, "so are the records"),
+    ];
+    for (finding, why) in rows {
+        let (world, _vouching, _zone) = trusting(finding, clear(), false).await;
+        let decided = world.needing(Usual).await;
+        assert_eq!(fates(&decided), [(Delivered, 250)], "{why}: {}", words(&decided));
+    }
+}
+
+#[tokio::test]
+async fn what_it_finds_forged_is_no_answer() {
+    let rows: [(Finds, &str); 3] = [
+        (|name| if name == "b.test." { Finding::Forged } else { Finding::Signed }, "the MX"),
+        (|name| if name == "mx2.test." { Finding::Forged } else { Finding::Signed }, "the address"),
+        (|name| if name == TLSA { Finding::Forged } else { Finding::Signed }, "the records"),
+    ];
+    for (finding, why) in rows {
+        let (world, _vouching, _zone) = trusting(finding, bare(), true).await;
+        let decided = world.needing(Usual).await;
+        assert_eq!(decided[0].fate, Deferred, "{why}: {}", words(&decided));
+        assert_eq!(world.exchangers[0].connections(), 0, "{why}: nobody is asked");
+    }
 }
 
 #[tokio::test]

@@ -110,5 +110,6 @@ mod trial;
 mod unsubscribe;
 mod verbs;
 mod versions;
+mod vouching;
 mod web;
 mod world;
