@@ -26,6 +26,7 @@ mod serve;
 mod steer;
 mod suppress;
 mod tenant;
+mod tls;
 mod trace;
 mod trial;
 
@@ -86,6 +87,9 @@ pub enum Command {
     /// Look after the addresses that a tenant's mail no longer goes to.
     #[command(subcommand)]
     Suppress(suppress::Verb),
+    /// Show what is known of how mail must be protected on its way.
+    #[command(subcommand)]
+    Tls(tls::Verb),
     /// Read the mail log.
     #[command(subcommand)]
     Log(log::Verb),
@@ -127,6 +131,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Send(args) => send::run(context, args),
         Command::Queue(verb) => queue::run(context, verb),
         Command::Suppress(verb) => suppress::run(context, verb),
+        Command::Tls(verb) => tls::run(context, verb),
         Command::Log(verb) => log::run(context, verb),
         Command::Trace(args) => trace::run(context, args),
         Command::Classify(args) => classify::run(context, args),

@@ -53,6 +53,8 @@ pub trait Steer: Send + Sync {
     fn about(&self) -> wire::About;
     /// How many sites of exchangers are open, probed and at rest, and up to `most` of those in use or at rest.
     fn sites(&self, most: usize) -> ([usize; 3], Vec<wire::Site>);
+    /// The MTA-STS policies in force, by domain.
+    fn policies(&self) -> Vec<wire::StsPolicy>;
     /// Whether everything that must run still runs; otherwise what does not.
     fn alive(&self) -> Result<(), String>;
     /// Whether new mail can be taken now; otherwise why not.
@@ -97,6 +99,7 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
         .route("/v1/suppress/list", post(suppress::list))
         .route("/v1/suppress/add", post(suppress::add))
         .route("/v1/suppress/remove", post(suppress::remove))
+        .route("/v1/tls/policies", get(steer::policies))
         .route("/v1/domains", get(domain::all))
         .route("/v1/domain/{name}/check", post(domain::check))
         .route("/v1/message/{id}", get(queue::show))

@@ -1,9 +1,9 @@
-//! Status, reload and drain.
+//! Status, what is known of policies, reload and drain.
 
 use axum::extract::ConnectInfo;
 use axum::{Json, extract::State as In};
 
-use super::wire::{Done, Probe, Probed, Status, VERSION};
+use super::wire::{Done, Probe, Probed, Status, StsPolicy, VERSION};
 use super::{Peer, Problem, Shared};
 
 /// Sites that `status` names at most.
@@ -19,6 +19,10 @@ pub(super) async fn status(In(state): Shared) -> Json<Status> {
     let about = state.steer.about();
     let (_, sites) = state.steer.sites(SITES);
     Json(Status { v: VERSION, about, sessions: state.metrics.sessions.get(), queue, sites, trouble })
+}
+
+pub(super) async fn policies(In(state): Shared) -> Json<Vec<StsPolicy>> {
+    Json(state.steer.policies())
 }
 
 pub(super) async fn reload(

@@ -173,6 +173,9 @@ impl Steer for Stubborn {
             reload_error: None,
         }
     }
+    fn policies(&self) -> Vec<super::wire::StsPolicy> {
+        Vec::new()
+    }
     fn sites(&self, most: usize) -> ([usize; 3], Vec<super::wire::Site>) {
         let resting = super::wire::Site {
             site: "mx.dead.test".into(),

@@ -84,6 +84,23 @@ pub struct Site {
     pub last: Option<String>,
 }
 
+/// `GET /v1/tls/policies`: an MTA-STS policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StsPolicy {
+    /// Whose.
+    pub domain: Domain,
+    /// `enforce`, `testing` or `none`.
+    pub mode: String,
+    /// The names of its exchangers, as it has them.
+    pub mx: Vec<String>,
+    /// The id under which it was published.
+    pub id: String,
+    /// When it was fetched.
+    pub fetched: String,
+    /// Until when it holds, if it is not renewed.
+    pub until: String,
+}
+
 /// `POST /v1/queue/act`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! TLS reports (RFC 8460) go out once a day is over, to the domains that ask for them.
+//! TLS reports (RFC 8460) go out once a day is over, to the domains that ask for them; which of them when, `deliver::tally` says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::deliver::Deliverer;
-use crate::deliver::tally::{Tally, day};
+use crate::deliver::tally::{Tally, is_late};
 use crate::deliver::tlsrpt::{self, Place};
 use crate::mail::id::Id;
 use crate::mail::time::Time;
@@ -17,10 +17,8 @@ use crate::maillog::{MailLog, TlsReported};
 use crate::queue::store::{Memo, Store};
 use crate::seal::Keyring;
 
-/// How often it is looked whether a day is over, and tried again where a report could not be handed in.
-const EVERY: Duration = Duration::from_secs(15 * 60);
-/// Reports are given up when they are so many days old (section 5.4 suggests a day of trying).
-const LATE: u64 = 2;
+/// How often it is looked whether a report is due.
+const EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// What it works with.
 pub(super) struct Reports {
@@ -47,13 +45,15 @@ impl Reports {
         }
     }
 
-    /// Reports every day that is over.
+    /// Reports what is due.
     pub(super) async fn report(&self, now: Time) {
-        let today = day(now);
-        for tally in self.deliverer.tallies().before(today) {
-            let late = tally.day.saturating_add(LATE) < today;
-            if !self.config.load().delivery.tls_reports || self.told(&tally, now).await || late {
+        let config = self.config.load_full();
+        let tallies = self.deliverer.tallies();
+        for tally in tallies.due(now, config.hostname.as_str()) {
+            if !config.delivery.tls_reports || self.told(&tally, now).await || is_late(&tally, now) {
                 self.forget(&tally).await;
+            } else {
+                tallies.not_taken(&tally, now);
             }
         }
     }

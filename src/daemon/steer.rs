@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::House;
-use crate::control::wire::{About, Probe, Probed, Site};
+use crate::control::wire::{About, Probe, Probed, Site, StsPolicy};
 use crate::control::{Ordered, Steer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
@@ -73,6 +73,19 @@ impl Steer for House {
             last: seen.said,
         });
         (self.deliverer.count_sites(), rows.collect())
+    }
+
+    fn policies(&self) -> Vec<StsPolicy> {
+        let known = self.deliverer.policies().list(self.clock.now());
+        let shown = known.iter().map(|kept| StsPolicy {
+            domain: kept.domain.clone(),
+            mode: kept.policy.mode.name().to_owned(),
+            mx: kept.policy.mx.clone(),
+            id: kept.id.clone(),
+            fetched: kept.fetched.utc().to_string(),
+            until: kept.until().utc().to_string(),
+        });
+        shown.collect()
     }
 
     fn alive(&self) -> Result<(), String> {

@@ -17,6 +17,13 @@ const DOMAINS_MAX: usize = 20_000;
 const FAILURES_MAX: usize = 50;
 /// Milliseconds of a day.
 const DAY: u64 = 86_400_000;
+/// Reports of one day go out within so many milliseconds after it, each at a time of its own, so that nobody who collects them gets
+/// all of them at midnight (RFC 8460 section 4.1).
+const SPREAD: u64 = 4 * 3_600_000;
+/// One that nobody took is tried again after so many milliseconds, then after twice as many, and so on.
+const FIRST_WAIT: u64 = 15 * 60_000;
+/// Until it is a day old (section 5.5).
+const TRIED: u64 = DAY;
 
 /// Which policy a session was held against (RFC 8460 section 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,12 +137,28 @@ struct Inner {
     all: BTreeMap<(u64, Domain), Tally>,
     /// Not yet remembered.
     changed: BTreeSet<(u64, Domain)>,
+    /// Those that could not be handed in: how often they were tried, and when they are tried again. A restart forgets it, and
+    /// tries at once.
+    tried: BTreeMap<(u64, Domain), (u32, Time)>,
 }
 
 /// The day of a time.
 #[must_use]
 pub fn day(at: Time) -> u64 {
     at.0 / DAY
+}
+
+/// When the report of this tally is due for the first time; `salt` is our own name, so that relays differ.
+fn due(tally: &Tally, salt: &str) -> Time {
+    let over = tally.day.saturating_add(1).saturating_mul(DAY);
+    let spread = crc32c::crc32c(format!("{salt}/{}/{}", tally.day, tally.domain).as_bytes());
+    Time(over.saturating_add(u64::from(spread) % SPREAD))
+}
+
+/// Whether it is too old to be told of.
+#[must_use]
+pub fn is_late(tally: &Tally, now: Time) -> bool {
+    now.0 >= tally.day.saturating_add(1).saturating_mul(DAY).saturating_add(SPREAD + TRIED)
 }
 
 impl Tallies {
@@ -174,10 +197,26 @@ impl Tallies {
         })
     }
 
-    /// Those of days before this one.
+    /// Those of days that are over, whose report is due now.
     #[must_use]
-    pub fn before(&self, today: u64) -> Vec<Tally> {
-        self.with(|inner| inner.all.values().take_while(|tally| tally.day < today).cloned().collect())
+    pub fn due(&self, now: Time, salt: &str) -> Vec<Tally> {
+        self.with(|inner| {
+            let over = inner.all.iter().take_while(|((day_of, _), _)| *day_of < day(now));
+            let ready = over.filter(|(key, tally)| {
+                let again = inner.tried.get(key).map_or(Time(0), |(_, again)| *again);
+                due(tally, salt).max(again) <= now
+            });
+            ready.map(|(_, tally)| tally.clone()).collect()
+        })
+    }
+
+    /// Nobody took the report: it is tried again later.
+    pub fn not_taken(&self, tally: &Tally, now: Time) {
+        self.with(|inner| {
+            let tried = inner.tried.entry((tally.day, tally.domain.clone())).or_insert((0, now));
+            let wait = FIRST_WAIT.saturating_mul(2u64.saturating_pow(tried.0));
+            *tried = (tried.0.saturating_add(1), Time(now.0.saturating_add(wait)));
+        });
     }
 
     /// It has been reported, or nobody asked for it.
@@ -186,6 +225,7 @@ impl Tallies {
             let key = (tally.day, tally.domain.clone());
             inner.all.remove(&key);
             inner.changed.remove(&key);
+            inner.tried.remove(&key);
         });
     }
 
@@ -245,12 +285,13 @@ mod tests {
         }
         assert_eq!(tallies.changed().len(), 2);
         assert_eq!(tallies.changed().len(), 0, "taken for remembered");
-        let first = tallies.before(1);
+        let over = |days: u64| tallies.due(Time(days * DAY + SPREAD), "relay.test");
+        let first = over(1);
         assert_eq!(first.len(), 1, "today is not over");
         let sts = &first[0].counts[&Against::Sts];
         assert_eq!((sts.good, sts.bad(), sts.failures.len()), (1, 2, 1));
         tallies.forget(&first[0]);
-        assert_eq!(tallies.before(2).len(), 1);
+        assert_eq!(over(2).len(), 1);
         for at in 0..100 {
             let name = format!("mx{at}.test");
             tallies.count(&Session {
@@ -258,6 +299,40 @@ mod tests {
                 ..session(1, Against::Sts, Some(Problem::Failed))
             });
         }
-        assert_eq!(tallies.before(1)[0].counts[&Against::Sts].failures.len(), FAILURES_MAX, "bounded");
+        assert_eq!(over(1)[0].counts[&Against::Sts].failures.len(), FAILURES_MAX, "bounded");
+    }
+
+    #[test]
+    fn reports_go_out_at_their_own_time_and_are_tried_for_a_day() {
+        let tallies = Tallies::default();
+        for n in 0..200 {
+            let domain: Domain = format!("d{n}.test").parse().unwrap();
+            let at = Time(1);
+            let (against, policy, problem, host) = (Against::Nothing, None, None, None);
+            tallies.count(&Session { domain: &domain, at, against, policy, problem, host });
+        }
+        let due = |now: u64| tallies.due(Time(now), "relay.test").len();
+        assert_eq!(due(DAY - 1), 0, "the day is not over");
+        for quarter in 1..4 {
+            let out = u64::try_from(due(DAY + quarter * SPREAD / 4)).unwrap();
+            assert!((20 * quarter..80 * quarter).contains(&out), "spread over the hours: {out} of 200");
+        }
+        let all = tallies.due(Time(DAY + SPREAD), "relay.test");
+        assert_eq!(all.len(), 200);
+        assert_ne!(
+            tallies.due(Time(DAY + SPREAD / 2), "other.test"),
+            tallies.due(Time(DAY + SPREAD / 2), "relay.test")
+        );
+        let one = &all[0];
+        all.iter().skip(1).for_each(|tally| tallies.forget(tally));
+        let (mut now, mut tries) = (DAY + SPREAD, 0);
+        while !is_late(one, Time(now)) {
+            assert_eq!(due(now), 1);
+            tallies.not_taken(one, Time(now));
+            assert_eq!(due(now + FIRST_WAIT - 1), 0, "not at once");
+            now += FIRST_WAIT << tries;
+            tries += 1;
+        }
+        assert_eq!(tries, 7, "at 0, 1/4, 3/4, 7/4, 15/4, 31/4 and 63/4 hours");
     }
 }

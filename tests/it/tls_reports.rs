@@ -4,8 +4,11 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hickory_server::proto::rr::RecordType;
 use mail_auth::report::tlsrpt::{PolicyType, ResultType, TlsReport};
 use waxseal::clock::Clock;
+use waxseal::control::Client;
+use waxseal::control::wire::StsPolicy;
 use waxseal::daemon::Daemon;
 use waxseal::sandbox::world::{Extra, World};
 
@@ -14,6 +17,8 @@ use crate::web::{Web, answer};
 use crate::world::{self, arrival, log};
 
 const DAY: u64 = 86_400_000;
+/// All reports are out by then.
+const SPREAD: u64 = 4 * 3_600_000;
 const POLICY: &str = "version: STSv1\nmode: testing\nmx: mx.other.test\nmax_age: 604800\n";
 
 /// A world in which inbox.test asks for reports by both ways, and has a policy that is only tested.
@@ -58,6 +63,12 @@ impl Place {
         Self { world: World { zone, exchanger, daemon, config, password, certificate }, ..self }
     }
 
+    /// So long after the end of this day.
+    fn turn_to_tomorrow(&self, and: u64) {
+        let tomorrow = (self.hand.load(Ordering::Relaxed) / DAY + 1) * DAY;
+        self.hand.store(tomorrow + and, Ordering::Relaxed);
+    }
+
     async fn send(&mut self) {
         world::submit(&self.world, waxseal::sandbox::client::Method::None).await;
         arrival(&mut self.world).await;
@@ -80,7 +91,7 @@ async fn a_domain_that_asks_for_it_is_told_when_the_day_is_over() {
 
     place = place.restarted().await;
     assert_eq!(place.policy.connections(), 1);
-    place.hand.fetch_add(DAY, Ordering::Relaxed);
+    place.turn_to_tomorrow(SPREAD);
     place.world.daemon.report_tls().await;
 
     let asked = place.reports.asked().remove(0);
@@ -136,6 +147,30 @@ async fn a_report_goes_to_no_inside_address_by_https() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_nobody_takes_is_tried_again_within_its_day() {
+    let mut place = place().await;
+    let elsewhere = format!(
+        "_smtp._tls.inbox.test. 1 IN TXT \"v=TLSRPTv1; rua=https://rpt.inbox.test:{}/v1\"\n",
+        place.reports.address.port()
+    );
+    place.world.zone.withdraw("_smtp._tls.inbox.test.", RecordType::TXT).await.unwrap();
+    place.world.zone.publish(&elsewhere).await.unwrap();
+    place.reports.answers(answer("503 Not Now", "text/plain", ""));
+    place.send().await;
+    place.turn_to_tomorrow(SPREAD);
+    place.world.daemon.report_tls().await;
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 1, "not again at once");
+    place.reports.answers(answer("201 Created", "text/plain", ""));
+    place.hand.fetch_add(15 * 60_000, Ordering::Relaxed);
+    place.world.daemon.report_tls().await;
+    place.hand.fetch_add(DAY / 2, Ordering::Relaxed);
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 2, "taken, and told once");
+    place.world.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_survives_a_restart() {
     let mut place = place().await;
     place.send().await;
@@ -143,5 +178,11 @@ async fn a_policy_survives_a_restart() {
     place = place.restarted().await;
     place.send().await;
     assert_eq!(place.policy.connections(), 1, "OB4: it was remembered");
+    let client = Client::new(&place.world.config.admin.socket);
+    let known: Vec<StsPolicy> = client.get("/v1/tls/policies").await.unwrap();
+    let policy = &known[0];
+    assert_eq!((known.len(), policy.domain.as_str(), policy.mode.as_str()), (1, "inbox.test", "testing"));
+    assert_eq!((policy.mx.join(" ").as_str(), policy.id.as_str()), ("mx.other.test", "1"));
+    assert!(policy.until > policy.fetched, "{policy:?}");
     place.world.end().await.unwrap();
 }
