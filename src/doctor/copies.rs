@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::Scope;
-use crate::config::Classes;
 use crate::config::class::Hide;
+use crate::config::{Classes, Config};
 use crate::seal::judge::Finding;
+use crate::tenant::{self, Directory};
 
 const COPIES: &str = "copies";
 /// Octets of the mail log that are read, from its end.
@@ -26,8 +27,22 @@ struct Line {
 }
 
 pub(super) fn look(scope: &Scope) -> Vec<Finding> {
+    of(&scope.config, None)
+}
+
+/// The same of one tenant's mail alone, for who looks at its domain.
+#[must_use]
+pub fn of_tenant(config: &Config, tenant: &str) -> Vec<Finding> {
+    of(config, Some(tenant))
+}
+
+fn of(config: &Config, only: Option<&str>) -> Vec<Finding> {
     // A log that is not there yet is no finding: nothing was sent.
-    end(&scope.config.log.path).map_or(Vec::new(), |text| findings(&text, &scope.config.classes))
+    let Ok(text) = end(&config.log.path) else { return Vec::new() };
+    let tenants = tenant::load(config).ok();
+    let mut found = copied(&text, &config.classes, tenants.as_ref());
+    found.retain(|(tenant, _), _| only.is_none_or(|only| only == tenant));
+    found.into_iter().map(warn).collect()
 }
 
 fn end(path: &Path) -> std::io::Result<String> {
@@ -39,37 +54,41 @@ fn end(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
-/// One finding a tenant and class whose secret links went to several recipients.
-fn findings(log: &str, classes: &Classes) -> Vec<Finding> {
-    let secret = |name: &str| {
-        classes.find(name).is_some_and(|class| class.hide.contains(&Hide::Link) && !class.drop_bcc)
+/// How many mails of a tenant and class had secret links and went to several recipients. A tenant's own classes count before the
+/// server's.
+fn copied(log: &str, classes: &Classes, tenants: Option<&Directory>) -> BTreeMap<(String, String), usize> {
+    let secret = |tenant: &str, name: &str| {
+        let own = tenants.and_then(|tenants| tenants.tenant(tenant)).map(|tenant| &tenant.classes);
+        let class = own.unwrap_or(classes).find(name);
+        class.is_some_and(|class| class.hide.contains(&Hide::Link) && !class.drop_bcc)
     };
-    let mut copied: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut copied = BTreeMap::new();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
     for line in lines.filter(|line| line.kind == "received" && line.rcpts.is_some_and(|rcpts| rcpts > 1)) {
-        if let (Some(tenant), Some(class)) = (line.tenant, line.class.filter(|class| secret(class))) {
+        if let (Some(tenant), Some(class)) = (line.tenant, line.class)
+            && secret(&tenant, &class)
+        {
             *copied.entry((tenant, class)).or_default() += 1;
         }
     }
-    let warn = |((tenant, class), count): ((String, String), usize)| {
-        let says = format!(
-            "{count} mails of tenant {tenant}, class {class}, lately went to several recipients: each of them got the secret link"
-        );
-        Finding::warning(
-            COPIES,
-            says,
-            format!(
-                "take the BCC away at the platform, or set drop_bcc = true for class {class} (docs/classes.md)"
-            ),
-        )
-    };
-    copied.into_iter().map(warn).collect()
+    copied
+}
+
+fn warn(((tenant, class), count): ((String, String), usize)) -> Finding {
+    let says = format!(
+        "{count} mails of tenant {tenant}, class {class}, lately went to several recipients: each of them got the secret link"
+    );
+    let fix = format!(
+        "take the BCC away at the platform, or set drop_bcc = true for class {class} (docs/classes.md)"
+    );
+    Finding::warning(COPIES, says, fix)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Class;
+    use crate::tenant::Tenant;
 
     fn line(kind: &str, class: &str, rcpts: usize) -> String {
         format!(
@@ -88,15 +107,20 @@ mod tests {
             ("{\"type\":\"received\"\n".to_owned(), 0, "half a line, where the end of the log begins"),
         ];
         for (text, count, why) in rows {
-            assert_eq!(findings(&text, &Classes::default()).len(), count, "{why}");
+            assert_eq!(copied(&text, &Classes::default(), None).len(), count, "{why}");
         }
         let twice = line("received", "password_reset", 3).repeat(2);
-        let said = format!("{:?}", findings(&twice, &Classes::default()));
+        let found = copied(&twice, &Classes::default(), None);
+        let said = format!("{:?}", found.into_iter().map(warn).collect::<Vec<_>>());
         assert!(
             said.contains("2 mails of tenant acme, class password_reset") && said.contains("drop_bcc"),
             "{said}"
         );
-        let all = Classes::default().iter().map(|class| Class { drop_bcc: true, ..class.clone() }).collect();
-        assert!(findings(&twice, &Classes::new(all)).is_empty(), "they are dropped already");
+        let all =
+            || Classes::default().iter().map(|class| Class { drop_bcc: true, ..class.clone() }).collect();
+        assert!(copied(&twice, &Classes::new(all()), None).is_empty(), "they are dropped already");
+        let acme = Tenant { classes: Classes::new(all()), ..tenant::tests::tenant("acme", Vec::new()) };
+        let tenants = Directory::new([acme]);
+        assert!(copied(&twice, &Classes::default(), Some(&tenants)).is_empty(), "the tenant has it so");
     }
 }

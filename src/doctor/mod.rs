@@ -8,7 +8,7 @@
 pub mod addresses;
 pub mod blocklist;
 pub mod certificate;
-mod copies;
+pub mod copies;
 pub mod files;
 pub mod port25;
 
