@@ -53,7 +53,7 @@ fn tenant(logins: u32) -> Tenant {
         logins: (0..logins).map(login).collect(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::Refuse,

@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn table() {
         let minutes = |n: u64| Duration::from_secs(60 * n);
-        let fallback = Fallback { route: Arc::new(Route::Mx), attempts: 3, after: minutes(15) };
+        let fallback =
+            Fallback { classes: Vec::new(), route: Arc::new(Route::Mx), attempts: 3, after: minutes(15) };
         let rows = [
             (451, false, 3, 20, true, "put off three times and long enough"),
             (421, false, 3, 20, true, "any 4yz"),

@@ -142,7 +142,8 @@ impl<'a> Flight<'a> {
         let Some(tenant) = &self.tenant else {
             return (&*leg.tenant == RELAY).then(|| Way { route: Arc::new(Route::Mx), why: None });
         };
-        let second = tenant.fallback.as_ref().and_then(|fallback| {
+        let class = self.verdict.message().facts.class.as_ref();
+        let second = tenant.fallback(class).and_then(|fallback| {
             let age = self.room.life(leg, &self.waits).age;
             failover::second(fallback, leg, age).map(|why| (&fallback.route, why))
         });

@@ -248,7 +248,7 @@ mod tests {
             logins: vec![Login { username: name.into(), password, class: None }],
             domains: Vec::new(),
             route: Arc::new(Route::Mx),
-            fallback: None,
+            fallbacks: Vec::new(),
             signing: crate::tenant::Signing::default(),
             limits: TenantLimits::default(),
             bare_newlines: BareNewlines::Refuse,

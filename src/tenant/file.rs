@@ -83,7 +83,9 @@ pub(super) struct Limits {
 pub(super) struct Route {
     pub(super) via: Option<Spanned<Via>>,
     pub(super) upstream: Option<Spanned<Upstream>>,
-    pub(super) fallback: Option<Spanned<Fallback>>,
+    pub(super) fallback: Option<Fallback>,
+    #[serde(default)]
+    pub(super) class_fallback: Vec<ClassFallback>,
     pub(super) signatures: Option<Spanned<SignWith>>,
     pub(super) unsigned_headers: Option<Vec<Spanned<String>>>,
 }
@@ -95,6 +97,42 @@ pub(super) struct Fallback {
     pub(super) upstream: Option<Spanned<Upstream>>,
     pub(super) attempts: Option<Spanned<u32>>,
     pub(super) after: Option<Span>,
+}
+
+/// The same, for mail of these classes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClassFallback {
+    pub(super) classes: Vec<Spanned<String>>,
+    pub(super) via: Spanned<Via>,
+    pub(super) upstream: Option<Spanned<Upstream>>,
+    pub(super) attempts: Option<Spanned<u32>>,
+    pub(super) after: Option<Span>,
+}
+
+impl Route {
+    /// Every second way, that for all mail last.
+    pub(super) fn seconds(&self) -> impl Iterator<Item = Second<'_>> {
+        let of_classes = self.class_fallback.iter().map(|written| {
+            let ClassFallback { classes, via, upstream, attempts, after } = written;
+            Second { classes: Some(classes), via, upstream, attempts, after }
+        });
+        let of_all = self.fallback.iter().map(|written| {
+            let Fallback { via, upstream, attempts, after } = written;
+            Second { classes: None, via, upstream, attempts, after }
+        });
+        of_classes.chain(of_all)
+    }
+}
+
+/// A second way as it is written, for all mail or for some.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Second<'a> {
+    pub(super) classes: Option<&'a Vec<Spanned<String>>>,
+    pub(super) via: &'a Spanned<Via>,
+    pub(super) upstream: &'a Option<Spanned<Upstream>>,
+    pub(super) attempts: &'a Option<Spanned<u32>>,
+    pub(super) after: &'a Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

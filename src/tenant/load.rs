@@ -193,8 +193,8 @@ fn return_path(draft: &Draft, domain: &file::OwnedDomain) -> Result<(), ConfigEr
 fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
     let file = &draft.file;
     let route = upstream::route(config, draft)?;
-    let fallback = upstream::fallback(config, draft, route.as_ref())?;
     let classes = classes(config, draft)?;
+    let fallbacks = upstream::fallbacks(config, draft, (route.as_ref(), &classes))?;
     let active = !file.disabled;
     let networks = file.networks.iter().filter(|_| active).map(|net| *net.get_ref());
     let logins = file.login.iter().filter(|_| active).map(|login| Login {
@@ -209,7 +209,7 @@ fn tenant(config: &Config, draft: &Draft) -> Result<Tenant, ConfigError> {
         logins: logins.collect(),
         domains: file.domain.iter().map(domain).collect(),
         signing: signing::read(draft, route.is_some())?,
-        fallback,
+        fallbacks,
         route: Arc::new(route.map_or(Route::Mx, Route::Upstream)),
         limits: limits(&file.limits),
         bare_newlines: file.bare_newlines,

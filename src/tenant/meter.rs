@@ -104,7 +104,7 @@ mod tests {
             logins: Vec::new(),
             domains: Vec::new(),
             route: Arc::new(Route::Mx),
-            fallback: None,
+            fallbacks: Vec::new(),
             signing: crate::tenant::Signing::default(),
             limits: TenantLimits { per_hour, per_day, ..TenantLimits::default() },
             bare_newlines: BareNewlines::Refuse,

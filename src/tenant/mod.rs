@@ -26,9 +26,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use self::oauth::OAuth;
-use crate::config::class::Suppression;
+use crate::config::class::{Suppression, certain};
 use crate::config::{Classes, Config, ConfigError};
 use crate::mail::address::{Address, Domain};
+use crate::mail::class::Classed;
 use crate::mail::secret::SecretString;
 
 /// All tenants, immutable; a reload makes a new one.
@@ -63,8 +64,8 @@ pub struct Tenant {
     pub domains: Vec<OwnedDomain>,
     /// How its mail leaves.
     pub route: Arc<Route>,
-    /// How it leaves where that way puts it off.
-    pub fallback: Option<Fallback>,
+    /// How it leaves where that way puts it off: those of single classes first.
+    pub fallbacks: Vec<Fallback>,
     /// How its mail is signed on that way.
     pub signing: Signing,
     /// Bounds of this tenant.
@@ -144,6 +145,8 @@ pub enum Route {
 /// A second way for mail that the first one keeps putting off.
 #[derive(Clone, Debug)]
 pub struct Fallback {
+    /// For mail that is of one of these classes for certain; empty: for any mail.
+    pub classes: Vec<Arc<str>>,
     /// The way.
     pub route: Arc<Route>,
     /// Attempts made by the first one before it is taken, at least 1.
@@ -320,12 +323,22 @@ impl Tenant {
         self.logins.iter().find(|login| *login.username == *username)?.class.as_deref()
     }
 
+    /// The second way of mail so classed: a guess leads nowhere else.
+    #[must_use]
+    pub fn fallback(&self, classed: Option<&Classed>) -> Option<&Fallback> {
+        let class = certain(classed).map(|classed| &*classed.name);
+        self.fallbacks.iter().find(|fallback| {
+            let of = &fallback.classes;
+            of.is_empty() || class.is_some_and(|class| of.iter().any(|one| **one == *class))
+        })
+    }
+
     /// Whether each of its mails leaves from our own addresses: SPF then names them. By an upstream, first or second, DKIM alone
     /// must make it believed.
     #[must_use]
     pub fn is_direct(&self) -> bool {
         let mx = |route: &Route| matches!(route, Route::Mx);
-        mx(&self.route) && self.fallback.as_ref().is_none_or(|fallback| mx(&fallback.route))
+        mx(&self.route) && self.fallbacks.iter().all(|fallback| mx(&fallback.route))
     }
 
     /// The From domain of this tenant that covers `domain`: of several, the closest one.

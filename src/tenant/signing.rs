@@ -1,6 +1,6 @@
-//! How a tenant's mail is signed. It is sealed once, when it is accepted, and may leave by either of two ways: what is signed must
-//! hold by both. So a field that one of them writes anew is left out for both, an Ed25519 signature is put on only if both take
-//! it, and mail is left unsigned only if whoever takes it signs on each way.
+//! How a tenant's mail is signed. It is sealed once, when it is accepted, and may leave by any of its tenant's ways: what is signed
+//! must hold by all of them. So a field that one of them writes anew is left out for all, an Ed25519 signature is put on only if
+//! all take it, and mail is left unsigned only if whoever takes it signs on each way.
 
 use super::file::{Upstream, Via};
 use super::load::Draft;
@@ -52,13 +52,10 @@ fn ways(draft: &Draft, upstream: bool) -> Vec<Way> {
     let preset = |upstream: &Upstream| upstream.preset.as_ref().map(|preset| *preset.get_ref());
     let first = draft.file.route.upstream.as_ref().filter(|_| upstream);
     let mut ways = vec![Way { upstream, preset: first.and_then(|written| preset(written.get_ref())) }];
-    if let Some(fallback) = &draft.file.route.fallback {
-        let written = fallback.get_ref();
-        ways.push(Way {
-            upstream: *written.via.get_ref() == Via::Upstream,
-            preset: written.upstream.as_ref().and_then(|upstream| preset(upstream.get_ref())),
-        });
-    }
+    ways.extend(draft.file.route.seconds().map(|written| Way {
+        upstream: *written.via.get_ref() == Via::Upstream,
+        preset: written.upstream.as_ref().and_then(|upstream| preset(upstream.get_ref())),
+    }));
     ways
 }
 

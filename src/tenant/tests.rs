@@ -11,7 +11,7 @@ pub(crate) fn tenant(name: &str, domains: Vec<OwnedDomain>) -> Tenant {
         logins: Vec::new(),
         domains,
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),

@@ -13,7 +13,7 @@ use super::load::Draft;
 use super::oauth::{self, Grant, OAuth};
 use super::preset::Preset;
 use super::{Fallback, Route, Upstream, UpstreamTls};
-use crate::config::{Config, ConfigError};
+use crate::config::{Classes, Config, ConfigError};
 use crate::fsx;
 use crate::mail::address::Domain;
 use crate::mail::secret::SecretString;
@@ -51,39 +51,74 @@ pub(super) fn route(config: &Config, draft: &Draft) -> Result<Option<Upstream>, 
     }
 }
 
-/// The second way, if there is one. It must be another than the first.
-pub(super) fn fallback(
+/// The second ways. Each must be another than the first.
+pub(super) fn fallbacks(
     config: &Config,
     draft: &Draft,
-    first: Option<&Upstream>,
-) -> Result<Option<Fallback>, ConfigError> {
-    let Some(whole) = &draft.file.route.fallback else { return Ok(None) };
-    let written = whole.get_ref();
+    (first, known): (Option<&Upstream>, &Classes),
+) -> Result<Vec<Fallback>, ConfigError> {
+    let mut found: Vec<Fallback> = Vec::new();
+    for written in draft.file.route.seconds() {
+        let classes = of_classes(draft, written, (known, &found))?;
+        found.push(Fallback { classes, ..fallback(config, draft, (written, first))? });
+    }
+    Ok(found)
+}
+
+/// Whose mail it is for; each class has one at most, and a list must name some.
+fn of_classes(
+    draft: &Draft,
+    written: file::Second<'_>,
+    (known, found): (&Classes, &[Fallback]),
+) -> Result<Vec<Arc<str>>, ConfigError> {
+    let Some(listed) = written.classes else { return Ok(Vec::new()) };
+    if listed.is_empty() {
+        let what = "[[route.class_fallback]] needs classes; for all mail it is [route.fallback]";
+        return Err(draft.wrong(written.via, what));
+    }
+    for place in listed {
+        let name = place.get_ref();
+        if let Some(what) = known.unknown(name) {
+            return Err(draft.wrong(place, what));
+        }
+        if found.iter().any(|other| other.classes.iter().any(|class| **class == **name)) {
+            return Err(draft.wrong(place, format!("class `{name}` has a fallback already")));
+        }
+    }
+    Ok(listed.iter().map(|name| name.get_ref().as_str().into()).collect())
+}
+
+fn fallback(
+    config: &Config,
+    draft: &Draft,
+    (written, first): (file::Second<'_>, Option<&Upstream>),
+) -> Result<Fallback, ConfigError> {
+    let table = if written.classes.is_some() { "route.class_fallback" } else { "route.fallback" };
     let via = *written.via.get_ref();
-    let second = match (via, &written.upstream) {
+    let second = match (via, written.upstream) {
         (Via::Upstream, Some(upstream)) => Some(checked(config, draft, upstream)?),
         (Via::Upstream, None) => {
-            return Err(draft.wrong(&written.via, "via = \"upstream\" needs [route.fallback.upstream]"));
+            return Err(draft.wrong(written.via, format!("via = \"upstream\" needs [{table}.upstream]")));
         }
         (Via::Mx, Some(upstream)) => {
-            let what = "[route.fallback.upstream] is not used: set via = \"upstream\" in [route.fallback]";
+            let what = format!("[{table}.upstream] is not used: set via = \"upstream\" in [{table}]");
             return Err(draft.wrong(upstream, what));
         }
         (Via::Mx, None) => None,
     };
     let place = |upstream: &Upstream| (upstream.host.to_ascii_lowercase(), upstream.port);
     if first.map(place) == second.as_ref().map(place) {
-        return Err(draft.wrong(&written.via, "the fallback is the same way as [route]"));
+        return Err(draft.wrong(written.via, "the fallback is the same way as [route]"));
     }
     let attempts = written.attempts.as_ref().map_or(FALLBACK_ATTEMPTS, |attempts| *attempts.get_ref());
-    if let Some(place) = &written.attempts
+    if let Some(place) = written.attempts
         && !(1..=FALLBACK_ATTEMPTS_MAX).contains(&attempts)
     {
         return Err(draft.wrong(place, format!("attempts is 1 to {FALLBACK_ATTEMPTS_MAX}")));
     }
     let route = Arc::new(second.map_or(Route::Mx, Route::Upstream));
     let after = written.after.as_ref().map_or(Duration::ZERO, |after| after.0);
-    Ok(Some(Fallback { route, attempts, after }))
+    Ok(Fallback { classes: Vec::new(), route, attempts, after })
 }
 
 fn checked(config: &Config, draft: &Draft, whole: &Spanned<file::Upstream>) -> Result<Upstream, ConfigError> {

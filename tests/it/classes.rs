@@ -273,7 +273,7 @@ fn with_classes(tenant: &Tenant, classes: Classes) -> Arc<Tenant> {
         logins: Vec::new(),
         domains: tenant.domains.clone(),
         route: Arc::clone(&tenant.route),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: tenant.bare_newlines,

@@ -214,7 +214,7 @@ fn tenant(options: &Options) -> Arc<Tenant> {
         logins: Vec::new(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,

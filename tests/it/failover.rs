@@ -7,6 +7,7 @@ use waxseal::clock::Clock;
 use waxseal::deliver::Deliverer;
 use waxseal::dns::Resolver;
 use waxseal::mail::attempt::Fate::Delivered;
+use waxseal::mail::class::{By, Classed};
 use waxseal::queue::store::Turns;
 use waxseal::sandbox::zone::Zone;
 use waxseal::tenant::{Directory, Fallback, Route, Tenant, Upstream, UpstreamTls};
@@ -31,6 +32,11 @@ struct Scene {
 
 /// A tenant whose mail leaves by an upstream, and by MX after one attempt.
 async fn scene(upstream: &[&str]) -> Scene {
+    scene_of(upstream, &[], None).await
+}
+
+/// The second way is for mail of these classes only; the mail is of this one.
+async fn scene_of(upstream: &[&str], classes: &[&str], classed: Option<Classed>) -> Scene {
     let mut rig = Rig::new(TURNS);
     let scripts = |rests: &[&str]| -> Vec<Script> {
         rests.iter().map(|rest| script(&format!("{HELLO}{rest}"))).collect()
@@ -57,13 +63,18 @@ async fn scene(upstream: &[&str]) -> Scene {
     };
     let acme = Tenant {
         route: Arc::new(Route::Upstream(upstream)),
-        fallback: Some(Fallback { route: Arc::new(Route::Mx), attempts: 1, after: Duration::ZERO }),
+        fallbacks: vec![Fallback {
+            classes: classes.iter().map(|class| Arc::from(*class)).collect(),
+            route: Arc::new(Route::Mx),
+            attempts: 1,
+            after: Duration::ZERO,
+        }],
         ..tenant("acme", &[])
     };
     rig.tenants.store(Arc::new(Directory::new([acme])));
     let config = rig.config.load_full();
     let resolver = Resolver::new(&config.dns).unwrap();
-    rig.accept("acme", &["b@example.test"]).await;
+    rig.accept_with("acme", &["b@example.test"], |facts| facts.class = classed).await;
     rig.start_with(Arc::new(Deliverer::new(
         &config,
         resolver,
@@ -119,5 +130,25 @@ async fn by_mx_each_domain_of_a_leg_goes_to_its_own_exchanger() {
     for (server, rcpt) in world.exchangers.iter().zip(["b@b.test", "c@c.test"]) {
         let rcpts: Vec<_> = server.lines().into_iter().filter(|line| line.starts_with("RCPT")).collect();
         assert_eq!(rcpts, [format!("RCPT TO:<{rcpt}>")]);
+    }
+}
+
+#[tokio::test]
+async fn the_second_way_of_a_class_is_for_mail_that_is_of_it_for_certain() {
+    let of = |name: &str, by| Some(Classed { name: name.into(), by });
+    let rows = [
+        (of("password_reset", By::Login), true, "its sender said so"),
+        (of("password_reset", By::Subject), false, "a guess leads nowhere else"),
+        (of("program_email", By::Header), false, "another class"),
+        (None, false, "no class"),
+    ];
+    for (classed, taken, why) in rows {
+        let upstream: &[&str] = if taken { &[LATER] } else { &[LATER, TAKEN] };
+        let mut scene = scene_of(upstream, &["alert", "password_reset"], classed).await;
+        scene.attempts(1).await;
+        scene.rig.pass(3 * HOUR);
+        scene.rig.until(<[_]>::is_empty).await;
+        scene.rig.drain().await;
+        assert_eq!(scene.servers[1].connections(), usize::from(taken), "{why}");
     }
 }

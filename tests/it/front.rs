@@ -71,7 +71,7 @@ pub fn tenant(options: &Options) -> Tenant {
         logins: vec![Login { username: "t".into(), password: hash(), class: None }],
         domains: vec![OwnedDomain { name, on_fail: OnFail::Off, return_path, subdomains: false }],
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: options.bare,

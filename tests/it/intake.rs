@@ -135,7 +135,7 @@ pub fn tenant(name: &str, domains: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: domains.iter().map(owned).collect(),
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::Refuse,

@@ -5,6 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::{Output, Stdio};
 
 use waxseal::config::Config;
+use waxseal::mail::class::{By, Classed};
 use waxseal::mail::secret::ExposeSecret;
 use waxseal::tenant::{self, Directory, Route, SignWith, Tenant};
 
@@ -77,6 +78,25 @@ fn a_preset_knows_the_rest_and_what_is_written_wins() {
 
     let tenant = loaded(&upstream(&format!("preset = \"microsoft365\"\n{login}")));
     assert_eq!(tenant.signing.keys, SignWith::None, "it signs itself, and would break ours");
+}
+
+#[test]
+fn a_class_has_a_second_way_of_its_own() {
+    let of_class = "[[route.class_fallback]]\nclasses = [\"password_reset\"]\nvia = \"upstream\"\nattempts = 1\n\
+                    [route.class_fallback.upstream]\npreset = \"ses\"\nregion = \"eu-west-1\"\nusername = \"u\"\npassword_file = \"s\"\n";
+    let tenant = loaded(of_class);
+    assert_eq!((tenant.signing.omit.len(), tenant.fallbacks[0].attempts, tenant.is_direct()), (2, 1, false));
+    let reset = |by| Classed { name: "password_reset".into(), by };
+    assert!(tenant.fallback(Some(&reset(By::Header))).is_some());
+    assert!(tenant.fallback(Some(&reset(By::Subject))).is_none() && tenant.fallback(None).is_none());
+    let twice = format!(
+        "{of_class}[[route.class_fallback]]\nclasses = [\"w9\", \"password_reset\"]\nvia = \"upstream\"\n"
+    );
+    assert!(load(&twice).unwrap_err().contains("has a fallback already"), "which of them?");
+    let unknown = of_class.replace("password_reset", "pasword_reset");
+    assert!(load(&unknown).unwrap_err().contains("did you mean `password_reset`?"));
+    let nobody = of_class.replace("\"password_reset\"", "");
+    assert!(load(&nobody).unwrap_err().contains("needs classes"));
 }
 
 #[test]

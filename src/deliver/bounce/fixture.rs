@@ -27,7 +27,7 @@ pub(crate) fn tenant(name: &str, domain: &str, notify: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: vec![own],
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: crate::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),

@@ -23,7 +23,7 @@ fn tenant(notify: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: Vec::new(),
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: crate::tenant::Signing::default(),
         classes: crate::config::Classes::default(),
         suppression: crate::tenant::SuppressionRules::default(),

@@ -44,7 +44,7 @@ pub fn tenant(name: &str, notify: &[&str]) -> Tenant {
         logins: Vec::new(),
         domains: vec![own],
         route: Arc::new(Route::Mx),
-        fallback: None,
+        fallbacks: Vec::new(),
         signing: waxseal::tenant::Signing::default(),
         limits: TenantLimits::default(),
         bare_newlines: BareNewlines::default(),
