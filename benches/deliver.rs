@@ -118,7 +118,14 @@ fn job(n: u32, body: &Bytes) -> Job {
         expires: Time(u64::MAX),
     };
     let message = Arc::new(Message { facts, body: body.clone() });
-    Job { message, leg, route: Arc::new(Route::Mx), tenant: "acme".into(), started: Time(1) }
+    Job {
+        message,
+        leg,
+        route: Arc::new(Route::Mx),
+        tenant: "acme".into(),
+        unnamed: Vec::new(),
+        started: Time(1),
+    }
 }
 
 async fn measure(sink: SocketAddr) {

@@ -15,9 +15,20 @@ use crate::mail::time::Time;
 use crate::queue::store::Accept;
 use crate::seal::{self, Keyring};
 
-/// An upstream refuses a tenant's user name and password.
+/// What keeps a tenant's mail from its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It refuses the user name and password.
+    Password,
+    /// It does not show that it is the server of that name, or speaks in clear text: no password and no mail is sent.
+    Tls,
+}
+
+/// An upstream that a person must see to.
 #[derive(Clone, Debug)]
 pub struct Alert {
+    /// In what.
+    pub what: What,
     /// Whose.
     pub tenant: Arc<str>,
     /// Who is told.
@@ -32,12 +43,46 @@ impl Alert {
     /// For the log.
     #[must_use]
     pub fn line(&self) -> String {
-        format!("{} refuses the user name and password of tenant {}", self.host, self.tenant)
+        let Self { tenant, host, .. } = self;
+        match self.what {
+            What::Password => format!("{host} refuses the user name and password of tenant {tenant}"),
+            What::Tls => format!("{host} does not give the TLS that the route of tenant {tenant} asks for"),
+        }
+    }
+
+    fn subject(&self) -> String {
+        let why = match self.what {
+            What::Password => "its server refuses the password",
+            What::Tls => "its server cannot be trusted",
+        };
+        format!("Mail of {} waits: {why}", self.tenant)
     }
 
     fn text(&self, hostname: &str) -> String {
-        let Self { tenant, host, said, .. } = self;
-        let said: String = said.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let said: String = self.said.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        match self.what {
+            What::Password => self.of_password(hostname, &said),
+            What::Tls => self.of_tls(hostname, &said),
+        }
+    }
+
+    fn of_tls(&self, hostname: &str, said: &str) -> String {
+        let Self { tenant, host, .. } = self;
+        format!(
+            "This is the mail relay {hostname}.\n\n\
+             The server {host}, by which the mail of tenant {tenant} leaves, does not give the TLS that the tenant's route asks for:\n\n  \
+             {said}\n\n\
+             No password and no mail is sent to such a server: anybody could be listening. Mail of this tenant waits meanwhile, and\n\
+             nothing of it is lost; it is tried again by its schedule. What does not get out within its life fails, and you are told.\n\n\
+             What to do: have the certificate renewed at the provider, if it has expired or bears another name. Otherwise whoever runs\n\
+             the relay looks at host, port, tls and ca_file under [route.upstream] of the tenant, and asks\n\n  \
+             waxseal tenant test {tenant}\n\n\
+             whether it works. What waits then leaves by itself. This is said once, until the server is trusted again.\n"
+        )
+    }
+
+    fn of_password(&self, hostname: &str, said: &str) -> String {
+        let Self { tenant, host, .. } = self;
         format!(
             "This is the mail relay {hostname}.\n\n\
              The server {host}, by which the mail of tenant {tenant} leaves, refuses its user name and password:\n\n  \
@@ -78,7 +123,7 @@ fn compose(config: &Config, alert: &Alert, (id, at): (Id, Time)) -> Result<Vec<u
         .envelope(envelope)
         .from(Mailbox::new(Some("Mail Delivery System".to_owned()), from))
         .raw_header(address_list(&alert.to))
-        .subject(format!("Mail of {} waits: its server refuses the password", alert.tenant))
+        .subject(alert.subject())
         .date(UNIX_EPOCH + Duration::from_millis(at.0))
         .message_id(Some(format!("<{id}@{domain}>")))
         .raw_header(auto_submitted())

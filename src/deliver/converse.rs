@@ -10,7 +10,6 @@ use super::dial::Dialer;
 use super::driver::Connection;
 use super::hosts::Host;
 use super::ledger::Ledger;
-use super::oauth::Asker;
 use super::outcome::{Scope, Trouble};
 use super::pool::Key;
 use super::protect::By;
@@ -63,7 +62,7 @@ impl Attempt<'_> {
             settings: self.settings,
             accounts: &self.deliverer.accounts,
             tokens: &self.deliverer.tokens,
-            asker: Asker::new(&self.deliverer.resolver, self.settings, &self.deliverer.metrics),
+            https: self.https(),
             access: &self.access,
             protection: &protection,
             source,

@@ -11,11 +11,12 @@ use super::Settings;
 use super::accounts::{Accounts, Turn};
 use super::driver::{Broken, Connection};
 use super::hosts::Host;
+use super::https::Https;
 use super::ledger::{Ledger, millis};
-use super::oauth::{Asker, Tokens};
+use super::oauth::Tokens;
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
-use super::protect::{Protection, Start};
+use super::protect::{By, Protection, Start};
 use super::route::Access;
 use super::sites::Seat;
 use super::source::Source;
@@ -36,7 +37,7 @@ pub(super) struct Dialer<'a> {
     /// Access tokens kept, and how they are asked for.
     pub(super) tokens: &'a Tokens,
     /// See `tokens`.
-    pub(super) asker: Asker<'a>,
+    pub(super) https: Https<'a>,
     /// Who logs in.
     pub(super) access: &'a Access,
     /// How the session is protected.
@@ -69,6 +70,23 @@ impl Dialer<'_> {
     /// # Errors
     /// The trouble of the last connection made.
     pub(super) async fn open(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
+        let opened = self.open_somehow(host, ledger).await;
+        if opened.as_ref().is_err_and(|trouble| self.withheld(trouble, ledger.problem)) {
+            ledger.hop.login = Login::Withheld;
+        }
+        opened
+    }
+
+    /// Whether the tenant's route forbids to go on with a server such as this, and that will not pass by itself. A handshake that
+    /// breaks off may.
+    fn withheld(&self, trouble: &Trouble, problem: Option<Problem>) -> bool {
+        let certificate =
+            matches!(problem, Some(Problem::NotTrusted | Problem::OtherName | Problem::Expired));
+        let starttls = trouble.reply.enhanced == Some(Enhanced(4, 7, 10));
+        self.protection.by == By::Route && trouble.is_about_tls() && (certificate || starttls)
+    }
+
+    async fn open_somehow(&self, host: &Host, ledger: &mut Ledger<'_>) -> Result<Connection, Trouble> {
         let mut turn = match self.access.account() {
             Some(account) => self.accounts.enter(account).await.map_err(|shut| note_shut(ledger, shut))?,
             None => None,
@@ -145,7 +163,7 @@ impl Dialer<'_> {
     /// How the session is opened, with an access token where one is needed.
     async fn plan(&self, turn: &mut Option<Turn>, ledger: &mut Ledger<'_>) -> Result<Plan, Trouble> {
         let plan = self.access.plan(&self.source.hostname, self.protection);
-        let (Some(oauth), Some(account)) = (self.access.oauth(), self.access.account()) else {
+        let (Some((oauth, trust)), Some(account)) = (self.access.oauth(), self.access.account()) else {
             return Ok(plan);
         };
         if let Some(token) = self.tokens.kept(account) {
@@ -154,7 +172,7 @@ impl Dialer<'_> {
         if turn.is_none() {
             *turn = self.turn(ledger).await?;
         }
-        match Box::pin(self.tokens.bearer(self.asker, account, (oauth, &self.protection.trust))).await {
+        match Box::pin(self.tokens.bearer(self.https, account, (oauth, &trust))).await {
             Ok(token) => Ok(self.access.with_token(plan, &token)),
             // Without a token nobody logs in: it counts like a login that was refused.
             Err(trouble) => {

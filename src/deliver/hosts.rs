@@ -123,12 +123,12 @@ impl<'a> Hosts<'a> {
         best.map(|exchanger| exchanger.host.as_str())
     }
 
-    /// The next host to try: of those of the same preference one to which a connection is kept, if there is one.
-    pub(super) async fn next(&mut self, kept: &(dyn Fn(&Host) -> bool + Sync)) -> Option<Host> {
+    /// The next host to try: of those of the same preference the first of the least rank.
+    pub(super) async fn next(&mut self, rank: &(dyn Fn(&Host) -> u8 + Sync)) -> Option<Host> {
         while self.ready.is_empty() && self.budget > 0 && !self.exchangers.is_empty() {
             self.look_up_group().await;
         }
-        let at = self.ready.iter().position(kept).unwrap_or(0);
+        let (at, _) = self.ready.iter().enumerate().min_by_key(|(_, host)| rank(host))?;
         let host = self.ready.remove(at)?;
         self.budget = self.budget.checked_sub(1)?;
         Some(host)

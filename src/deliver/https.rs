@@ -1,12 +1,12 @@
-//! HTTPS, as little as MTA-STS and TLS-RPT need of it: one request to a host that a stranger named, and one answer within
-//! bounds. No redirect is followed, no address of the inside is connected to, and the certificate must be good.
+//! HTTPS, as little as MTA-STS, TLS-RPT and access tokens need of it: one request to a host that a stranger or a tenant named, and one
+//! answer within bounds. No redirect is followed, no address of the inside is connected to, and the certificate must be good.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{HeaderMap, Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -47,10 +47,14 @@ pub(super) struct Asked<'a> {
     pub(super) port: u16,
     /// The path, with its query.
     pub(super) path: &'a str,
+    /// What kind of answer will do.
+    pub(super) accept: &'static str,
     /// What goes with it: its kind, and the octets.
     pub(super) body: Option<(&'static str, Bytes)>,
     /// Octets of the answer that are read.
     pub(super) most: usize,
+    /// Which certificate is good: a verified one, by these roots.
+    pub(super) trust: &'a Trust,
 }
 
 /// What came back.
@@ -104,7 +108,7 @@ impl Https<'_> {
     }
 
     async fn converse(&self, asked: Asked<'_>) -> Result<Answered, Unanswered> {
-        let stream = self.connect(asked.host, asked.port).await?;
+        let stream = self.connect(&asked).await?;
         let broken = |error: hyper::Error| Unanswered::Broken(error.to_string());
         let io = TokioIo::new(stream);
         let (mut send, connection) = hyper::client::conn::http1::handshake(io).await.map_err(broken)?;
@@ -125,12 +129,13 @@ impl Https<'_> {
         answered
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, Unanswered> {
-        let addresses = self.resolver.addresses(host).await;
-        let addresses = addresses.map_err(|failure| Unanswered::Nobody(host.into(), failure.to_string()))?;
-        let outside = addresses
+    async fn connect(&self, asked: &Asked<'_>) -> Result<TlsStream<TcpStream>, Unanswered> {
+        let host = asked.host;
+        let outside = self
+            .addresses(host)
+            .await?
             .into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
+            .map(|ip| SocketAddr::new(ip, asked.port))
             .filter(|address| self.settings.guard.check(*address).is_ok());
         let mut last = Unanswered::Inside(host.to_owned());
         for address in outside.take(ADDRESSES) {
@@ -143,7 +148,7 @@ impl Https<'_> {
             };
             let connecting = dial(address, source);
             last = match timeout(self.settings.connect, connecting).await {
-                Ok(Ok(stream)) => return self.secure(stream, host).await,
+                Ok(Ok(stream)) => return self.secure(stream, asked).await,
                 Ok(Err(error)) => Unanswered::Connect(address.to_string(), error.to_string()),
                 Err(_) => Unanswered::Connect(address.to_string(), "no answer".to_owned()),
             };
@@ -151,8 +156,18 @@ impl Https<'_> {
         Err(last)
     }
 
-    async fn secure(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Unanswered> {
-        match self.settings.tls.handshake(stream, host, &Trust::Verified(None)).await {
+    /// A host's addresses; it may be one itself.
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Unanswered> {
+        if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(vec![ip]);
+        }
+        let found = self.resolver.addresses(host).await;
+        found.map_err(|failure| Unanswered::Nobody(host.into(), failure.to_string()))
+    }
+
+    async fn secure(&self, stream: TcpStream, asked: &Asked<'_>) -> Result<TlsStream<TcpStream>, Unanswered> {
+        let host = asked.host;
+        match self.settings.tls.handshake(stream, host, asked.trust).await {
             Ok(secured) => Ok(secured.stream),
             Err(error @ (TlsError::Roots(..) | TlsError::NoRoots | TlsError::Handshake(_))) => {
                 Err(Unanswered::Tls(format!("{host}: {error}")))
@@ -164,7 +179,8 @@ impl Https<'_> {
 fn request(asked: &Asked<'_>) -> Result<Request<Full<Bytes>>, Unanswered> {
     let broken = |error: hyper::http::Error| Unanswered::Broken(error.to_string());
     let path: Uri = asked.path.parse().map_err(|_| Unanswered::Broken("no path".to_owned()))?;
-    let mut request = Request::builder().method(asked.method.clone()).uri(path).header(HOST, asked.host);
+    let mut request = Request::builder().method(asked.method.clone()).uri(path);
+    request = request.header(HOST, asked.host).header(ACCEPT, asked.accept);
     let body = match &asked.body {
         Some((kind, octets)) => {
             request = request.header(CONTENT_TYPE, *kind);

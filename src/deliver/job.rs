@@ -1,5 +1,6 @@
 //! What an attempt is about: a leg of a message, and the way it takes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::mail::address::Domain;
@@ -19,6 +20,8 @@ pub struct Job {
     pub route: Arc<Route>,
     /// Whose connections may be used.
     pub tenant: Arc<str>,
+    /// IPv6 addresses of ours that the sender's SPF does not name: used only where there is no other way.
+    pub unnamed: Vec<IpAddr>,
     /// The time now.
     pub started: Time,
 }

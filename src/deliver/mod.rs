@@ -26,6 +26,7 @@ mod protect;
 pub mod reach;
 pub mod redact;
 pub mod reply;
+mod reverse;
 mod route;
 mod rules;
 mod settings;
@@ -53,6 +54,7 @@ use self::ledger::{Ledger, millis};
 use self::oauth::Tokens;
 use self::outcome::{Next, Trouble};
 use self::pool::Pool;
+use self::reverse::Reverse;
 use self::route::Access;
 use self::rules::Rules;
 use self::settings::Settings;
@@ -103,6 +105,7 @@ pub struct Deliverer {
     sites: Arc<Sites>,
     accounts: Accounts,
     tokens: Tokens,
+    reverse: Arc<Reverse>,
     settings: ArcSwap<Settings>,
     metrics: Arc<Metrics>,
 }
@@ -125,7 +128,8 @@ impl Deliverer {
             pool: Arc::default(),
             sites,
             accounts: Accounts::default(),
-            tokens: Tokens::default(),
+            tokens: Tokens::new(&config.state),
+            reverse: Arc::default(),
             settings,
             metrics,
         }
@@ -270,8 +274,8 @@ impl Attempt<'_> {
     ) -> Result<(), Trouble> {
         let mut last = None;
         let mut unfit = self.job.message.facts.needs.tls == TlsNeed::RequireTls;
-        let kept = |host: &Host| self.is_kept(host, rules);
-        while let Some(host) = hosts.next(&kept).await {
+        let rank = |host: &Host| self.rank(host, rules);
+        while let Some(host) = hosts.next(&rank).await {
             ledger.at(&host);
             match self.converse(&host, rules, turn, ledger).await {
                 Ok(()) => return Ok(()),

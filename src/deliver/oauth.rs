@@ -1,29 +1,26 @@
 //! Access tokens for upstreams (RFC 6749): asked for over HTTPS, kept in memory until shortly before they expire, and asked for by
 //! one at a time. A refusal that lasts counts as a refused login (`accounts`): mail is held, and the tenant is told.
 
+mod rotated;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use super::dial::dial;
-use super::guard::Guard;
+use self::rotated::Rotated;
+use super::https::{Asked, Https};
 use super::outcome::{Permanence, Scope, Trouble};
 use super::pool::UpstreamKey;
 use super::protect::Trust;
-use super::settings::Settings;
-use super::source::Sources;
-use super::tls::Tls;
-use crate::dns::Resolver;
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::secret::{ExposeSecret, SecretString};
-use crate::metrics::{Metrics, ResultLabel};
+use crate::metrics::ResultLabel;
 use crate::tenant::oauth::{Grant, OAuth};
 
 /// Longest wait for a token.
@@ -36,27 +33,20 @@ const MARGIN: Duration = Duration::from_secs(120);
 const USUAL: Duration = Duration::from_secs(3000);
 /// A token is not believed to last longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// Addresses of the endpoint that are tried.
-const ADDRESSES: usize = 4;
 
 /// The tokens kept.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(Mutex<HashMap<UpstreamKey, Token>>);
+#[derive(Debug)]
+pub(super) struct Tokens {
+    access: Mutex<HashMap<UpstreamKey, Token>>,
+    refresh: Rotated,
+}
 
 #[derive(Debug)]
 struct Token {
     secret: SecretString,
     until: Instant,
-}
-
-/// What it takes to ask.
-#[derive(Clone, Copy)]
-pub(super) struct Asker<'a> {
-    pub(super) resolver: &'a Resolver,
-    pub(super) guard: &'a Guard,
-    pub(super) tls: &'a Tls,
-    pub(super) sources: &'a Sources,
-    pub(super) metrics: &'a Metrics,
+    /// A refresh token in the place of the one that was shown.
+    refresh: Option<SecretString>,
 }
 
 /// RFC 6749 section 5.1.
@@ -65,6 +55,7 @@ struct Granted {
     access_token: String,
     token_type: String,
     expires_in: Option<u64>,
+    refresh_token: Option<String>,
 }
 
 /// RFC 6749 section 5.2.
@@ -76,128 +67,106 @@ struct Refused {
 }
 
 impl Tokens {
+    /// None yet. Refresh tokens that were replaced are kept below this state directory.
+    #[must_use]
+    pub(super) fn new(state: &Path) -> Self {
+        Self { access: Mutex::default(), refresh: Rotated::new(state) }
+    }
+
     /// A token that is good for a while yet. Who asks has the account's turn (`accounts`), so nobody else is asking for it.
     ///
     /// # Errors
     /// Permanent: the endpoint will not have it, and a person must do something.
     pub(super) async fn bearer(
         &self,
-        asker: Asker<'_>,
+        https: Https<'_>,
         key: &UpstreamKey,
         (oauth, trust): (&OAuth, &Trust),
     ) -> Result<SecretString, Trouble> {
         if let Some(secret) = self.kept(key) {
             return Ok(secret);
         }
-        let asked = asker.ask(oauth, trust).await;
+        let asked = self.ask(https, oauth, trust).await;
         let result = match &asked {
             Ok(_) => "ok",
             Err(trouble) if trouble.permanence == Permanence::Permanent => "refused",
             Err(_) => "failed",
         };
-        asker.metrics.tokens.get_or_create(&ResultLabel { result }).inc();
+        https.metrics.tokens.get_or_create(&ResultLabel { result }).inc();
         let token = asked?;
         let secret = token.secret.clone();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), token);
+        self.access.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), token);
         Ok(secret)
     }
 
     /// The upstream does not take the token: the next one is a new one.
     pub(super) fn forget(&self, key: &UpstreamKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.access.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// A person has done something.
     pub(super) fn forget_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.access.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// One that was given before and is still good.
     pub(super) fn kept(&self, key: &UpstreamKey) -> Option<SecretString> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(key).filter(|token| Instant::now() < token.until).map(|token| token.secret.clone())
+    }
+
+    /// Asks for one; a refresh token that comes with it is kept before the access token is used.
+    async fn ask(&self, https: Https<'_>, oauth: &OAuth, trust: &Trust) -> Result<Token, Trouble> {
+        let now = Instant::now();
+        let Grant::RefreshToken(given) = &oauth.grant else {
+            return post(https, oauth, (None, trust), now).await;
+        };
+        let shown = self.refresh.current(given).await;
+        let mut token = post(https, oauth, (Some(&shown), trust), now).await?;
+        let other = |token: &SecretString| token.expose_secret() != shown.expose_secret();
+        if let Some(refresh) = token.refresh.take().filter(other) {
+            self.refresh.keep(given, refresh).await;
+        }
+        Ok(token)
     }
 }
 
-impl<'a> Asker<'a> {
-    /// By what deliveries go by.
-    #[must_use]
-    pub(super) fn new(resolver: &'a Resolver, settings: &'a Settings, metrics: &'a Metrics) -> Self {
-        let Settings { guard, tls, sources, .. } = settings;
-        Self { resolver, guard, tls, sources, metrics }
-    }
-
-    async fn ask(&self, oauth: &OAuth, trust: &Trust) -> Result<Token, Trouble> {
-        let now = Instant::now();
-        let answered = match timeout(WHOLE, Box::pin(self.post(oauth, trust))).await {
-            Ok(answered) => answered,
-            Err(_) => Err(format!("no answer within {} s", WHOLE.as_secs())),
-        };
-        let (status, body) = answered.map_err(|why| unheard(oauth, &why))?;
-        read(status, &body, now).map_err(|fault| fault.trouble(oauth))
-    }
-
-    /// The request, over a connection of its own: it is made once an hour.
-    async fn post(&self, oauth: &OAuth, trust: &Trust) -> Result<(u16, Bytes), String> {
-        let (host, port, path) = &oauth.endpoint;
-        let stream = self.connect(host, *port).await?;
-        let secured = self.tls.handshake(stream, host, trust).await.map_err(|error| error.to_string())?;
-        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(secured.stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        let driving = tokio::spawn(connection);
-        let request = hyper::Request::post(path.as_str())
-            .header("host", host.as_str())
-            .header("accept", "application/json")
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Full::new(Bytes::from(form(oauth))))
-            .map_err(|error| error.to_string())?;
-        let answer = async {
-            let answer = send.send_request(request).await.map_err(|error| error.to_string())?;
-            let status = answer.status().as_u16();
-            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
-        };
-        let answered = answer.await;
-        driving.abort();
-        answered
-    }
-
-    /// To an address that may be connected to (OB8), whatever the file says of its name.
-    async fn connect(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, String> {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match bare.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_) => self.resolver.addresses(host).await.map_err(|error| format!("{host}: {error}"))?,
-        };
-        let mut last = format!("{host} is at no address that may be connected to");
-        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
-        for address in addresses.filter(|address| self.guard.check(*address).is_ok()).take(ADDRESSES) {
-            let source = match self.sources.of_family(address.ip()) {
-                Ok(source) => source,
-                Err(why) => {
-                    why.clone_into(&mut last);
-                    continue;
-                }
-            };
-            match dial(address, source).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = format!("cannot connect to {address}: {error}"),
-            }
-        }
-        Err(last)
-    }
+/// The request.
+async fn post(
+    https: Https<'_>,
+    oauth: &OAuth,
+    (refresh, trust): (Option<&SecretString>, &Trust),
+    now: Instant,
+) -> Result<Token, Trouble> {
+    let (host, port, path) = &oauth.endpoint;
+    let body = Bytes::from(form(oauth, refresh));
+    let asked = Asked {
+        method: Method::POST,
+        host,
+        port: *port,
+        path,
+        accept: "application/json",
+        body: Some(("application/x-www-form-urlencoded", body)),
+        most: ANSWER_MAX,
+        trust,
+    };
+    let answered = match timeout(WHOLE, Box::pin(https.ask(asked))).await {
+        Ok(answered) => answered.map_err(|why| why.to_string()),
+        Err(_) => Err(format!("no answer within {} s", WHOLE.as_secs())),
+    };
+    let answered = answered.map_err(|why| unheard(oauth, &why))?;
+    read(answered.status, &answered.body, now).map_err(|fault| fault.trouble(oauth))
 }
 
 /// RFC 6749 sections 4.4.2 and 6; the client's secret goes with the form (section 2.3.1), as Google and Microsoft document it.
-fn form(oauth: &OAuth) -> String {
+fn form(oauth: &OAuth, refresh: Option<&SecretString>) -> String {
     let mut fields = vec![("client_id", oauth.client_id.as_str())];
-    match &oauth.grant {
-        Grant::RefreshToken(token) => {
+    match refresh {
+        Some(token) => {
             fields.push(("grant_type", "refresh_token"));
             fields.push(("refresh_token", token.expose_secret()));
         }
-        Grant::ClientCredentials => fields.push(("grant_type", "client_credentials")),
+        None => fields.push(("grant_type", "client_credentials")),
     }
     fields.extend(oauth.client_secret.as_ref().map(|secret| ("client_secret", secret.expose_secret())));
     fields.extend(oauth.scope.as_deref().map(|scope| ("scope", scope)));
@@ -260,7 +229,9 @@ fn read(status: u16, body: &[u8], now: Instant) -> Result<Token, Fault> {
             return Err(Fault::Odd("its answer is no bearer token".to_owned()));
         }
         let lasts = granted.expires_in.map_or(USUAL, Duration::from_secs).min(LONGEST);
-        return Ok(Token { until: now + lasts.saturating_sub(MARGIN), secret: granted.access_token.into() });
+        let until = now + lasts.saturating_sub(MARGIN);
+        let refresh = granted.refresh_token.filter(|token| rotated::is_sound(token)).map(SecretString::from);
+        return Ok(Token { until, secret: granted.access_token.into(), refresh });
     }
     match serde_json::from_slice::<Refused>(body) {
         // Section 5.2: what a person must mend. Anything else may pass.
@@ -332,14 +303,14 @@ mod tests {
     #[test]
     fn a_form_is_escaped() {
         let oauth = OAuth {
-            grant: Grant::RefreshToken("1//0a&b=c".into()),
+            grant: Grant::RefreshToken("given".into()),
             endpoint: ("token.test".into(), 443, "/token".into()),
             client_id: "id".into(),
             client_secret: Some("s +%".into()),
             scope: Some("a b".into()),
         };
         let expected = "client_id=id&grant_type=refresh_token&refresh_token=1%2F%2F0a%26b%3Dc&client_secret=s%20%2B%25&scope=a%20b";
-        assert_eq!(form(&oauth), expected);
+        assert_eq!(form(&oauth, Some(&"1//0a&b=c".into())), expected);
     }
 
     proptest! {

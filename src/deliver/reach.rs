@@ -8,13 +8,12 @@ use tokio::time::timeout;
 
 use super::dial::dial;
 use super::driver::Connection;
-use super::guard::Guard;
 use super::hosts::{Host, Hosts};
+use super::oauth::Tokens;
 use super::opening::{Opening, Plan, Starttls, Step};
 use super::outcome::{Scope, Trouble};
 use super::protect::Trust;
-use super::source::Sources;
-use super::tls::Tls;
+use super::settings::Settings;
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::Domain;
@@ -74,11 +73,9 @@ pub enum Unreached {
 /// Who can be greeted: the parts of a delivery that it takes.
 pub struct Reach {
     pub(super) resolver: Resolver,
-    pub(super) guard: Guard,
-    pub(super) tls: Tls,
+    pub(super) settings: Settings,
     pub(super) hostname: String,
-    pub(super) port: u16,
-    pub(super) sources: Sources,
+    pub(super) tokens: Tokens,
 }
 
 impl Reach {
@@ -88,11 +85,9 @@ impl Reach {
         let own = config.listeners.iter().map(|listener| listener.address).collect();
         Self {
             resolver,
-            guard: Guard::new(&config.delivery, own),
-            tls: Tls::new(config.delivery.ca_file.as_deref()),
+            settings: Settings::new(config, own),
             hostname: config.hostname.as_str().to_owned(),
-            port: config.delivery.port,
-            sources: Sources::new(&config.delivery, &config.hostname),
+            tokens: Tokens::new(&config.state),
         }
     }
 
@@ -101,11 +96,11 @@ impl Reach {
     /// # Errors
     /// `Unreached`: of the last one tried.
     pub async fn greet(&self, domain: &Domain, from: From) -> Result<Reached, Unreached> {
-        let found = Hosts::of_domain(&self.resolver, &self.guard, domain, self.port).await;
+        let found = Hosts::of_domain(&self.resolver, &self.settings.guard, domain, self.settings.port).await;
         let mut hosts = found.map_err(|trouble| Unreached::Nobody(words(&trouble)))?;
         let mut last = None;
         let mut tried = 0;
-        while let Some(host) = hosts.next(&|_| false).await {
+        while let Some(host) = hosts.next(&|_| 0).await {
             if host.address.is_ipv4() != from.is_ipv4() {
                 continue;
             }
@@ -180,7 +175,7 @@ impl Reach {
         }
         let ip = connection.ip;
         let stream = connection.into_tcp().ok_or_else(|| "TLS inside TLS".to_owned())?;
-        match timeout(STEP, self.tls.handshake(stream, &host.name, &Trust::Opportunistic)).await {
+        match timeout(STEP, self.settings.tls.handshake(stream, &host.name, &Trust::Opportunistic)).await {
             Ok(Ok(secured)) => Ok(Connection::over_tls(secured.stream, ip, secured.facts)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no handshake within {} s", STEP.as_secs())),

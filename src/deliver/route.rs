@@ -1,6 +1,7 @@
 //! How a leg's mail leaves: what the route asks of a session, and whose connections it may use.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lettre::transport::smtp::authentication::Credentials;
@@ -8,7 +9,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use super::hosts::Host;
 use super::opening::{Auth, Plan, Starttls};
 use super::pool::{Key, UpstreamKey};
-use super::protect::{Protection, Start};
+use super::protect::{Protection, Start, Trust};
 use crate::mail::secret::{ExposeSecret, SecretString};
 use crate::tenant::oauth::OAuth;
 use crate::tenant::{Route, Upstream};
@@ -21,6 +22,8 @@ pub(super) struct Access {
     auth: Option<Auth>,
     username: Option<String>,
     oauth: Option<Arc<OAuth>>,
+    /// Roots beside the usual ones.
+    ca_file: Option<PathBuf>,
     /// `None`: an exchanger's, keyed by its name.
     upstream: Option<UpstreamKey>,
 }
@@ -35,6 +38,7 @@ impl Access {
                 auth: None,
                 username: None,
                 oauth: None,
+                ca_file: None,
                 upstream: None,
             },
             Route::Upstream(upstream) => Self {
@@ -42,6 +46,7 @@ impl Access {
                 auth: auth(upstream),
                 username: upstream.credentials.as_ref().map(|(username, _)| username.clone()),
                 oauth: upstream.oauth.clone(),
+                ca_file: upstream.ca_file.clone(),
                 upstream: Some(UpstreamKey::new(tenant, upstream)),
             },
         }
@@ -70,10 +75,11 @@ impl Access {
         self.upstream.as_ref().filter(|_| self.auth.is_some())
     }
 
-    /// Who gives the tokens that it logs in with, if it does not log in with a password.
+    /// Who gives the tokens that it logs in with, if it does not log in with a password, and which certificate is good there:
+    /// always a verified one, whatever `tls` says of the upstream itself.
     #[must_use]
-    pub(super) fn oauth(&self) -> Option<&OAuth> {
-        self.oauth.as_deref()
+    pub(super) fn oauth(&self) -> Option<(&OAuth, Trust)> {
+        Some((self.oauth.as_deref()?, Trust::Verified(self.ca_file.clone())))
     }
 
     /// The plan, with this token for the password.

@@ -1,15 +1,16 @@
 //! What the recipient's domain asks of whoever sends mail to it, and what that makes of a host: TLSA records (DANE), and its
 //! MTA-STS policy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Attempt;
 use super::dane::Dane;
 use super::hosts::Host;
 use super::https::Https;
 use super::outcome::{Scope, Trouble};
 use super::protect::{By, Protection, Start, Trust};
 use super::sts::{Found, Mode, Policy};
+use super::{Attempt, Deliverer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
 use crate::mail::message::TlsNeed;
@@ -29,19 +30,20 @@ pub(super) struct Rules {
 }
 
 impl Attempt<'_> {
+    /// How the web is asked, by what deliveries go by.
+    pub(super) fn https(&self) -> Https<'_> {
+        let Deliverer { resolver, metrics, .. } = self.deliverer;
+        Https { resolver, settings: self.settings, metrics }
+    }
+
     /// Asks what the domain asks for. An upstream is the tenant's choice, and its domain is asked nothing.
     pub(super) async fn rules(&self) -> Rules {
         let domain = match (&*self.job.route, self.first_recipient()) {
             (Route::Mx, Some(address)) => address.domain(),
             (Route::Mx | Route::Upstream(_), _) => return Rules::default(),
         };
-        let https = Https {
-            resolver: &self.deliverer.resolver,
-            settings: self.settings,
-            metrics: &self.deliverer.metrics,
-        };
         let found = if self.settings.mta_sts {
-            Box::pin(self.deliverer.policies.of(domain, https, self.job.started)).await
+            Box::pin(self.deliverer.policies.of(domain, self.https(), self.job.started)).await
         } else {
             Found::default()
         };
@@ -71,8 +73,23 @@ impl Attempt<'_> {
         if need == TlsNeed::RequireTls && !vouched { Err((By::Sender, unvouched(host))) } else { Ok(made) }
     }
 
+    /// In which order hosts of one preference are tried, the least first: those to which a connection is kept, others, and those
+    /// that are reached from an address of ours that receivers may not want.
+    pub(super) fn rank(&self, host: &Host, rules: &Rules) -> u8 {
+        if self.is_doubtful(host) { 2 } else { u8::from(!self.is_kept(host, rules)) }
+    }
+
+    /// Whether we would come from an IPv6 address that does not lead back to itself, or that the sender's SPF does not name.
+    fn is_doubtful(&self, host: &Host) -> bool {
+        let by_mx = matches!(*self.job.route, Route::Mx);
+        let ours = self.source(host).ok().and_then(|source| source.address);
+        let Some(ours) = ours.filter(|ours| ours.is_ipv6() && by_mx) else { return false };
+        let Deliverer { resolver, reverse, .. } = self.deliverer;
+        self.job.unnamed.contains(&ours) || reverse.leads_back(resolver, ours) == Some(false)
+    }
+
     /// Whether a connection is kept that will do for this host, as far as that is known without asking DNS.
-    pub(super) fn is_kept(&self, host: &Host, rules: &Rules) -> bool {
+    fn is_kept(&self, host: &Host, rules: &Rules) -> bool {
         let need = self.job.message.facts.needs.tls;
         let made = rules.protect(self.access.usual(), need, (host, Dane::Silent));
         let Ok(source) = self.source(host) else { return false };
@@ -89,6 +106,14 @@ impl Attempt<'_> {
             Ok(records) => Ok(Dane::new(records)),
             Err(failure) => Err((By::Dane, uncertain(host, &failure))),
         }
+    }
+}
+
+impl Deliverer {
+    /// Whether an address of ours is known to lead back to itself by its reverse record, or not to; it is looked up meanwhile.
+    #[must_use]
+    pub fn leads_back(&self, address: IpAddr) -> Option<bool> {
+        self.reverse.leads_back(&self.resolver, address)
     }
 }
 

@@ -18,6 +18,7 @@ use mail_parser::DateTime;
 use super::Deliverer;
 use super::bounce::{RELAY, Unsent};
 use super::https::{Asked, Https};
+use super::protect::Trust;
 use super::tally::{Against, Count, Failure, Problem, Tally};
 use crate::config::Config;
 use crate::dns::Silent;
@@ -236,8 +237,10 @@ impl Deliverer {
             host,
             port,
             path,
+            accept: "*/*",
             body: Some(("application/tlsrpt+gzip", body)),
             most: ANSWER_MAX,
+            trust: &Trust::Verified(None),
         };
         let answered = Box::pin(https.ask(asked)).await.map_err(|why| why.to_string())?;
         if (200..300).contains(&answered.status) {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::dial::dial;
 use super::driver::Connection;
 use super::hosts::{Host, Hosts};
-use super::oauth::{Asker, Tokens};
+use super::https::Https;
 use super::opening::{Opening, Plan, Step};
 use super::outcome::{Next, Permanence, Scope, Trouble};
 use super::protect::Start;
@@ -133,13 +133,15 @@ impl Reach {
     ) -> Result<(), Trouble> {
         let mut hosts = match route {
             Route::Upstream(upstream) => {
-                Hosts::of_upstream(&self.resolver, &self.guard, &upstream.host, upstream.port)
+                Hosts::of_upstream(&self.resolver, &self.settings.guard, &upstream.host, upstream.port)
             }
-            Route::Mx => Hosts::of_domain(&self.resolver, &self.guard, domain, self.port).await?,
+            Route::Mx => {
+                Hosts::of_domain(&self.resolver, &self.settings.guard, domain, self.settings.port).await?
+            }
         };
         let mut last = None;
         for _ in 0..HOSTS {
-            let Some(host) = hosts.next(&|_| false).await else { break };
+            let Some(host) = hosts.next(&|_| 0).await else { break };
             trial.host = Some(format!("{} ({})", host.name, host.address));
             match Box::pin(self.try_host(&host, access, trial)).await {
                 Ok(()) => return Ok(()),
@@ -154,7 +156,7 @@ impl Reach {
     }
 
     async fn try_host(&self, host: &Host, access: &Access, trial: &mut Trial) -> Result<(), Trouble> {
-        let source = self.sources.of_family(host.address.ip());
+        let source = self.settings.sources.of_family(host.address.ip());
         let source = source.map_err(|why| Trouble::transient(Scope::Host, Enhanced(4, 4, 1), why))?;
         let connected = match timeout(STEP, dial(host.address, source)).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
@@ -217,17 +219,13 @@ impl Reach {
     /// With a new access token, where one is needed: one that is kept would not show that the grant still holds.
     async fn plan(&self, access: &Access, trial: &mut Trial) -> Result<Plan, Trouble> {
         let plan = access.plan(&self.hostname, &access.usual());
-        let (Some(oauth), Some(account)) = (access.oauth(), access.account()) else { return Ok(plan) };
-        let metrics = Metrics::new();
-        let asker = Asker {
-            resolver: &self.resolver,
-            guard: &self.guard,
-            tls: &self.tls,
-            sources: &self.sources,
-            metrics: &metrics,
+        let (Some((oauth, trust)), Some(account)) = (access.oauth(), access.account()) else {
+            return Ok(plan);
         };
-        let token =
-            Box::pin(Tokens::default().bearer(asker, account, (oauth, &access.usual().trust))).await?;
+        self.tokens.forget(account);
+        let metrics = Metrics::new();
+        let https = Https { resolver: &self.resolver, settings: &self.settings, metrics: &metrics };
+        let token = Box::pin(self.tokens.bearer(https, account, (oauth, &trust))).await?;
         trial.note(format!("{} gives an access token", oauth.endpoint.0));
         Ok(access.with_token(plan, &token))
     }
@@ -251,7 +249,7 @@ impl Reach {
         let ip = connection.ip;
         let stream = connection.into_tcp().ok_or_else(|| failed("TLS inside TLS".to_owned()))?;
         let trust = access.usual().trust;
-        let shaken = match timeout(STEP, self.tls.handshake(stream, &host.name, &trust)).await {
+        let shaken = match timeout(STEP, self.settings.tls.handshake(stream, &host.name, &trust)).await {
             Ok(shaken) => shaken.map_err(|error| failed(error.to_string()))?,
             Err(_) => return Err(failed(format!("no handshake within {} s", STEP.as_secs()))),
         };

@@ -70,6 +70,9 @@ pub struct Hop {
     /// Whether the connection was lost after the whole message had been sent: it may have arrived (RFC 1047).
     #[serde(skip)]
     pub lost: bool,
+    /// Whether its reply answered for several recipients at once, as one to the final dot does.
+    #[serde(skip)]
+    pub shared: bool,
 }
 
 /// How a login at an upstream went.
@@ -85,6 +88,8 @@ pub enum Login {
         /// How long it is not asked again.
         again: Duration,
     },
+    /// None was tried: the upstream does not show the certificate, or offer the STARTTLS, without which nothing is sent to it.
+    Withheld,
 }
 
 /// What is worth knowing of a TLS session, inbound or outbound.

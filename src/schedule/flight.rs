@@ -14,7 +14,7 @@ use super::retry::Life;
 use super::settle::Work;
 use super::suppress::extra;
 use super::verdict::{Ruling, Verdict, When};
-use super::{Room, failover, sealing};
+use super::{Room, egress, failover, sealing};
 use crate::config::Config;
 use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::deliver::redact::Veil;
@@ -200,6 +200,7 @@ impl<'a> Flight<'a> {
         let tenant = Arc::clone(&leg.tenant);
         Job {
             message: Arc::clone(self.verdict.message()),
+            unnamed: egress::unnamed(&self.room.parts, &self.verdict.message().facts),
             leg,
             route,
             tenant,
@@ -275,8 +276,7 @@ impl Hears for Ear<'_, '_> {
         // A fallback that refuses its password holds nothing: the first way may yet take the mail.
         if self.why.is_some() {
             decided.iter_mut().for_each(|one| one.hop.login = Login::None);
-        }
-        if let Some(one) = decided.first() {
+        } else if let Some(one) = decided.first() {
             flight.room.lockouts.heard(flight.room, &self.job.message.facts, one);
         }
         flight.rule(|verdict, when| verdict.rule(decided, when));

@@ -2,35 +2,40 @@
 //! go to try again, at the times that `deliver::accounts` allows; when the upstream takes the password, or a reload brings another
 //! one, all of it goes.
 //!
-//! Nothing of this is durable but the legs' holds and the word (a memo) that the tenant was told. After a restart one leg
-//! of each such tenant is tried at once.
+//! And those whose upstream shows a bad certificate, or no STARTTLS where their route needs it: their mail is tried by its
+//! schedule, and they are told too.
+//!
+//! Nothing of this is durable but the legs' holds and the words (memos) that the tenant was told. After a restart one leg
+//! of each tenant that is shut out is tried at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod tries;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use self::tries::Tries;
 use super::Room;
 use super::turn::REBUILDING;
-use crate::deliver::alert::{self, Alert};
+use crate::deliver::alert::{self, Alert, What};
 use crate::deliver::bounce::{Audience, audience};
-use crate::mail::attempt::{Decided, Login};
+use crate::mail::attempt::{Decided, Fate, Login};
 use crate::mail::id::Id;
 use crate::mail::message::Facts;
-use crate::mail::time::Time;
 use crate::queue::store::{Action, Cause, Entry, Filter, Hold, Memo, StateName, StoreError};
 use crate::tenant::{Directory, Route, Upstream};
 
 /// Held legs looked at after a restart, to find the tenants concerned.
 const LOOKED_AT: usize = 100_000;
-/// A try that does not tell how it went (its leg met other trouble) is followed by another after this.
-const SILENT: Duration = Duration::from_secs(5 * 60);
 /// The longest sleep, as in `turn`.
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// Memos that say who was told begin like this.
+/// Memos that say who was told of a password begin like this.
 const TOLD: &str = "lockout/";
+/// And those of a server that cannot be trusted.
+const TOLD_TLS: &str = "withheld/";
 
 /// What flights tell, and the task works off.
 #[derive(Default)]
@@ -44,46 +49,12 @@ struct Board {
     shut: Tries,
     /// Whose upstream takes the password again.
     good: BTreeSet<Arc<str>>,
+    /// To whose upstream nothing is sent, for want of TLS.
+    withheld: BTreeSet<Arc<str>>,
+    /// Whose upstream can be trusted again.
+    trusted: BTreeSet<Arc<str>>,
     /// What is to be told.
     alerts: Vec<Alert>,
-}
-
-/// When each shut tenant's upstream is tried again. Pure.
-#[derive(Debug, Default)]
-struct Tries(BTreeMap<Arc<str>, Time>);
-
-impl Tries {
-    /// It was refused, and is not asked before this.
-    fn refused(&mut self, tenant: &Arc<str>, again: Time) {
-        self.0.insert(Arc::clone(tenant), again);
-    }
-
-    /// It is shut no longer; whether it was.
-    fn open(&mut self, tenant: &str) -> bool {
-        self.0.remove(tenant).is_some()
-    }
-
-    /// Those whose time has come; each is then left alone until it tells, or for a while.
-    fn due(&mut self, now: Time) -> Vec<Arc<str>> {
-        let mut due = Vec::new();
-        for (tenant, at) in self.0.iter_mut().filter(|(_, at)| **at <= now) {
-            *at = now.after(SILENT);
-            due.push(Arc::clone(tenant));
-        }
-        due
-    }
-
-    /// A person has changed something: all are due. Those that log in nowhere any more are answered, and shut no longer.
-    fn reloaded(&mut self, now: Time, logs_in: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
-        self.0.values_mut().for_each(|at| *at = now);
-        let gone: Vec<Arc<str>> = self.0.keys().filter(|tenant| !logs_in(tenant)).cloned().collect();
-        self.0.retain(|tenant, _| logs_in(tenant));
-        gone
-    }
-
-    fn next(&self) -> Option<Time> {
-        self.0.values().min().copied()
-    }
 }
 
 /// Why mail is held, for a person, if this decision says so.
@@ -98,22 +69,26 @@ pub(super) fn hold(one: &Decided, tenant: &str) -> Option<Hold> {
 }
 
 impl Lockouts {
-    /// What an attempt found out about its tenant's login.
+    /// What an attempt by its tenant's first way found out about the upstream.
     pub(super) fn heard(&self, room: &Room, facts: &Facts, one: &Decided) {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        match one.hop.login {
-            Login::None => return,
-            Login::Accepted if board.shut.open(&facts.tenant) => {
-                board.good.insert(Arc::clone(&facts.tenant));
+        let news = match one.hop.login {
+            Login::None | Login::Accepted => board.went(&facts.tenant, one),
+            Login::Withheld => {
+                board.withheld.insert(Arc::clone(&facts.tenant));
+                board.alerts.extend(alert(room, facts, (What::Tls, one)));
+                true
             }
-            Login::Accepted => return,
             Login::Refused { again } => {
                 board.shut.refused(&facts.tenant, room.parts.clock.now().after(again));
-                board.alerts.extend(alert(room, facts, one));
+                board.alerts.extend(alert(room, facts, (What::Password, one)));
+                true
             }
-        }
+        };
         drop(board);
-        self.news.notify_one();
+        if news {
+            self.news.notify_one();
+        }
     }
 
     /// A look is worth taking: the tenants may have changed.
@@ -126,13 +101,36 @@ impl Lockouts {
     }
 }
 
+impl Board {
+    /// Nothing was refused: whether that is new.
+    fn went(&mut self, tenant: &Arc<str>, one: &Decided) -> bool {
+        let opened = one.hop.login == Login::Accepted && self.shut.open(tenant);
+        if opened {
+            self.good.insert(Arc::clone(tenant));
+        }
+        let through = one.hop.tls.is_some() || one.fate == Fate::Delivered;
+        let trusted = through && self.withheld.remove(tenant);
+        if trusted {
+            self.trusted.insert(Arc::clone(tenant));
+        }
+        opened || trusted
+    }
+
+    /// Those that have no upstream any more, and so none that must be trusted.
+    fn reloaded(&mut self, by_upstream: impl Fn(&str) -> bool) {
+        let gone: Vec<Arc<str>> = self.withheld.extract_if(.., |tenant| !by_upstream(tenant)).collect();
+        self.trusted.extend(gone);
+    }
+}
+
 /// What the tenant is told; nothing, where nobody may be.
-fn alert(room: &Room, facts: &Facts, one: &Decided) -> Option<Alert> {
+fn alert(room: &Room, facts: &Facts, (what, one): (What, &Decided)) -> Option<Alert> {
     let tenants = room.parts.tenants.load();
     let tenant = tenants.tenant(&facts.tenant)?;
-    let upstream = login(tenant.route.as_ref())?;
+    let Route::Upstream(upstream) = tenant.route.as_ref() else { return None };
     let Audience::Told { to, .. } = audience(Some(tenant), facts) else { return None };
     Some(Alert {
+        what,
         tenant: Arc::clone(&facts.tenant),
         to,
         host: format!("{}:{}", upstream.host, upstream.port),
@@ -190,6 +188,14 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     /// Whose mail waits for a password since before the start.
     async fn recover(&self) -> Result<(), StoreError> {
+        let told = loop {
+            match self.room.parts.store.recall(TOLD_TLS.to_owned()).await {
+                Err(StoreError::Rebuilding) => sleep(REBUILDING).await,
+                other => break other?,
+            }
+        };
+        let withheld = told.iter().filter_map(|(key, _)| key.strip_prefix(TOLD_TLS)).map(Arc::from);
+        self.room.lockouts.with(|board| board.withheld.extend(withheld));
         match self.room.parts.store.stats().await {
             Ok(stats) if !stats.rebuilding && stats.held == 0 => return Ok(()),
             Ok(_) | Err(StoreError::Rebuilding) => {}
@@ -216,16 +222,23 @@ impl Keeper<'_> {
         let changed = !Arc::ptr_eq(&tenants, &self.known);
         self.known = Arc::clone(&tenants);
         let logs_in = |name: &str| tenants.tenant(name).is_some_and(|tenant| login(&tenant.route).is_some());
+        let by_upstream = |name: &str| {
+            tenants.tenant(name).is_some_and(|tenant| matches!(&*tenant.route, Route::Upstream(_)))
+        };
         let (mut open, due, alerts) = self.room.lockouts.with(|board| {
             let gone = if changed { board.shut.reloaded(now, logs_in) } else { Vec::new() };
+            if changed {
+                board.reloaded(by_upstream);
+            }
             let open: Vec<Arc<str>> = std::mem::take(&mut board.good).into_iter().chain(gone).collect();
             (open, board.shut.due(now), std::mem::take(&mut board.alerts))
         });
         open.dedup();
+        self.forget_trusted().await?;
         for tenant in &open {
             self.release(tenant, None, "the upstream takes the password again, or another way was set")
                 .await?;
-            self.forget(tenant).await?;
+            self.remember(format!("{TOLD}{tenant}"), None).await?;
         }
         for tenant in &due {
             self.release(tenant, Some(1), "tried again, to see whether the upstream takes the password")
@@ -234,7 +247,7 @@ impl Keeper<'_> {
         for alert in alerts {
             self.tell(alert).await?;
         }
-        let (count, next) = self.room.lockouts.with(|board| (board.shut.0.len(), board.shut.next()));
+        let (count, next) = self.room.lockouts.with(|board| (board.shut.count(), board.shut.next()));
         self.room.parts.metrics.lockouts.set(i64::try_from(count).unwrap_or(i64::MAX));
         Ok(next.map_or(HEARTBEAT, |at| at.since(self.room.parts.clock.now()).min(HEARTBEAT)))
     }
@@ -255,7 +268,11 @@ impl Keeper<'_> {
 
     /// Tells the tenant, once until it is mended; what cannot be told now is with the next refusal.
     async fn tell(&self, alert: Alert) -> Result<(), StoreError> {
-        let key = format!("{TOLD}{}", alert.tenant);
+        let told = match alert.what {
+            What::Password => TOLD,
+            What::Tls => TOLD_TLS,
+        };
+        let key = format!("{told}{}", alert.tenant);
         if !self.room.parts.store.recall(key.clone()).await?.is_empty() {
             return Ok(());
         }
@@ -268,7 +285,7 @@ impl Keeper<'_> {
         let accept = match sealed {
             Ok(accept) => accept,
             Err(error) => {
-                tracing::error!(%error, tenant = %alert.tenant, "the tenant cannot be told that its upstream refuses its password");
+                tracing::error!(%error, tenant = %alert.tenant, "the tenant cannot be told what is wrong with its upstream");
                 return Ok(());
             }
         };
@@ -281,8 +298,12 @@ impl Keeper<'_> {
         self.remember(key, Some(now.utc().to_string().into_bytes())).await
     }
 
-    async fn forget(&self, tenant: &str) -> Result<(), StoreError> {
-        self.remember(format!("{TOLD}{tenant}"), None).await
+    /// Whose upstream is trusted again is told anew the next time.
+    async fn forget_trusted(&self) -> Result<(), StoreError> {
+        for tenant in self.room.lockouts.with(|board| std::mem::take(&mut board.trusted)) {
+            self.remember(format!("{TOLD_TLS}{tenant}"), None).await?;
+        }
+        Ok(())
     }
 
     async fn remember(&self, key: String, value: Option<Vec<u8>>) -> Result<(), StoreError> {
@@ -301,32 +322,5 @@ fn held(tenant: Option<&str>) -> Filter {
         state: Some(StateName::Held),
         cause: Some(Cause::Credentials),
         ..Filter::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_try_at_its_time_and_all_after_a_reload() {
-        let (acme, blue): (Arc<str>, Arc<str>) = ("acme".into(), "blue".into());
-        let mut tries = Tries::default();
-        tries.refused(&acme, Time(1_000));
-        tries.refused(&blue, Time(9_000));
-        assert!(tries.due(Time(999)).is_empty(), "not before its time");
-        assert_eq!(tries.due(Time(1_000)), [Arc::clone(&acme)]);
-        assert!(tries.due(Time(8_000)).is_empty(), "one try at a time: this one has not told yet");
-        assert_eq!(tries.next(), Some(Time(9_000)));
-        assert_eq!(
-            tries.due(Time(1_000).after(SILENT)).len(),
-            2,
-            "a try that never tells is followed by another"
-        );
-        let gone = tries.reloaded(Time(500_000), |tenant| tenant == "acme");
-        assert_eq!(gone, [Arc::clone(&blue)], "it leaves by another way now");
-        assert_eq!(tries.due(Time(500_000)), [Arc::clone(&acme)], "a person has done something");
-        assert!(tries.open("acme") && !tries.open("acme"), "opened once");
-        assert_eq!(tries.next(), None);
     }
 }

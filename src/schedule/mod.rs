@@ -12,6 +12,7 @@
 //! all rulings that wait into one call, so that they share a sync. The store takes a settlement in at once, which frees the
 //! leg's turn for the next, and answers when it is durable. `retry`, `steady`, `verdict` and `gather` are pure.
 
+mod egress;
 mod failover;
 mod flight;
 mod gather;

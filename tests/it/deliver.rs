@@ -144,7 +144,14 @@ pub fn job(message: Message, route: &Arc<Route>) -> Job {
         received: Time(1),
         expires: Time(u64::MAX),
     };
-    Job { message: Arc::new(message), leg, route: Arc::clone(route), tenant: "acme".into(), started: Time(1) }
+    Job {
+        message: Arc::new(message),
+        leg,
+        route: Arc::clone(route),
+        tenant: "acme".into(),
+        unnamed: Vec::new(),
+        started: Time(1),
+    }
 }
 
 impl World {

@@ -1,8 +1,11 @@
 //! Where connections to exchangers come from, and how long one serves.
 
-use waxseal::mail::attempt::Fate::{Deferred, Delivered};
+use std::sync::Arc;
 
-use crate::deliver::{fates, words, world, world_with};
+use waxseal::mail::attempt::Fate::{Deferred, Delivered};
+use waxseal::tenant::Route;
+
+use crate::deliver::{BODY, fates, job, message, words, world, world_with};
 use crate::exchanger::{Act, Script, group, loopback, say, script};
 
 const ZONE: &str = "b.test. 60 IN MX 10 mx2.test.\n";
@@ -105,5 +108,74 @@ async fn after_a_hundred_messages_a_connection_is_closed() {
         assert_eq!(fates(&decided), [(Delivered, 250)], "{n}: {}", words(&decided));
         let connections = if n > 100 { 2 } else { 1 };
         assert_eq!(world.exchangers[0].connections(), connections, "{n}");
+    }
+}
+
+/// An IPv6 source that the sender's SPF does not name is used where there is no other way, and nowhere else.
+#[tokio::test]
+async fn an_ipv6_source_that_spf_does_not_name_comes_last() {
+    let zone = "b.test. 60 IN MX 10 mx2.test.\nb.test. 60 IN MX 10 six.test.\nsix.test. 60 IN AAAA ::1\n\
+                c.test. 60 IN MX 10 six.test.\n";
+    let once = [hello(), take(), script("-> QUIT\n<- 221 bye")].concat();
+    let world = world_with(zone, vec![vec![once; 100]], |config, _| {
+        config.delivery.sources = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        config.delivery.idle = std::time::Duration::ZERO;
+        Vec::new()
+    })
+    .await;
+    // It hangs up before it greets, and the other exchanger gets the mail.
+    let six = tokio::net::TcpListener::bind(("::1", world.port)).await.unwrap();
+    let (count, counted) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = six.accept().await {
+            count.send_modify(|count| *count += 1);
+            drop(stream);
+        }
+    });
+    let attempt = async |to: &str, unnamed: &[&str]| {
+        let mut job = job(message(&[to], BODY), &Arc::new(Route::Mx));
+        job.unnamed = unnamed.iter().map(|address| address.parse().unwrap()).collect();
+        let mut decided = Vec::new();
+        world.deliverer.attempt(&job, &mut |mut some: Vec<_>| decided.append(&mut some)).await;
+        decided
+    };
+    for _ in 0..12 {
+        assert_eq!(fates(&attempt("b@b.test", &["::1"]).await), [(Delivered, 250)]);
+    }
+    assert_eq!(*counted.borrow(), 0, "IPv4 is another way");
+    assert_eq!(attempt("b@c.test", &["::1"]).await[0].fate, Deferred);
+    assert_eq!(*counted.borrow(), 1, "there is no other way");
+    let mut tries = 0;
+    while *counted.borrow() == 1 {
+        assert_eq!(fates(&attempt("b@b.test", &[]).await), [(Delivered, 250)]);
+        tries += 1;
+        assert!(tries < 80, "named, it is as good as any");
+    }
+}
+
+#[tokio::test]
+async fn whether_an_address_leads_back_to_itself() {
+    let reverse = |last: &str| {
+        format!("{last}.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.")
+    };
+    let zone = [
+        format!("{} 60 IN PTR good.test.\ngood.test. 60 IN AAAA 2001:db8::1\n", reverse("1")),
+        format!("{} 60 IN PTR other.test.\nother.test. 60 IN AAAA 2001:db8::9\n", reverse("2")),
+        format!("{} 60 IN PTR nobody.test.\n", reverse("3")),
+    ];
+    let world = world(&zone.concat(), vec![vec![]]).await;
+    for (address, expected, why) in [
+        ("2001:db8::1", true, "there and back"),
+        ("2001:db8::2", false, "to another address"),
+        ("2001:db8::3", false, "to nobody"),
+        ("2001:db8::4", false, "nowhere"),
+    ] {
+        let known = async || loop {
+            match world.deliverer.leads_back(address.parse().unwrap()) {
+                Some(known) => break known,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(known().await, expected, "{why}");
     }
 }

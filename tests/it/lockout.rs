@@ -215,3 +215,71 @@ async fn a_tenant_that_leaves_by_another_way_is_held_no_longer() {
     scene.rig.drain().await;
     assert_eq!(scene.rig.logged("relayed").len(), 1);
 }
+
+/// Offers no STARTTLS, or shows a certificate that nobody signed.
+fn untrusted(starttls: bool) -> Script {
+    let rest = if starttls {
+        "<- 250-up\n<- 250 STARTTLS\n-> STARTTLS\n<- 220 go\n-- tls\n-- hangup"
+    } else {
+        "<- 250-up\n<- 250 AUTH PLAIN\n-> QUIT\n<- 221 bye"
+    };
+    script(&format!("<- 220 up\n-> EHLO*\n{rest}"))
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_trusted_puts_mail_off_and_the_tenant_is_told_once() {
+    for starttls in [true, false] {
+        let mut scripts = vec![untrusted(starttls); 3];
+        scripts.push(taking(3));
+        let mut scene = scene(scripts).await;
+        let strict = Upstream { tls: UpstreamTls::Starttls, ..scene.upstream.clone() };
+        scene.rig.tenants.store(Arc::new(Directory::new([by(&strict)])));
+        for n in 0..3 {
+            scene.rig.accept("acme", &[&format!("b{n}@example.test")]).await;
+        }
+        scene.start();
+        let off = |entry: &waxseal::queue::store::Entry| {
+            entry.state == StateName::Deferred && &*entry.leg.tenant == "acme"
+        };
+        scene.rig.until(|all| all.iter().filter(|entry| off(entry)).count() == 3).await;
+        scene.rig.until(|all| all.iter().any(|entry| &*entry.leg.tenant == "relay")).await;
+        assert_eq!(scene.logins(), 0, "OB7: no password");
+        let list = scene.rig.list().await;
+        let told = list.iter().find(|entry| &*entry.leg.tenant == "relay").unwrap();
+        let message = scene.rig.store.message(told.leg.id).await.unwrap().unwrap();
+        let text = String::from_utf8(message.body.to_vec()).unwrap();
+        assert!(text.contains("waxseal tenant test acme"), "what to do: {text}");
+        assert!(text.contains(if starttls { "certificate" } else { "STARTTLS" }), "and why: {text}");
+
+        let upstream = scene.upstream.clone();
+        scene.reload(&upstream);
+        scene.rig.pass(DAY);
+        scene.rig.until(|all| all.iter().all(|entry| &*entry.leg.tenant == "relay")).await;
+        while !scene.rig.store.recall("withheld/".into()).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        scene.rig.drain().await;
+        assert_eq!(scene.rig.logged("relayed").len(), 3, "it leaves by itself");
+        assert_eq!(scene.rig.logged("alert").len(), 1, "told once");
+        assert!(scene.rig.logged("held").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_the_tenant_is_not_told_again_of_a_server_that_cannot_be_trusted() {
+    let mut scene = scene(vec![untrusted(false); 2]).await;
+    let strict = Upstream { tls: UpstreamTls::Starttls, ..scene.upstream.clone() };
+    scene.rig.tenants.store(Arc::new(Directory::new([by(&strict)])));
+    scene.rig.accept("acme", &["b0@example.test"]).await;
+    scene.start();
+    scene.rig.until(|all| all.iter().any(|entry| &*entry.leg.tenant == "relay")).await;
+    scene.rig.drain().await;
+    scene.rig.restart_with(Arc::clone(&scene.deliverer) as _).await;
+    scene.rig.accept("acme", &["b1@example.test"]).await;
+    let off = |entry: &waxseal::queue::store::Entry| {
+        entry.state == StateName::Deferred && &*entry.leg.tenant == "acme"
+    };
+    scene.rig.until(|all| all.iter().filter(|entry| off(entry)).count() == 2).await;
+    scene.rig.drain().await;
+    assert_eq!(scene.rig.logged("alert").len(), 1);
+}

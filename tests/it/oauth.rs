@@ -1,6 +1,7 @@
 //! XOAUTH2: access tokens from a real HTTPS server on loopback, and what an upstream makes of them.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -253,4 +254,69 @@ async fn a_token_server_at_an_inside_address_is_not_connected_to() {
     assert_eq!(decided[0].fate, Deferred, "OB8: {}", words(&decided));
     let connections = (tokens.connections.load(Ordering::Relaxed), world.exchangers[0].connections());
     assert_eq!(connections, (0, 0), "OB8: nobody is connected to");
+}
+
+/// A grant that comes with another refresh token.
+fn rotating(token: &str, refresh: &str) -> (u16, String) {
+    let (status, body) = granted(token);
+    (status, body.replace('}', &format!(r#","refresh_token":"{refresh}"}}"#)))
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_replaced_is_kept_over_a_restart() {
+    let login =
+        |token: &str| script(&format!("{SECURE}-> AUTH XOAUTH2 {}\n<- 235 ok\n{MAIL}", bearer(token)));
+    let tokens = ["tok1", "tok2", "tok3", "tok4"];
+    let answers = vec![
+        rotating("tok1", "second"),
+        rotating("tok2", "second"),
+        granted("tok3"),
+        rotating("tok4", "of another"),
+    ];
+    let (mut world, server, route) = scene(tokens.map(login).to_vec(), answers).await;
+    let another_process = |world: &mut World| {
+        let resolver = waxseal::dns::Resolver::new(&world.config.dns).unwrap();
+        world.deliverer =
+            waxseal::deliver::Deliverer::new(&world.config, resolver, Vec::new(), Default::default());
+    };
+    for _ in 0..3 {
+        let decided = send(&world, &route).await;
+        assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
+        another_process(&mut world);
+    }
+    let shown = |at: usize, token: &str| server.asked()[at].contains(&format!("refresh_token={token}&"));
+    assert!(
+        shown(0, "once%20agreed%20to") && shown(1, "second") && shown(2, "second"),
+        "{:?}",
+        server.asked()
+    );
+    let kept: Vec<_> = std::fs::read_dir(world.config.state.join("secrets/oauth")).unwrap().collect();
+    let mode = kept[0].as_ref().unwrap().metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((kept.len(), mode), (1, 0o600));
+
+    // A person agreed anew: what was kept for the old one does not count.
+    let Route::Upstream(upstream) = &*route else { unreachable!() };
+    let old = upstream.oauth.as_ref().unwrap();
+    let anew = OAuth {
+        grant: Grant::RefreshToken("agreed anew".into()),
+        endpoint: old.endpoint.clone(),
+        client_id: old.client_id.clone(),
+        client_secret: old.client_secret.clone(),
+        scope: None,
+    };
+    let credentials = Some(("user".into(), "agreed anew".into()));
+    let anew = Upstream { oauth: Some(Arc::new(anew)), credentials, ..upstream.clone() };
+    let decided = send(&world, &Arc::new(Route::Upstream(anew))).await;
+    assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
+    assert!(shown(3, "agreed%20anew"), "{:?}", server.asked());
+}
+
+#[tokio::test]
+async fn an_upstream_in_clear_text_does_not_make_the_token_server_trusted() {
+    let (world, tokens, route) = scene(vec![script("-- silence")], vec![granted("tok")]).await;
+    let Route::Upstream(upstream) = &*route else { unreachable!() };
+    std::fs::write(upstream.ca_file.as_ref().unwrap(), &world.exchangers[0].certificate).unwrap();
+    let clear = Upstream { tls: UpstreamTls::None, cleartext_auth: true, ..upstream.clone() };
+    let decided = send(&world, &Arc::new(Route::Upstream(clear))).await;
+    assert_eq!((decided[0].fate, tokens.asked().len()), (Deferred, 0), "{}", words(&decided));
 }

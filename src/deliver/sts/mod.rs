@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use self::policy::POLICY_MAX;
 pub use self::policy::{Invalid, Mode, Policy};
 use super::https::{Asked, Https, Unanswered};
+use super::protect::Trust;
 use crate::dns::Resolver;
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
@@ -342,7 +343,16 @@ async fn fetch(domain: &Domain, https: Https<'_>) -> Result<Policy, Fault> {
 async fn get(domain: &Domain, https: Https<'_>) -> Result<Policy, Fault> {
     let host = format!("mta-sts.{domain}");
     let port = https.settings.sts_port;
-    let asked = Asked { method: Method::GET, host: &host, port, path: PATH, body: None, most: POLICY_MAX };
+    let asked = Asked {
+        method: Method::GET,
+        host: &host,
+        port,
+        path: PATH,
+        accept: "text/plain",
+        body: None,
+        most: POLICY_MAX,
+        trust: &Trust::Verified(None),
+    };
     let answered = https.ask(asked).await.map_err(|unanswered| match unanswered {
         Unanswered::Tls(why) => Fault::Certificate(why),
         other @ (Unanswered::Nobody(..)
