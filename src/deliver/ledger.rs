@@ -113,11 +113,12 @@ impl<'a> Ledger<'a> {
         let elapsed = millis(self.began.elapsed());
         let ms = Timings { total: Some(self.before.saturating_add(elapsed)), ..self.ms };
         let concerned: Vec<u16> = self.open.extract_if(.., |open| rcpts.contains(open)).collect();
+        let hop = Hop { shared: concerned.len() > 1, ..self.hop.clone() };
         let told = concerned.into_iter().map(|rcpt| Decided {
             rcpt,
             fate,
             reply: reply.clone(),
-            hop: self.hop.clone(),
+            hop: hop.clone(),
             ms,
         });
         let told: Vec<Decided> = told.collect();

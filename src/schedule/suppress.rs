@@ -8,12 +8,12 @@ use super::settle::Work;
 use super::turn::REBUILDING;
 use super::verdict::Ended;
 use crate::config::class::certain;
-use crate::mail::attempt::Fate;
+use crate::mail::attempt::{Decided, Fate};
 use crate::mail::message::{Facts, Kind};
 use crate::mail::reply::Enhanced;
 use crate::maillog::{Audit, Disposal};
 use crate::queue::store::{Leg, StoreError};
-use crate::suppress::{Entry, Question, Reason, is_gone};
+use crate::suppress::{Entry, Question, Reason, is_refused_for_good};
 use crate::tenant::Tenant;
 
 /// RFC 3463 section 3.8: delivery not authorized, message refused.
@@ -90,7 +90,8 @@ impl Room {
     fn gone<'a>(&'a self, work: &'a Work, facts: &'a Facts) -> impl Iterator<Item = Entry> + 'a {
         let now = self.parts.clock.now();
         let failed = work.ruling.said.iter().map(|(decided, _)| decided);
-        let failed = failed.filter(|one| one.fate == Fate::Failed && is_gone(one.reply.enhanced));
+        let gone = |one: &Decided| is_refused_for_good(one.reply.code, one.reply.enhanced, one.hop.shared);
+        let failed = failed.filter(move |one| one.fate == Fate::Failed && gone(one));
         failed.filter_map(move |one| {
             let address = &facts.envelope.rcpts.get(usize::from(one.rcpt))?.address;
             Some(Entry::new(address, Reason::Bounce, now, &one.reply.escaped()))

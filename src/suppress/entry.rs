@@ -126,7 +126,22 @@ pub fn folded(address: &Address) -> String {
     address.to_string().to_lowercase()
 }
 
-/// Whether a reply says for good that there is no such mailbox. A 550 without such a code may mean policy, and does not count.
+/// RFC 7504 section 4: the domain takes no mail at all. Of replies without an enhanced code the only one that no policy shares:
+/// 550, 551, 553 and 554 are said to unwanted senders and relays as well (RFC 5321 section 4.2.3), whatever words stand behind them.
+const NO_MAIL: u16 = 556;
+
+/// Whether a server's reply says for good that there is no such mailbox: by its enhanced code, or by its three digits alone.
+/// `shared`: it answered for several recipients at once, and so it does not tell which of them it means.
+#[must_use]
+pub fn is_refused_for_good(code: u16, status: Option<Enhanced>, shared: bool) -> bool {
+    match status {
+        // Code 0: what we found in DNS ourselves is true of each of them.
+        Some(_) => is_gone(status) && (code == 0 || !shared),
+        None => code == NO_MAIL,
+    }
+}
+
+/// Whether a code says for good that there is no such mailbox. A 550 without such a code may mean policy, and does not count.
 #[must_use]
 pub fn is_gone(status: Option<Enhanced>) -> bool {
     status.is_some_and(|status| GONE.contains(&status))
@@ -153,6 +168,26 @@ mod tests {
             (None, false, "550 alone may mean anything"),
         ] {
             assert_eq!(is_gone(status), gone, "{why}");
+        }
+    }
+
+    #[test]
+    fn which_replies_count() {
+        let (unknown, policy) = (Some(Enhanced(5, 1, 1)), Some(Enhanced(5, 7, 1)));
+        for (code, status, shared, counts, why) in [
+            (550, unknown, false, true, "to RCPT, of this mailbox"),
+            (550, unknown, true, false, "to the final dot of several: which of them is not said"),
+            (0, Some(Enhanced(5, 1, 10)), true, true, "a null MX that we found ourselves: all of them"),
+            (550, None, false, false, "RFC 5321: not found, no access, or policy"),
+            (551, None, false, false, "said by servers that do not relay"),
+            (552, None, false, false, "full"),
+            (553, None, false, false, "said of unwanted senders too"),
+            (554, None, false, false, "anything"),
+            (556, None, false, true, "RFC 7504: takes no mail, and nothing else"),
+            (556, None, true, true, "which is true of every recipient"),
+            (556, policy, false, false, "the enhanced code is the more exact one"),
+        ] {
+            assert_eq!(is_refused_for_good(code, status, shared), counts, "{why}");
         }
     }
 

@@ -14,7 +14,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use self::entry::{Entry, Listed, NOTE_MAX, Reason, folded, is_gone};
+pub use self::entry::{Entry, Listed, NOTE_MAX, Reason, folded, is_gone, is_refused_for_good};
 pub use self::link::{Links, Subscription};
 pub use self::page::PORTIONS;
 use self::page::Pages;

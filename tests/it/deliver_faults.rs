@@ -76,6 +76,12 @@ async fn each_recipient_has_one_fate() {
         let decided = world.mx(&RCPTS).await;
         assert_eq!(fates(&decided), expected, "{why}: {}", words(&decided));
         assert_eq!(world.exchangers[1].connections(), 0, "{why}: what was said holds for every exchanger");
+        let shared = decided.iter().all(|one| one.hop.shared);
+        match why {
+            "554 at the dot" => assert!(shared, "{why}: of whom it speaks nobody knows"),
+            "RM7: all refused, but 354: a lone dot" => assert!(!shared, "{why}: each has a reply of its own"),
+            _ => {}
+        }
     }
 }
 
