@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use waxseal::mail::attempt::Fate;
 use waxseal::mail::class::{By, Classed};
 use waxseal::mail::id::Id;
+use waxseal::mail::meaning::Reason;
 use waxseal::mail::message::{Asked, Facts};
 use waxseal::mail::time::Time;
-use waxseal::queue::store::{Action, Filter, StateName, Turns};
+use waxseal::queue::store::{Action, Filter, Last, Settlement, StateName, Then, Turns};
 
 use crate::rig::{self, MINUTE, Plan, Rig};
 
@@ -200,6 +202,35 @@ async fn an_attempt_under_way_that_is_deferred_is_the_last() {
     rig.drain().await;
     let attempts = rig.logged("attempt").iter().filter(|line| line["id"] == older.to_string()).count();
     assert_eq!((attempts, rig.logged("superseded").len()), (1, 1), "it is not tried again");
+}
+
+/// As a crash leaves it: the newer one's delivery is durable, and nobody has come to the older one.
+#[tokio::test]
+async fn a_crash_before_the_older_one_ends_lets_it_go_out_too_and_loses_neither() {
+    let mut rig = Rig::new(TURNS);
+    let older = rig.accept_with("acme", &["d@there.test"], superseding).await;
+    rig.hand.fetch_add(1_000, std::sync::atomic::Ordering::Relaxed);
+    let newer = rig.accept_with("acme", &["d@there.test"], superseding).await;
+    let leg = rig.list().await.iter().find(|entry| entry.leg.id == newer).unwrap().leg.leg;
+    let last = Last {
+        at: rig.now(),
+        code: 250,
+        enhanced: None,
+        text: "taken".into(),
+        host: None,
+        reason: Reason::Busy,
+        lost: false,
+    };
+    let fates = vec![(0, Fate::Delivered, last)];
+    let settled = Settlement { id: newer, leg, fates, owe: false, then: Then::Continue };
+    rig.store.settle(vec![settled]).await.unwrap();
+    rig.start();
+    assert_eq!(rig.seen().await.id, older, "the newer one has been delivered, and is not sent again");
+    rig.until(<[_]>::is_empty).await;
+    rig.drain().await;
+    let delivered = rig.logged("delivered");
+    assert_eq!((delivered.len(), &delivered[0]["id"]), (1, &older.to_string().into()), "twice does no harm");
+    assert!(rig.logged("superseded").is_empty());
 }
 
 #[tokio::test]
