@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use load::client::{Client, Way};
-use load::{Done, Load, Scene, Tally, closed, message, one, quit};
+use load::{Done, Load, Scene, Tally, closed, message, one, processor, quit};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod load;
@@ -160,7 +160,12 @@ async fn twice() {
     let scene = Scene::open(&["none"], "");
     let way = scene.way(false);
     let before = closed(&scene, PEAK, SIZE).await;
+    let used = || [scene.processor(), processor(std::process::id())];
+    let (started, first) = (std::time::Instant::now(), used());
     let (offered, taken, tally) = offer(&way, 2.0 * before.rate).await;
+    let lasted = started.elapsed().as_secs_f64();
+    let [relay, others] = std::array::from_fn(|at| (used()[at] - first[at]).as_secs_f64());
+    let cost = 1000.0 * relay / tally.taken().max(1) as f64;
     let after = closed(&scene, PEAK, SIZE).await;
     let peak = mean(before, after);
     let number = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
@@ -168,6 +173,9 @@ async fn twice() {
     row(&format!("messages/s taken of {offered:.0} offered"), &format!("{taken:.0}"), "");
     row("share of it", &percent(taken / peak.rate), ">= 90 %");
     let answers = format!("{} and {}", number(&tally.later), number(&tally.other));
+    row("processor time a message, at most and with twice as many", &costs(peak, Done { cost, ..peak }), "");
+    let cores = format!("{:.2}, {:.2}", relay / lasted, others / lasted);
+    row("cores that the relay had meanwhile, and clients and sink", &cores, "");
     row("not taken: told to come again (421, 45x), and otherwise", &answers, "all the former");
 }
 

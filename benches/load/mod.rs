@@ -45,15 +45,20 @@ impl Scene {
 
     /// Processor time that the relay has used.
     pub fn processor(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap();
-        // Behind the program's name in brackets: utime and stime are the 12th and 13th, in hundredths (proc(5), USER_HZ).
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-        Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
+        processor(self.daemon.id())
     }
 
     pub fn resident(&self) -> u64 {
         kib(self.daemon.id(), "VmRSS:")
     }
+}
+
+/// Processor time that a process has used.
+pub fn processor(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Behind the program's name in brackets: utime and stime are the 12th and 13th, in hundredths (proc(5), USER_HZ).
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// A field of /proc/PID/status, in KiB.
