@@ -235,6 +235,9 @@ async fn sweep(pool: Weak<Pool>, first: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::deliver::pace::Bounds;
+    use crate::deliver::sites::{Answer, Sites};
 
     /// A connection to a server that says nothing; it must be kept while the connection is used.
     async fn connection() -> (Connection, tokio::net::TcpStream) {
@@ -281,5 +284,30 @@ mod tests {
         }
         let kept = std::iter::from_fn(|| pool.take(&key)).count();
         assert_eq!(kept, KEPT_PER_ROUTE);
+    }
+
+    #[tokio::test]
+    async fn what_makes_room_is_the_sites_own_and_kept_longest() {
+        let (pool, sites) = (Arc::new(Pool::default()), Sites::new(Clock::System, Arc::default()));
+        let bounds = Bounds { most: 1, rest: Duration::ZERO };
+        let mut servers = Vec::new();
+        for (mark, host, site) in
+            [(1, "a", "other.test"), (2, "b", "mx.test"), (3, "a", "mx.test"), (4, "b", "mx.test")]
+        {
+            let (Answer::Go(turn), _) = sites.ask(&site.into(), false, bounds) else { panic!("it is free") };
+            let (mut connection, server) = connection().await;
+            connection.ip = std::net::Ipv4Addr::new(127, 0, 0, mark).into();
+            connection.seat = Some(Arc::new(turn.squeeze_in()));
+            servers.push(server);
+            let key =
+                Key::Mx { host: host.into(), port: 25, protection: Protection::OPPORTUNISTIC, source: None };
+            pool.keep(key, connection, Duration::from_secs(3600));
+        }
+        let marks = |gone: Vec<Connection>| gone.iter().map(|one| one.ip.to_string()).collect::<Vec<_>>();
+        assert_eq!(sites.excess("mx.test", bounds), 2);
+        assert_eq!(marks(pool.evict("mx.test", 2)), ["127.0.0.2", "127.0.0.3"], "whatever host they go to");
+        assert_eq!(sites.excess("mx.test", bounds), 0, "their seats are free");
+        assert_eq!(marks(pool.evict("mx.test", 2)), ["127.0.0.4"], "the other site's stays");
+        assert_eq!(pool.kept.lock().unwrap().count, 1);
     }
 }
