@@ -28,8 +28,9 @@ const BURST: u64 = 600;
 /// Mails that a session submits in one burst at most: the backlog stays such that listing it is quick.
 const MAILS: usize = 40;
 /// The journal is one sequence: what the relay had heard before a session began so many mails, each of which then got its
-/// 250, is durable too. Many, because hearing a reply and settling it are two things.
-const LATER: usize = 8;
+/// 250, is durable too. Many, because hearing a reply and settling it are two things, with three threads between them that a busy
+/// machine runs when it likes.
+const LATER: usize = 24;
 
 /// A 250: the queue id, and when its session began to send the message.
 struct Entry {
