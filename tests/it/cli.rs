@@ -68,6 +68,7 @@ fn exit_codes_say_what_kind_of_failure_it_is() {
         (&["queue", "list"], 3, "no daemon"),
         (&["queue", "drop", "--all"], 3, "no daemon"),
         (&["status"], 3, "no daemon"),
+        (&["tls", "list"], 3, "the policies are the daemon's"),
         (&["reload"], 3, "no daemon"),
         (&["drain"], 3, "no daemon"),
         (&["queue", "show", ID], 3, "no daemon"),

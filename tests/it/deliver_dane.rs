@@ -218,6 +218,23 @@ async fn the_word_of_a_resolver_on_this_machine_is_taken() {
     assert!(words(&decided).starts_with("4.7.5 mx2.test: "), "{}", words(&decided));
 }
 
+/// Where the system's name servers are nobody knows: perhaps behind a network.
+#[test]
+fn whose_word_is_taken_must_be_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("waxseal.toml");
+    let start = "hostname = \"relay.test\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n[dns]\n";
+    for (servers, taken) in [("", false), ("servers = [\"127.0.0.1:53\", \"[::1]:53\"]\n", true)] {
+        std::fs::write(&path, format!("{start}{servers}dnssec = \"trust_ad\"\n")).unwrap();
+        let loaded = Config::load_with(Some(&path), &|_| None);
+        assert_eq!(
+            loaded.map(|config| config.dns.dnssec).ok(),
+            taken.then_some(Dnssec::TrustAd),
+            "{servers}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn without_its_word_dns_proves_nothing() {
     let rows: [(Finds, &str); 4] = [

@@ -84,6 +84,9 @@ fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     let id = reply.strip_prefix("250 2.0.0 Ok: queued as ").unwrap().to_owned();
     until(&relay, &["--state", "deferred"], |legs| legs.len() == 1);
 
+    let policies = relay.run(&["tls", "list", "--json"]);
+    assert!(policies.status.success() && policies.stdout.is_empty(), "no mail went by MX: {policies:?}");
+
     act(&relay, &["queue", "hold", &id, "--because", "asked by phone"]);
     let held = list(&relay, &["--state", "held"]);
     assert!(held.len() == 1 && held[0].to_string().contains("asked by phone"), "{held:?}");
