@@ -122,7 +122,9 @@ impl Policy {
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        let parent = host.split_once('.').map(|(_, parent)| parent);
+        // What is no label of a host's name is not stood for.
+        let label = |label: &str| !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_graphic());
+        let parent = host.split_once('.').filter(|(first, _)| label(first)).map(|(_, parent)| parent);
         self.mx.iter().any(|pattern| match pattern.strip_prefix("*.") {
             Some(below) => parent == Some(below),
             None => *pattern == host,
