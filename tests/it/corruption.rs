@@ -31,6 +31,8 @@ const HEADER: usize = 56;
 const ACCEPT: u8 = 2;
 const COPY: u8 = 3;
 const MEMO: u8 = 9;
+/// The flag of the first record of a group.
+const FIRST: u8 = 1;
 
 /// A spool at rest, and what was in it.
 struct Spool {
@@ -123,11 +125,30 @@ impl Hit {
     fn by(spool: &Spool, done: &Damage) -> Self {
         let mut hit = Self::default();
         done.hit.iter().for_each(|(name, range)| hit.add(spool, name, range));
+        hit.add_last_group(spool, done);
         // What tells of a failure ends it.
         let told = spool.day.bursts.iter().flat_map(|burst| &burst.jobs).filter(|job| job.keys.len() == 2);
         let told = told.filter(|job| hit.any.contains(&job.keys[0])).map(|job| job.keys[1].clone());
         hit.any.extend(told.collect::<Vec<_>>());
         hit
+    }
+
+    /// With the mark hit that closes the journal, the group before it may not have been synced for all anybody knows: behind
+    /// damage in it, what says that a message has ended does not count, for it may rest on what is lost.
+    fn add_last_group(&mut self, spool: &Spool, done: &Damage) {
+        let Some((last, content)) = spool.image.iter().rfind(|(name, _)| name.starts_with("seg-")) else {
+            return;
+        };
+        let all = records(content);
+        let hit = |record: &Range<usize>| {
+            done.hit
+                .iter()
+                .any(|(name, range)| name == last && record.start < range.end && range.start < record.end)
+        };
+        let Some((mark, before)) = all.split_last().filter(|((mark, ..), _)| hit(mark)) else { return };
+        let from = before.iter().rposition(|(at, ..)| content[at.start + 13] & FIRST != 0).unwrap_or(0);
+        let behind = before[from..].iter().skip_while(|(at, ..)| !hit(at)).chain([mark]);
+        self.any.extend(behind.map(|(_, _, id)| id.clone()));
     }
 
     fn add(&mut self, spool: &Spool, name: &str, range: &Range<usize>) {

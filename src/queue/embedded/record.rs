@@ -26,6 +26,8 @@ pub(super) const PAYLOAD_MAX: u32 = 16 << 20;
 pub(super) const FIRST: u8 = 1;
 /// The record was copied forward by recovery; it counts only if its batch was completed (`Kind::Forwarded`).
 pub(super) const AGAIN: u8 = 2;
+/// The record stood behind a hole in the last group: what it rests on may be lost, so it counts for itself only.
+pub(super) const ALONE: u8 = 4;
 
 /// Where a record lies: segments are numbered upwards, so positions sort as the journal was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

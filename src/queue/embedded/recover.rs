@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::OpenError;
 use super::commit::{Head, bare};
-use super::record::{AGAIN, FIRST, FORMAT, Kind, Record, Schema};
+use super::record::{AGAIN, ALONE, FIRST, FORMAT, Kind, Record, Schema};
 use super::scan::{Found, Scan, Step};
 use super::spool::{Segment, Spool, segment_number};
 use crate::failpoint::{self, Failpoint};
@@ -134,16 +134,7 @@ fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail
             file.sync()?;
             spool.add_segment(*number, Segment { file: Arc::clone(file), size: end.at, end: None });
         }
-        let complete = end.last.iter().any(|found| found.header.kind == Kind::Forwarded);
-        let counts = |found: &&Found| complete || found.header.flags & AGAIN == 0;
-        let (mut records, mut torn) = (Vec::new(), end.bad);
-        for found in &end.last {
-            match reread(&**file, found)? {
-                Some(record) if counts(&found) => records.push(record),
-                Some(_) => {}
-                None => torn = Some(torn.map_or(found.offset, |at: u64| at.min(found.offset))),
-            }
-        }
+        let (mut records, torn) = whole(&**file, &end)?;
         records.append(&mut tail.records);
         tail.records = records;
         if at == 0 {
@@ -156,6 +147,30 @@ fn tail(spool: &Spool, segments: &[(u32, Arc<dyn DiskFile>)]) -> io::Result<Tail
     }
     tail.records.retain(|record| !matches!(record.header.kind, Kind::Schema | Kind::Mark | Kind::Forwarded));
     Ok(tail)
+}
+
+/// The records of the last group that count, and where it has its first hole.
+///
+/// What stands behind a hole was decided when what is lost there had happened. Whole messages and words on one leg count all the
+/// same; that a message has ended, or all that became of it, may rest on what is lost, and does not.
+fn whole(file: &dyn DiskFile, end: &End) -> io::Result<(Vec<Record>, Option<u64>)> {
+    let complete = end.last.iter().any(|found| found.header.kind == Kind::Forwarded);
+    let (mut records, mut hole) = (Vec::new(), end.bad);
+    for found in &end.last {
+        let Some(mut record) = reread(file, found)? else {
+            hole = Some(hole.map_or(found.offset, |at| at.min(found.offset)));
+            continue;
+        };
+        let behind = hole.is_some_and(|hole| hole < found.offset);
+        if behind {
+            record.header.flags |= ALONE;
+        }
+        let rests = behind && matches!(found.header.kind, Kind::Done | Kind::Stand);
+        if !rests && (complete || found.header.flags & AGAIN == 0) {
+            records.push(record);
+        }
+    }
+    Ok((records, hole))
 }
 
 /// It is no alarm: it is what a power cut leaves. But damage there cannot be told from that, so nothing goes unsaid.
@@ -171,7 +186,7 @@ fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
         return Ok(None);
     }
     let mut header = found.header;
-    header.flags = AGAIN;
+    header.flags = AGAIN | (header.flags & ALONE);
     Ok(Some(Record { header, payload: found.payload.clone(), body: body.into() }))
 }
 

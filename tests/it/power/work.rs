@@ -90,9 +90,13 @@ impl Burst {
             let done = job.keys.iter().all(|key| same(&key, &self.after));
             let undone = job.keys.iter().all(|key| same(&key, &self.before));
             if !(done || undone && job.acked > deeds) {
-                let found: Vec<_> = job.keys.iter().map(|key| found.what.get(key)).collect();
                 let acked = if job.acked > deeds { "not answered" } else { "answered Ok" };
-                return Err(format!("{acked}, and by half or not at all there: {:?}: {found:?}", job.keys));
+                let three = [&self.before, &self.after, found];
+                let of = |key: &String| three.map(|kept| kept.what.get(key).cloned());
+                let told: Vec<_> = job.keys.iter().map(|key| (key, of(key))).collect();
+                return Err(format!(
+                    "{acked}, and by half or not at all there (before, after, found): {told:#?}"
+                ));
             }
         }
         Ok(())

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::inbox::{Done, Request};
 use super::super::record::{
-    Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, MemoHead, Note, Position, Record, Standing,
+    AGAIN, ALONE, Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, MemoHead, Note, Position,
+    Record, Standing,
 };
 use super::super::spool::{Fed, Said};
 use super::Reply;
@@ -158,10 +159,7 @@ impl Desk {
         let id = header.id;
         let taken = match header.kind {
             Kind::Accept => postcard::from_bytes(payload).map(|it| self.replay_accept(at, header, it)),
-            Kind::Copy => postcard::from_bytes::<Copied>(payload).map(|copied| {
-                let place = Place::new(at, header, copied.file);
-                self.renew(id, at, |row| *row = Some(Row::copied(at, place, copied)))
-            }),
+            Kind::Copy => postcard::from_bytes::<Copied>(payload).map(|it| self.replay_copy(at, header, it)),
             Kind::Stand => postcard::from_bytes::<Standing>(payload).map(|standing| {
                 self.advance(id, at, |row| {
                     row.standing = standing;
@@ -191,7 +189,7 @@ impl Desk {
     fn replay_accept(&mut self, at: Position, header: &Header, accepted: Accepted) -> sled::Result<()> {
         let Accepted { facts, legs, held, tells, ended, file } = accepted;
         let known = self.rows.slot(header.id)?.row.as_ref().map(|row| row.at);
-        if known.is_some_and(|known| known < at) && header.flags & super::super::record::AGAIN == 0 {
+        if known.is_some_and(|known| known < at) && header.flags & AGAIN == 0 {
             self.quarantine(at, "its id was seen before");
             return Ok(());
         }
@@ -201,11 +199,28 @@ impl Desk {
         for (id, rcpt) in tells {
             self.advance(id, at, |row| row.told(rcpt))?;
         }
+        // Another word on which their ends rest may be lost: those of whom nothing is left end by what was told of them.
+        let ended = if header.flags & ALONE == 0 { ended } else { Vec::new() };
         for grave in ended {
             self.renew(grave.id, at, |row| *row = None)?;
             self.usage.bury(at.segment, header.length(), &grave);
         }
         Ok(())
+    }
+
+    /// Standing alone, a copy counts only where the message is not to be had without it: the original is there until the copy
+    /// is durable, with every word that is.
+    fn replay_copy(&mut self, at: Position, header: &Header, copied: Copied) -> sled::Result<()> {
+        let place = Place::new(at, header, copied.file);
+        let spool = Arc::clone(&self.spool);
+        let there =
+            |at: Position| spool.segment(at.segment).is_some_and(|its| u64::from(at.offset) < its.size);
+        let alone = header.flags & ALONE != 0;
+        self.renew(header.id, at, |row| {
+            if !(alone && row.as_ref().is_some_and(|row| there(row.place.at))) {
+                *row = Some(Row::copied(at, place, copied));
+            }
+        })
     }
 
     fn replay_done(&mut self, at: Position, header: &Header, grave: &Grave) -> sled::Result<()> {
