@@ -4,11 +4,10 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,
+    unreachable_pub,
     reason = "a bench prints its figures and stops where it cannot go on"
 )]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,58 +24,16 @@ use waxseal::queue::store::{Destination, Leg, State};
 use waxseal::sandbox::zone::Zone;
 use waxseal::tenant::Route;
 
+#[path = "load/sink.rs"]
+mod sink;
+use sink::Sink;
+
 const COUNT: u32 = 40_000;
 
 fn main() {
-    let sink = sink();
+    let sink = Sink::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(sink));
-}
-
-/// Takes everything, with as little ado as a server can.
-fn sink() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || converse(stream));
-        }
-    });
-    address
-}
-
-fn converse(stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut out = stream.try_clone()?;
-    let mut lines = BufReader::with_capacity(64 << 10, stream);
-    out.write_all(b"220 sink ESMTP\r\n")?;
-    let (mut line, mut replies) = (Vec::new(), Vec::new());
-    loop {
-        line.clear();
-        if lines.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        match line.get(..4).unwrap_or_default() {
-            b"EHLO" => replies.extend_from_slice(b"250-sink\r\n250 PIPELINING\r\n"),
-            b"DATA" => {
-                replies.extend_from_slice(b"354 go\r\n");
-                out.write_all(&replies)?;
-                replies.clear();
-                while line != b".\r\n" {
-                    line.clear();
-                    lines.read_until(b'\n', &mut line)?;
-                }
-                replies.extend_from_slice(b"250 2.0.0 taken\r\n");
-            }
-            b"QUIT" => return out.write_all(b"221 bye\r\n"),
-            _ => replies.extend_from_slice(b"250 ok\r\n"),
-        }
-        // A group's replies go out together, as they came.
-        if lines.buffer().is_empty() {
-            out.write_all(&replies)?;
-            replies.clear();
-        }
-    }
+    runtime.block_on(measure(&sink));
 }
 
 fn job(n: u32, body: &Bytes) -> Job {
@@ -128,13 +85,13 @@ fn job(n: u32, body: &Bytes) -> Job {
     }
 }
 
-async fn measure(sink: SocketAddr) {
-    let zone = "dest.test. 600 IN MX 10 sink.test.\nsink.test. 600 IN A 127.0.0.2\n";
+async fn measure(sink: &Sink) {
+    let zone = "dest.test. 600 IN MX 10 sink.test.\nsink.test. 600 IN A 127.0.0.1\n";
     let zone = Zone::start(zone).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new("relay.test".parse().unwrap(), dir.path());
     config.dns.servers = vec![zone.address()];
-    config.delivery.port = sink.port();
+    config.delivery.port = sink.address.port();
     config.delivery.allow_private_destinations = true;
     config.delivery.messages_per_connection = u32::MAX;
     let resolver = Resolver::new(&config.dns).unwrap();
@@ -151,7 +108,7 @@ async fn measure(sink: SocketAddr) {
         deliverer.attempt(&job(n, &body), &mut witness).await;
     }
     let rate = f64::from(COUNT) / started.elapsed().as_secs_f64();
-    assert_eq!(taken, usize::try_from(COUNT).unwrap());
+    assert_eq!((taken, sink.taken()), (COUNT as usize, u64::from(COUNT)));
     println!("4 KiB over one connection: {rate:.0} messages/s");
     deliverer.close_idle().await;
 }
