@@ -140,6 +140,8 @@ pub struct Metrics {
     pub queue_held: Gauge,
     /// Failures not yet told of.
     pub queue_owed: Gauge,
+    /// Messages kept in memory because the index's files do not have their last change yet.
+    pub queue_unindexed: Gauge,
     /// Octets of the journal on disk.
     pub journal_bytes: Gauge,
     /// Octets of the journal that still matter.
@@ -205,6 +207,7 @@ impl Metrics {
             queue_active: Gauge::default(),
             queue_held: Gauge::default(),
             queue_owed: Gauge::default(),
+            queue_unindexed: Gauge::default(),
             journal_bytes: Gauge::default(),
             journal_live_bytes: Gauge::default(),
             journal_syncs: Gauge::default(),
@@ -280,6 +283,8 @@ impl Metrics {
         to.register("queue_active", "Legs with an attempt under way", self.queue_active.clone());
         to.register("queue_held", "Legs parked", self.queue_held.clone());
         to.register("queue_owed", "Failures not yet told of", self.queue_owed.clone());
+        let unindexed = "Messages kept in memory until the index's files have their last change";
+        to.register("queue_unindexed", unindexed, self.queue_unindexed.clone());
         let disk = "Octets of the journal on disk";
         to.register_with_unit("journal", disk, Unit::Bytes, self.journal_bytes.clone());
         let live = "Octets of the journal that still matter";

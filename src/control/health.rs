@@ -30,6 +30,7 @@ fn gauge(state: &State, stats: &Stats) {
         (&state.metrics.queue_active, stats.active),
         (&state.metrics.queue_held, stats.held),
         (&state.metrics.queue_owed, stats.owed),
+        (&state.metrics.queue_unindexed, stats.unindexed),
         (&state.metrics.journal_bytes, stats.journal_bytes),
         (&state.metrics.journal_live_bytes, stats.live_bytes),
         (&state.metrics.journal_syncs, stats.syncs),

@@ -276,6 +276,8 @@ pub struct Stats {
     pub held: u64,
     /// Failures not yet told of.
     pub owed: u64,
+    /// Messages kept in memory because the index's files do not have their last change yet.
+    pub unindexed: u64,
     /// Octets of the journal on disk.
     pub journal_bytes: u64,
     /// Octets of it that still matter.

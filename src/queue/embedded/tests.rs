@@ -95,6 +95,29 @@ fn below_the_reserve_mail_is_refused_and_the_queue_drains() {
     assert_eq!(ready(&store).messages, 0);
 }
 
+/// However fast mail comes in, and much of it at once: what is kept of it in memory is bounded.
+#[test]
+fn a_backlog_that_comes_in_fast_does_not_stay_in_memory() {
+    const AT_ONCE: u128 = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    ready(&store);
+    let mut most = 0;
+    for batch in 0..40 {
+        wait(async {
+            let mut accepts = tokio::task::JoinSet::new();
+            for serial in batch * AT_ONCE..(batch + 1) * AT_ONCE {
+                let store = Arc::clone(&store);
+                accepts.spawn(async move { store.accept(message(serial)).await.unwrap() });
+            }
+            accepts.join_all().await;
+        });
+        most = most.max(ready(&store).unindexed);
+    }
+    assert_eq!(ready(&store).messages, 40_000);
+    assert!((8192..8192 + 2 * AT_ONCE as u64).contains(&most), "{most}");
+}
+
 #[test]
 fn a_torn_end_is_cut_and_is_no_damage() {
     let dir = tempfile::tempdir().unwrap();

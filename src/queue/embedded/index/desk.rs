@@ -179,7 +179,7 @@ impl Desk {
                     self.claimed.insert((item.id, item.leg), key);
                     legs.push(leg);
                 }
-                None => self.lanes.release(key.lane, &key.destination),
+                None => self.lanes.release(&key),
             }
         }
         failed.map_or(Ok(()), Err)?;
@@ -190,7 +190,7 @@ impl Desk {
     /// Gives a claimed leg back; answers whether it was claimed.
     pub(super) fn unclaim(&mut self, id: Id, leg: u16) -> bool {
         let Some(key) = self.claimed.remove(&(id, leg)) else { return false };
-        self.lanes.release(key.lane, &key.destination);
+        self.lanes.release(&key);
         true
     }
 
@@ -209,7 +209,7 @@ impl Desk {
                 self.change(id, &freed, |row| row.as_mut().and_then(|row| row.settle(settlement, now)))?;
             // After its leg waits again: what is known of a destination is kept while anything waits for it.
             if let Some(key) = claim {
-                self.lanes.release(key.lane, &key.destination);
+                self.lanes.release(&key);
             }
             ended.push(end);
             let Some(note) = note else {
@@ -265,6 +265,7 @@ impl Desk {
     pub(super) fn sizes(&self) -> Stats {
         Stats {
             active: self.claimed.len() as u64,
+            unindexed: self.rows.unindexed() as u64,
             journal_bytes: self.spool.size(),
             live_bytes: self.usage.live(),
             syncs: self.spool.syncs.load(Ordering::Relaxed),

@@ -6,19 +6,21 @@
 //! A stream keeps its next legs in memory and knows where the rest begins (`horizon`); the rest is on disk and is loaded
 //! when the stream gets there. So memory grows with destinations and tenants and by the window, not with the backlog.
 
+mod rings;
+mod shares;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::rings::{Credit, Ring};
+use self::shares::Shares;
 use self::slots::Slots;
 use crate::mail::id::Id;
 use crate::mail::message::Lane;
 use crate::mail::time::Time;
 use crate::queue::store::{Destination, Pacing, Turns};
 
-/// Turns a lane gets while all four have legs waiting, urgent first. The least gets one of 27.
-const WEIGHTS: [i64; LANES] = [16, 6, 4, 1];
 const LANES: usize = 4;
 /// Of all slots, in eighths, how many a lane may fill: slow bulk mail never takes the last slot from a password reset.
 const CEILINGS: [usize; LANES] = [8, 7, 7, 6];
@@ -69,67 +71,19 @@ impl Stream {
     }
 }
 
-/// Who is ready in one lane: tenants in turn, and each one's streams in turn.
-#[derive(Debug, Default)]
-struct Ring {
-    order: VecDeque<Arc<str>>,
-    streams: HashMap<Arc<str>, VecDeque<u64>>,
-}
-
-impl Ring {
-    fn push(&mut self, tenant: &Arc<str>, stream: u64, first: bool) {
-        let streams = self.streams.entry(Arc::clone(tenant)).or_default();
-        if streams.is_empty() {
-            if first {
-                self.order.push_front(Arc::clone(tenant))
-            } else {
-                self.order.push_back(Arc::clone(tenant))
-            }
-        }
-        if first { streams.push_front(stream) } else { streams.push_back(stream) }
-    }
-
-    /// The stream whose turn it is; its tenant goes to the back if it has others.
-    fn pop(&mut self) -> Option<u64> {
-        let tenant = self.order.pop_front()?;
-        let streams = self.streams.get_mut(&tenant)?;
-        let stream = streams.pop_front();
-        if streams.is_empty() {
-            self.streams.remove(&tenant);
-        } else {
-            self.order.push_back(tenant);
-        }
-        stream
-    }
-}
-
-/// Smooth weighted turns: over any 27 turns each of the ready gets its share, spread out.
-#[derive(Clone, Copy, Debug, Default)]
-struct Credit([i64; LANES]);
-
-impl Credit {
-    fn turn(&mut self, ready: [bool; LANES]) -> Option<usize> {
-        let mut total = 0;
-        for ((credit, weight), ready) in self.0.iter_mut().zip(WEIGHTS).zip(ready) {
-            *credit = if ready { *credit + weight } else { 0 };
-            total += if ready { weight } else { 0 };
-        }
-        let best = (0..LANES).rev().filter(|lane| at(&ready, *lane)).max_by_key(|lane| at(&self.0, *lane))?;
-        if let Some(credit) = self.0.get_mut(best) {
-            *credit -= total;
-        }
-        Some(best)
-    }
-}
-
 fn at<T: Copy + Default>(of: &[T; LANES], lane: usize) -> T {
     of.get(lane).copied().unwrap_or_default()
+}
+
+fn count(of: &mut [usize; LANES], lane: usize, by: isize) {
+    if let Some(active) = of.get_mut(lane) {
+        *active = active.saturating_add_signed(by);
+    }
 }
 
 /// All streams and their turns.
 #[derive(Debug)]
 pub(in super::super) struct Lanes {
-    total: usize,
     window: usize,
     loaded: usize,
     serial: u64,
@@ -140,13 +94,12 @@ pub(in super::super) struct Lanes {
     ready: [Ring; LANES],
     credit: Credit,
     slots: Slots,
-    active: [usize; LANES],
+    shares: Shares,
 }
 
 impl Lanes {
     pub(in super::super) fn new(turns: Turns, window: usize) -> Self {
         Self {
-            total: turns.total.max(1),
             window,
             loaded: 0,
             serial: 0,
@@ -156,13 +109,8 @@ impl Lanes {
             ready: Default::default(),
             credit: Credit::default(),
             slots: Slots::new(turns.per_destination),
-            active: [0; LANES],
+            shares: Shares::new(turns.total),
         }
-    }
-
-    /// Legs under way.
-    pub(in super::super) fn active(&self) -> usize {
-        self.active.iter().sum()
     }
 
     /// Makes a stream known whose legs are all on disk, the first of them this one.
@@ -211,7 +159,9 @@ impl Lanes {
     ) -> Option<(StreamKey, Item)> {
         self.promote(now);
         while let Some(lane) = self.credit.turn(self.open()) {
-            let Some(number) = self.ready.get_mut(lane).and_then(Ring::pop) else { continue };
+            let shares = &self.shares;
+            let may = |tenant: &str| shares.has_room_for(lane, tenant);
+            let Some(number) = self.ready.get_mut(lane).and_then(|ring| ring.pop(may)) else { continue };
             if let Some(claimed) = self.take(number, now, load) {
                 return Some(claimed);
             }
@@ -220,12 +170,10 @@ impl Lanes {
     }
 
     /// Gives back the slot of a claimed leg.
-    pub(in super::super) fn release(&mut self, lane: Lane, destination: &Destination) {
-        if let Some(active) = self.active.get_mut(lane as usize) {
-            *active = active.saturating_sub(1);
-        }
-        self.slots.release(destination, lane as usize);
-        self.unblock(destination);
+    pub(in super::super) fn release(&mut self, key: &StreamKey) {
+        self.shares.release(key.lane as usize, &key.tenant);
+        self.slots.release(&key.destination, key.lane as usize);
+        self.unblock(&key.destination);
     }
 
     /// Takes over what is said of the site that a destination belongs to. Answers whether a leg may now have its turn.
@@ -242,7 +190,7 @@ impl Lanes {
         if self.open().contains(&true) {
             return (Some(now), self.first(true));
         }
-        if self.active() >= self.total {
+        if self.shares.are_full() {
             return (None, None);
         }
         (self.first(false).into_iter().chain(self.slots.wakes()).min(), self.first(true))
@@ -254,14 +202,12 @@ impl Lanes {
         self.waiting.range(from..).next().filter(|(its, ..)| *its == held).map(|(_, due, _)| *due)
     }
 
-    /// Lanes that have a ready stream and room below their ceiling.
+    /// Lanes that have a ready stream of a tenant that has room in them.
     fn open(&self) -> [bool; LANES] {
-        let full = self.active() >= self.total;
         let mut open = [false; LANES];
-        for (lane, open) in open.iter_mut().enumerate() {
-            let ceiling = (self.total * at(&CEILINGS, lane)).div_ceil(8);
-            let ready = self.ready.get(lane).is_some_and(|ring| !ring.order.is_empty());
-            *open = !full && ready && at(&self.active, lane) < ceiling;
+        for ((lane, ring), open) in self.ready.iter().enumerate().zip(&mut open) {
+            let may = |tenant: &str| self.shares.has_room_for(lane, tenant);
+            *open = self.shares.has_room(lane) && ring.is_ready(may);
         }
         open
     }
@@ -348,9 +294,7 @@ impl Lanes {
         if item.is_some() {
             stream.memory.pop_first();
             self.loaded -= 1;
-            if let Some(active) = self.active.get_mut(key.lane as usize) {
-                *active += 1;
-            }
+            self.shares.take(key.lane as usize, &key.tenant);
         }
         self.replace(number, now);
         if item.is_none() {

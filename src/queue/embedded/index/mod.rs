@@ -122,8 +122,10 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
         desk.sweep()?;
         desk.compact()?;
         desk.rows.renew(&|| spool.spare())?;
-        if idle || desk.rows.heavy() {
-            idle &= desk.spill(SPILL_AT_ONCE)?;
+        // All that is too much, before more is taken in: whatever comes in at once, memory stays what it is.
+        while desk.rows.heavy() && desk.spill(SPILL_AT_ONCE)? {}
+        if idle {
+            idle = desk.spill(SPILL_AT_ONCE)?;
         }
     }
 }

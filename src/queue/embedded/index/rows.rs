@@ -179,12 +179,17 @@ impl Rows {
         Ok(())
     }
 
+    /// Messages with a change that sled does not know.
+    pub(super) fn unindexed(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether so much has changed that some of it should be written.
     pub(super) fn heavy(&self) -> bool {
         self.order.len() > DIRTY_MAX || self.octets > DIRTY_OCTETS
     }
 
-    /// Whether anything has changed that sled does not know.
+    /// Whether there is any.
     pub(super) fn dirty(&self) -> bool {
         !self.order.is_empty()
     }

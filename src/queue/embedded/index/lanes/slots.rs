@@ -6,7 +6,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::{CEILINGS, Credit, LANES, at};
+use super::rings::Credit;
+use super::{CEILINGS, LANES, at, count};
 use crate::mail::time::Time;
 use crate::queue::store::{Destination, Pacing};
 
@@ -221,12 +222,6 @@ impl Slots {
         if let Some(from) = site.from {
             self.resting.remove(&(from, Arc::clone(name)));
         }
-    }
-}
-
-fn count(of: &mut [usize; LANES], lane: usize, by: isize) {
-    if let Some(active) = of.get_mut(lane) {
-        *active = active.saturating_add_signed(by);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whose turn it is, by the numbers: lanes share by 16:6:4:1, tenants and destinations take turns, and nobody starves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn nothing(_: &StreamKey, _: Item) -> Loaded {
 /// Claims one leg and ends it at once.
 fn turn(lanes: &mut Lanes) -> Option<StreamKey> {
     let (key, _) = lanes.claim(NOW, &mut nothing)?;
-    lanes.release(key.lane, &key.destination);
+    lanes.release(&key);
     Some(key)
 }
 
@@ -102,10 +102,9 @@ fn turns_that_were_not_used_are_not_saved() {
 fn a_lane_leaves_slots_to_the_more_urgent() {
     for (lane, most) in [(Lane::Urgent, 16), (Lane::Important, 14), (Lane::Normal, 14), (Lane::Bulk, 12)] {
         let mut lanes = Lanes::new(turns(100, 16), 100_000);
-        fill(&mut lanes, &key(lane, "t", "d"), 50);
+        ["t", "v"].iter().for_each(|tenant| fill(&mut lanes, &key(lane, tenant, "d"), 50));
         let claimed = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).count();
         assert_eq!(claimed, most, "{lane:?} of 16 slots");
-        assert_eq!(lanes.active(), most);
         fill(&mut lanes, &key(Lane::Urgent, "u", "e"), 50);
         let more = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).count();
         assert_eq!(most + more, 16, "the rest is for the urgent");
@@ -146,8 +145,27 @@ fn a_stuck_destination_holds_up_nobody_else() {
     (0..10).for_each(|_| assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "fine"));
     assert!(turn(&mut lanes).is_none());
     assert_eq!(lanes.next(NOW), (None, None), "only a slot that is given back can move the rest");
-    lanes.release(Lane::Urgent, &Destination("stuck".into()));
+    lanes.release(&key(Lane::Urgent, "t", "stuck"));
     assert_eq!(&*turn(&mut lanes).unwrap().destination.0, "stuck");
+}
+
+/// However much a tenant sends and wherever to, others find slots free.
+#[test]
+fn a_tenant_leaves_slots_to_the_others() {
+    let mut lanes = Lanes::new(turns(5, 100), 100_000);
+    for n in 0..50 {
+        fill(&mut lanes, &key(Lane::Normal, "big", &format!("d{n}")), 10);
+    }
+    assert_eq!(claim_all(&mut lanes, NOW), 66, "three quarters of the 88 that the lane may fill");
+    assert_eq!(lanes.next(NOW), (None, None), "and there is nothing to look for until one ends");
+    fill(&mut lanes, &key(Lane::Normal, "small", "d0"), 1);
+    assert_eq!(&*lanes.claim(NOW, &mut nothing).unwrap().0.tenant, "small", "at once, behind no other");
+    fill(&mut lanes, &key(Lane::Urgent, "big", "reset"), 5);
+    assert_eq!(claim_all(&mut lanes, NOW), 5, "its own urgent mail may have some more");
+    lanes.release(&key(Lane::Normal, "big", "d0"));
+    assert_eq!(claim_all(&mut lanes, NOW), 0, "which count");
+    (0..5).for_each(|_| lanes.release(&key(Lane::Urgent, "big", "reset")));
+    assert_eq!(claim_all(&mut lanes, NOW), 1);
 }
 
 /// Lanes that wait for slots of one destination share those by the same weights.
@@ -191,10 +209,10 @@ proptest! {
                 flying.push_back(key);
             }
             let Some(key) = flying.pop_front() else { break };
-            lanes.release(key.lane, &key.destination);
+            lanes.release(&key);
         }
         prop_assert!(open.is_empty(), "{} starved", open.len());
-        prop_assert_eq!(lanes.active(), 0);
+        prop_assert!(lanes.shares.are_empty());
         prop_assert!(lanes.slots.is_empty() && lanes.streams.is_empty(), "nothing is remembered of what has ended");
     }
 }
@@ -218,12 +236,12 @@ fn destinations_of_one_site_share_its_slots() {
     lanes.pace(&pacing("a.test", "mx.test", 8, None));
     lanes.pace(&pacing("b.test", "mx.test", 8, None));
     assert_eq!(claim_all(&mut lanes, NOW), 0, "ten are under way already, though eight would be enough");
-    let (a, b) = (Destination("a.test".into()), Destination("b.test".into()));
+    let [a, b] = ["a.test", "b.test"].map(|name| key(Lane::Urgent, "t", name));
     for _ in 0..2 {
-        lanes.release(Lane::Urgent, &a);
+        lanes.release(&a);
         assert_eq!(claim_all(&mut lanes, NOW), 0, "still eight or more");
     }
-    lanes.release(Lane::Urgent, &b);
+    lanes.release(&b);
     assert_eq!(claim_all(&mut lanes, NOW), 1, "a place that one of them leaves is taken by either");
     lanes.pace(&pacing("b.test", "mx.test", 12, None));
     assert_eq!(claim_all(&mut lanes, NOW), 4, "and more when it opens");
@@ -264,7 +282,7 @@ fn bulk_mail_leaves_places_of_a_site_to_the_more_urgent() {
     assert_eq!(claim_all(&mut lanes, NOW), 6, "six eighths");
     fill(&mut lanes, &key(Lane::Urgent, "t", "a.test"), 50);
     assert_eq!(claim_all(&mut lanes, NOW), 2, "the rest is there for a password reset");
-    lanes.release(Lane::Urgent, &Destination("a.test".into()));
+    lanes.release(&key(Lane::Urgent, "t", "a.test"));
     assert_eq!(claim_all(&mut lanes, NOW), 1, "a free place goes to whom it may go to");
 }
 
@@ -288,7 +306,7 @@ proptest! {
                     Some((key, _)) => under_way.push(key),
                     None if !under_way.is_empty() => {
                         let key = under_way.swap_remove(0);
-                        lanes.release(key.lane, &key.destination);
+                        lanes.release(&key);
                         ended += 1;
                     }
                     None => now = Time(now.0 + 10),
@@ -299,7 +317,7 @@ proptest! {
         loop {
             under_way.extend(std::iter::from_fn(|| lanes.claim(now, &mut nothing)).map(|(key, _)| key));
             let Some(key) = under_way.pop() else { break };
-            lanes.release(key.lane, &key.destination);
+            lanes.release(&key);
             ended += 1;
         }
         prop_assert_eq!(ended, 60);
