@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use waxseal::mail::attempt::Decided;
 use waxseal::mail::attempt::Fate::{Deferred, Delivered};
 use waxseal::tenant::Route;
 
-use crate::deliver::{BODY, fates, job, message, words, world, world_with};
+use crate::deliver::{BODY, World, fates, job, message, words, world, world_with};
 use crate::exchanger::{Act, Script, group, loopback, say, script};
 
 const ZONE: &str = "b.test. 60 IN MX 10 mx2.test.\n";
@@ -111,46 +112,107 @@ async fn after_a_hundred_messages_a_connection_is_closed() {
     }
 }
 
-/// An IPv6 source that the sender's SPF does not name is used where there is no other way, and nowhere else.
-#[tokio::test]
-async fn an_ipv6_source_that_spf_does_not_name_comes_last() {
-    let zone = "b.test. 60 IN MX 10 mx2.test.\nb.test. 60 IN MX 10 six.test.\nsix.test. 60 IN AAAA ::1\n\
-                c.test. 60 IN MX 10 six.test.\n";
-    let once = [hello(), take(), script("-> QUIT\n<- 221 bye")].concat();
-    let world = world_with(zone, vec![vec![once; 100]], |config, _| {
-        config.delivery.sources = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-        config.delivery.idle = std::time::Duration::ZERO;
-        Vec::new()
-    })
-    .await;
-    // It hangs up before it greets, and the other exchanger gets the mail.
-    let six = tokio::net::TcpListener::bind(("::1", world.port)).await.unwrap();
-    let (count, counted) = tokio::sync::watch::channel(0);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = six.accept().await {
-            count.send_modify(|count| *count += 1);
-            drop(stream);
-        }
-    });
-    let attempt = async |to: &str, unnamed: &[&str]| {
+/// Exchangers of one preference by IPv4 and by IPv6, and one that has IPv6 alone.
+const BOTH: &str = "b.test. 60 IN MX 10 mx2.test.\nb.test. 60 IN MX 10 six.test.\nsix.test. 60 IN AAAA ::ffff:127.0.0.7\n\
+                    c.test. 60 IN MX 10 six.test.\n";
+
+/// An IPv6 address on loopback that can have a reverse record: of `::1` every resolver knows by itself that it leads back.
+const SIX: &str = "::ffff:127.0.0.9";
+
+/// Where that stands.
+const REVERSE: &str = "9.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa.";
+
+/// Sources of both families. The exchanger that is reached by IPv6 hangs up before it greets, and the other one gets the mail.
+struct Families {
+    world: World,
+    six: tokio::sync::watch::Receiver<u32>,
+}
+
+impl Families {
+    async fn new(zone: &str) -> Self {
+        let once = [hello(), take(), script("-> QUIT\n<- 221 bye")].concat();
+        let world = world_with(&format!("{BOTH}{zone}"), vec![vec![once; 100]], |config, _| {
+            config.delivery.sources = vec!["127.0.0.1".parse().unwrap(), SIX.parse().unwrap()];
+            config.delivery.idle = std::time::Duration::ZERO;
+            Vec::new()
+        })
+        .await;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.7", world.port)).await.unwrap();
+        let (count, six) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.send_modify(|count| *count += 1);
+                drop(stream);
+            }
+        });
+        Self { world, six }
+    }
+
+    fn tries(&self) -> u32 {
+        *self.six.borrow()
+    }
+
+    async fn attempt(&self, to: &str, unnamed: &[&str]) -> Vec<Decided> {
         let mut job = job(message(&[to], BODY), &Arc::new(Route::Mx));
         job.unnamed = unnamed.iter().map(|address| address.parse().unwrap()).collect();
-        let mut decided = Vec::new();
-        world.deliverer.attempt(&job, &mut |mut some: Vec<_>| decided.append(&mut some)).await;
-        decided
-    };
-    for _ in 0..12 {
-        assert_eq!(fates(&attempt("b@b.test", &["::1"]).await), [(Delivered, 250)]);
+        self.world.attempt(&job).await
     }
-    assert_eq!(*counted.borrow(), 0, "IPv4 is another way");
-    assert_eq!(attempt("b@c.test", &["::1"]).await[0].fate, Deferred);
-    assert_eq!(*counted.borrow(), 1, "there is no other way");
-    let mut tries = 0;
-    while *counted.borrow() == 1 {
-        assert_eq!(fates(&attempt("b@b.test", &[]).await), [(Delivered, 250)]);
-        tries += 1;
-        assert!(tries < 80, "named, it is as good as any");
+
+    /// Used where there is no other way, and nowhere else.
+    async fn comes_last(&self, unnamed: &[&str]) {
+        for _ in 0..12 {
+            assert_eq!(fates(&self.attempt("b@b.test", unnamed).await), [(Delivered, 250)]);
+        }
+        assert_eq!(self.tries(), 0, "IPv4 is another way");
+        assert_eq!(self.attempt("b@c.test", unnamed).await[0].fate, Deferred);
+        assert_eq!(self.tries(), 1, "there is no other way");
     }
+
+    async fn is_as_good_as_any(&self) {
+        let (before, mut tries) = (self.tries(), 0);
+        while self.tries() == before {
+            assert_eq!(fates(&self.attempt("b@b.test", &[]).await), [(Delivered, 250)]);
+            tries += 1;
+            assert!(tries < 80, "one of two, at random");
+        }
+    }
+
+    /// What DNS says of the reverse record, once it has said it.
+    async fn leads_back(&self) -> bool {
+        loop {
+            match self.world.deliverer.leads_back(SIX.parse().unwrap()) {
+                Some(known) => break known,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_source_that_spf_does_not_name_comes_last() {
+    let families = Families::new("").await;
+    families.comes_last(&[SIX]).await;
+}
+
+#[tokio::test]
+async fn an_ipv6_source_whose_reverse_record_does_not_lead_back_comes_last() {
+    for (zone, why) in [
+        ("", "it has none"),
+        ("ONE 60 IN PTR six.other.test.\nsix.other.test. 60 IN AAAA 2001:db8::1\n", "to another address"),
+        ("ONE 60 IN PTR nobody.test.\n", "to a name that does not exist"),
+    ] {
+        let families = Families::new(&zone.replace("ONE", REVERSE)).await;
+        assert!(!families.leads_back().await, "{why}");
+        families.comes_last(&[]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_source_that_leads_back_is_as_good_as_any() {
+    let zone = format!("{REVERSE} 60 IN PTR out.test.\nout.test. 60 IN AAAA {SIX}\n");
+    let families = Families::new(&zone).await;
+    assert!(families.leads_back().await);
+    families.is_as_good_as_any().await;
 }
 
 #[tokio::test]

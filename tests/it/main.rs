@@ -43,6 +43,7 @@ mod disk;
 mod disk_faults;
 mod disposal;
 mod doctor;
+mod egress;
 mod exchanger;
 mod failover;
 mod fairness;
