@@ -17,6 +17,7 @@ use waxseal::mail::address::Address;
 use waxseal::mail::header::Headers;
 use waxseal::mail::mailbox::mailboxes;
 use waxseal::maillog::view;
+use waxseal::memory::Permit;
 use waxseal::queue::embedded::examine;
 use waxseal::seal::dkim_record;
 use waxseal::seal::facts::KeyAnswer;
@@ -104,13 +105,13 @@ fn commands(octets: &[u8]) {
 
 /// A body by DATA: what is taken of the octets, and what becomes of it.
 fn body(pieces: &mut dyn Iterator<Item = &[u8]>, bare: BareNewlines) -> (usize, bool, Option<Vec<u8>>) {
-    let mut body = Body::new(Framing::Dots, bare, 1 << 20, None);
+    let mut body = Body::new(Framing::Dots, bare, 1 << 20, None, Permit::default());
     let mut taken = 0;
     for piece in pieces {
         let (took, ended) = body.take(piece);
         taken += took;
         if ended {
-            return (taken, true, body.finish().ok());
+            return (taken, true, body.finish().ok().map(|(octets, _)| octets));
         }
     }
     (taken, false, None)
@@ -144,11 +145,13 @@ fn data(octets: &[u8]) {
 }
 
 fn bdat(octets: &[u8]) {
-    let mut counted = Body::new(Framing::Counted, BareNewlines::Refuse, 1 << 20, Some(octets.len() as u64));
+    let announced = Some(octets.len() as u64);
+    let mut counted =
+        Body::new(Framing::Counted, BareNewlines::Refuse, 1 << 20, announced, Permit::default());
     for chunk in octets.chunks(1 + usize::from(octets.first().copied().unwrap_or(0))) {
         assert_eq!(counted.take(chunk), (chunk.len(), false), "the end of a chunk is counted, not found");
     }
-    let Ok(message) = counted.finish() else { return };
+    let Ok((message, _)) = counted.finish() else { return };
     assert!(whole_lines(&message) && message.starts_with(octets), "nothing is added but a last line's end");
     let wire: Vec<u8> = Wire::new(&message).flatten().copied().collect();
     let back = body(&mut std::iter::once(&wire[..]), BareNewlines::Refuse);

@@ -38,6 +38,7 @@ use crate::listen::{self, Listeners};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
 use crate::maillog::MailLog;
+use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::queue::embedded::OpenError;
 use crate::queue::store::{Store, StoreError};
@@ -348,6 +349,7 @@ impl House {
             admit: Arc::clone(&self.admit),
             inbound: Arc::clone(&self.inbound),
             store: Arc::clone(&self.store),
+            memory: Arc::new(Budget::new(self.metrics.body_memory.clone())),
             log: Arc::clone(&self.log),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),

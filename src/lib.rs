@@ -2,7 +2,8 @@
 //!
 //! The modules below stand in the order a message travels. A module may use only what stands to its right in
 //! `cli > sandbox > daemon > control > listen > session > { admit, doctor, inbound, schedule, unsubscribe } >
-//! deliver > suppress > { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx, failpoint } > mail`;
+//! deliver > suppress > { seal, queue, maillog } > { tenant, dns } > config > { metrics, clock, fsx, failpoint, memory } >
+//! mail`;
 //! `tests/it/layering.rs` holds the house to it.
 
 pub mod admit;
@@ -20,6 +21,7 @@ pub mod inbound;
 pub mod listen;
 pub mod mail;
 pub mod maillog;
+pub mod memory;
 pub mod metrics;
 pub mod queue;
 pub mod sandbox;

@@ -86,6 +86,10 @@ pub struct Metrics {
     pub handshakes: Family<ResultLabel, Counter>,
     /// AUTH commands, by `result`: ok, refused, throttled, exposed.
     pub auth: Family<ResultLabel, Counter>,
+    /// Octets of memory that messages on their way in hold.
+    pub body_memory: Gauge,
+    /// Messages, and MAILs, refused because they found no memory.
+    pub body_memory_refused: Counter,
     /// Octets of accepted messages.
     pub received_bytes: Counter,
     /// From the end of the data to the answer, of accepted messages.
@@ -182,6 +186,8 @@ impl Metrics {
             sessions: Gauge::default(),
             handshakes: Family::default(),
             auth: Family::default(),
+            body_memory: Gauge::default(),
+            body_memory_refused: Counter::default(),
             received_bytes: Counter::default(),
             accept_seconds: seconds(),
             seal_seconds: seconds(),
@@ -244,6 +250,10 @@ impl Metrics {
         to.register("sessions", "Sessions open now", self.sessions.clone());
         to.register("tls_handshakes", "TLS handshakes with clients", self.handshakes.clone());
         to.register("auth", "AUTH commands", self.auth.clone());
+        let held = "Memory that messages on their way in hold";
+        to.register_with_unit("body_memory", held, Unit::Bytes, self.body_memory.clone());
+        let refused = "Messages refused for want of memory";
+        to.register("body_memory_refused", refused, self.body_memory_refused.clone());
         let octets = "Octets of accepted messages";
         to.register_with_unit("received", octets, Unit::Bytes, self.received_bytes.clone());
         let accept = "From the end of the data to the answer";

@@ -37,6 +37,7 @@ use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
 use crate::maillog::{MailLog, Rejected};
+use crate::memory::Permit;
 use crate::metrics::Metrics;
 use crate::queue::store::Store;
 use crate::seal::outlook::{Force, Outlook};
@@ -99,7 +100,7 @@ pub struct Client {
 }
 
 /// One message as a session hands it over: CRLF line ends, no NUL, dots unstuffed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Submission {
     /// Who hands it in.
     pub client: Client,
@@ -115,6 +116,8 @@ pub struct Submission {
     pub require_tls: bool,
     /// Headers and body.
     pub body: Vec<u8>,
+    /// The memory they take.
+    pub held: Permit,
 }
 
 /// A message that may be sent, ready to be put.

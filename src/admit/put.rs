@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::repair::Body;
 use super::{Admit, Admitted, Submission};
 use crate::failpoint::{self, Failpoint};
+use crate::mail::address::{Address, Domain};
 use crate::mail::class::Classed;
 use crate::mail::envelope::Envelope;
 use crate::mail::id::Id;
@@ -16,6 +17,7 @@ use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path;
 use crate::mail::time::Time;
 use crate::maillog::{Arrival, Expected, Seal};
+use crate::memory::READING;
 use crate::queue::store::{Accept, Destination, StoreError};
 use crate::seal::enforce::{Ruled, Ruling};
 use crate::seal::judge::{Believed, Finds};
@@ -31,20 +33,17 @@ impl Admit {
         id: Id,
         now: Time,
     ) -> Result<Arc<Message>, Reply> {
-        let Submission { client, tenant, body, .. } = submission;
+        let Submission { client, tenant, body, mut held, .. } = submission;
         let Admitted { author, envelope, told, asked, repaired, judged, sealed, signatures } = admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
         let fields = sealed.map(|sealed| sealed.fields).unwrap_or_default();
-        // The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
-        let domain = author.return_path.filter(|_| envelope.from.is_some());
-        let return_path = domain.map(|domain| match envelope.rcpts.as_slice() {
-            [only] => return_path::make_for(&self.parts.secret, id, &domain, &only.address),
-            _ => return_path::make(&self.parts.secret, id, &domain),
-        });
+        let return_path = self.return_path(id, author.return_path, &envelope);
         let looks = self.beside.looks(signatures, &body, &seals);
         let octets = assemble(fields, &repaired.head, repaired.body, body);
+        // Re-encoded it may have grown. It is not refused for that: it is counted, and the next one waits outside.
+        held.settle_at(READING.saturating_add(octets.len() as u64));
         let facts = Facts {
             id,
             tenant: Arc::clone(&tenant.name),
@@ -63,7 +62,7 @@ impl Admit {
             asked: asked.0,
         };
         let message = Arc::new(Message { facts, body: octets });
-        let held = judged.held.clone();
+        let hold = judged.held.clone();
         let accept = Accept { message: Arc::clone(&message), legs, held: judged.held, tells: Vec::new() };
         failpoint::pass(Failpoint::AcceptSealed);
         self.parts.store.accept(accept).await.map_err(|error| unable(&error))?;
@@ -84,12 +83,23 @@ impl Admit {
         for (address, why) in &told.void {
             self.parts.log.stray(&message.facts, address, why);
         }
-        if let Some(hold) = held {
+        if let Some(hold) = hold {
             let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
             self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
         }
         looks.begin(&message, seals, repaired.done);
         Ok(message)
+    }
+}
+
+impl Admit {
+    /// Where bounces of it come back to. The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
+    fn return_path(&self, id: Id, domain: Option<Domain>, envelope: &Envelope) -> Option<Address> {
+        let domain = domain.filter(|_| envelope.from.is_some())?;
+        Some(match envelope.rcpts.as_slice() {
+            [only] => return_path::make_for(&self.parts.secret, id, &domain, &only.address),
+            _ => return_path::make(&self.parts.secret, id, &domain),
+        })
     }
 }
 
@@ -149,9 +159,10 @@ fn assemble(seals: Vec<u8>, head: &[u8], body: Body, mut given: Vec<u8>) -> Byte
             drop(given.splice(..from, front));
             given.into()
         }
-        Body::Written(body) => {
-            front.extend_from_slice(&body);
-            front.into()
+        Body::Written(mut body) => {
+            drop(given);
+            drop(body.splice(..0, front));
+            body.into()
         }
     }
 }

@@ -189,6 +189,7 @@ fn limits(file: &file::Limits) -> Limits {
         connections: file.connections.map_or(usual.connections, |n| n.0),
         connections_per_address: file.connections_per_address.map_or(usual.connections_per_address, |n| n.0),
         message_size: file.message_size.map_or(usual.message_size, |n| n.0),
+        body_memory: file.body_memory.map_or(usual.body_memory, |n| n.0),
         recipients: file.recipients.map_or(usual.recipients, |n| n.0),
         errors: file.errors.map_or(usual.errors, |n| narrow(n.0)),
         junk_commands: file.junk_commands.map_or(usual.junk_commands, |n| narrow(n.0)),

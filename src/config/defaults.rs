@@ -3,8 +3,15 @@
 use std::time::Duration;
 
 use super::{Delivery, Dns, Dnssec, Limits, Queue, Seal};
+use crate::memory;
 
 const MIB: u64 = 1024 * 1024;
+
+/// Bodies on their way in get so much of the memory there is (one part in so many), and at most so much.
+const BODY_PART: u64 = 4;
+const BODY_MOST: u64 = 1024 * MIB;
+/// The same where the system does not say how much there is.
+const BODY_USUAL: u64 = 256 * MIB;
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -23,7 +30,9 @@ impl Default for Limits {
         Self {
             connections: 2000,
             connections_per_address: 200,
-            message_size: 25 * MIB,      // what Gmail and Microsoft 365 take by default
+            message_size: 25 * MIB, // what Gmail and Microsoft 365 take by default
+            body_memory: memory::given()
+                .map_or(BODY_USUAL, |octets| (octets / BODY_PART).clamp(MIB, BODY_MOST)),
             recipients: 1000,            // RFC 5321 section 4.5.3.1.8 asks for at least 100
             errors: 20,                  // Postfix smtpd_hard_error_limit
             junk_commands: 100,          // Postfix smtpd_junk_command_limit

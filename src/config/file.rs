@@ -118,6 +118,7 @@ section!(Limits {
     connections: Count,
     connections_per_address: Count,
     message_size: Size,
+    body_memory: Size,
     recipients: Count,
     errors: Count,
     junk_commands: Count,

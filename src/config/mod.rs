@@ -147,6 +147,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Octets of a message (SIZE).
     pub message_size: u64,
+    /// Octets of memory for messages on their way in; one that finds none gets 452.
+    pub body_memory: u64,
     /// RCPTs of a transaction.
     pub recipients: usize,
     /// Errors before 421 (CM11).

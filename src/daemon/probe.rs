@@ -16,6 +16,7 @@ use crate::mail::id::Id;
 use crate::mail::message::Message;
 use crate::mail::return_path;
 use crate::mail::time::Time;
+use crate::memory::Permit;
 use crate::queue::store::{Action, Filter, StoreError};
 use crate::tenant::{Route, Tenant};
 
@@ -117,6 +118,7 @@ impl House {
             smtputf8: false,
             require_tls: false,
             body,
+            held: Permit::default(),
         };
         self.admit.accept(submission).await.map_err(|reply| format!("the probe was refused: {reply}"))
     }

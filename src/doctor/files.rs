@@ -1,4 +1,5 @@
-//! What stands on the disk: who may read the secrets, whether there is room, whether there are roots to trust.
+//! What stands on the disk: who may read the secrets, whether there is room, whether there are roots to trust. And the memory
+//! that mail may take.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -7,10 +8,12 @@ use std::path::{Path, PathBuf};
 use super::Scope;
 use crate::config::Config;
 use crate::fsx::{self, Disk, LocalDisk};
+use crate::memory;
 use crate::seal::judge::Finding;
 
 const FILES: &str = "files";
 const DISK: &str = "disk";
+const MEMORY: &str = "memory";
 /// Room that the journal wants beyond the reserve: two segments (docs/queue.md).
 const SEGMENTS: u64 = 128 * 1024 * 1024;
 /// Permission bits of everybody but the owner.
@@ -20,6 +23,7 @@ pub(super) fn look(scope: &Scope) -> Vec<Finding> {
     let config = &scope.config;
     let mut findings = vec![secrets(config), state(config)];
     findings.extend(disk(&config.state, config.queue.disk_reserve));
+    findings.push(memory(config, memory::given()));
     findings.push(roots());
     findings
 }
@@ -105,6 +109,31 @@ fn disk(state: &Path, reserve: u64) -> Option<Finding> {
     Some(Finding::ok(DISK, says))
 }
 
+/// Memory for mail, against the largest message and against what there is.
+fn memory(config: &Config, given: Option<u64>) -> Finding {
+    let (bodies, message) = (config.limits.body_memory, config.limits.message_size);
+    let caches = config.queue.body_cache.saturating_add(config.queue.index_cache);
+    let (bodies_mib, caches_mib, message_mib) = (bodies >> 20, caches >> 20, message >> 20);
+    let says = format!("{bodies_mib} MiB for messages on their way in, and {caches_mib} MiB of caches");
+    if bodies < message.saturating_add(memory::READING) {
+        let says = format!("{says}: a message of limits.message_size ({message_mib} MiB) never gets in");
+        return Finding::error(MEMORY, says, "raise limits.body_memory, or lower limits.message_size");
+    }
+    if bodies < message.saturating_mul(2) {
+        let says = format!(
+            "{says}: a message of limits.message_size ({message_mib} MiB) gets in only when no other is"
+        );
+        return Finding::warning(MEMORY, says, "raise limits.body_memory, or lower limits.message_size");
+    }
+    match given {
+        Some(given) if bodies.saturating_add(caches) > given / 4 * 3 => {
+            let says = format!("{says}, of {} MiB that there are: little is left for all else", given >> 20);
+            Finding::warning(MEMORY, says, "lower limits.body_memory, queue.body_cache and queue.index_cache")
+        }
+        Some(_) | None => Finding::ok(MEMORY, says),
+    }
+}
+
 /// Upstreams' certificates are verified against them.
 fn roots() -> Finding {
     let found = rustls_native_certs::load_native_certs();
@@ -140,6 +169,28 @@ mod tests {
         let found = secrets(&config);
         assert_eq!(found.level, Level::Error);
         assert!(found.says.contains("wx1.pem has mode 0644"), "{}", found.says);
+    }
+
+    #[test]
+    fn memory_for_mail_holds_the_largest_message_and_fits_into_what_there_is() {
+        let mib = |count: u64| count << 20;
+        let mut config = config(Path::new("/nonexistent"));
+        for (bodies, given, level, says) in [
+            (
+                mib(256),
+                Some(mib(1024)),
+                Level::Ok,
+                "256 MiB for messages on their way in, and 64 MiB of caches",
+            ),
+            (mib(256), None, Level::Ok, ""),
+            (mib(256), Some(mib(400)), Level::Warning, "of 400 MiB that there are"),
+            (mib(32), Some(mib(1024)), Level::Warning, "gets in only when no other is"),
+            (mib(25), Some(mib(1024)), Level::Error, "(25 MiB) never gets in"),
+        ] {
+            config.limits.body_memory = bodies;
+            let found = memory(&config, given);
+            assert_eq!((found.level, found.says.contains(says)), (level, true), "{}", found.says);
+        }
     }
 
     #[test]

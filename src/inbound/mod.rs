@@ -30,6 +30,7 @@ use crate::mail::id::Id;
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path::{self, Secret, Token};
 use crate::maillog::{Complained, MailLog, Rejected, RemoteBounce};
+use crate::memory::Permit;
 use crate::queue::store::{Store, StoreError};
 use crate::seal::Keyring;
 use crate::suppress::{List, ListError};
@@ -101,7 +102,7 @@ pub struct Peer {
 }
 
 /// A message that came to one of our addresses.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Returned {
     /// Who brought it.
     pub peer: Peer,
@@ -113,6 +114,8 @@ pub struct Returned {
     pub token: Token,
     /// Headers and body.
     pub body: Vec<u8>,
+    /// The memory they take.
+    pub held: Permit,
 }
 
 impl Inbound {

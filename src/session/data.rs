@@ -13,10 +13,14 @@
 //! with the message (CVE-2023-51764). A dot is unstuffed only after CRLF, so a bare LF that is normalised later cannot
 //! turn a dot into an end of data at the next hop: there it is stuffed again.
 
+use crate::memory::{Full, Permit, READING};
 use crate::tenant::BareNewlines;
 
-/// The most that is reserved on a client's word (SIZE); the rest grows as it comes.
+/// The most that is allocated on a client's word (SIZE); the rest grows as it comes.
 const RESERVE_MAX: u64 = 256 * 1024;
+/// A buffer doubles as it grows, from the one of these steps up to the other.
+const STEP_MIN: u64 = 8 * 1024;
+const STEP_MAX: u64 = 1024 * 1024;
 
 /// Who marks the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum Framing {
 pub enum Fault {
     /// More octets than allowed.
     TooBig,
+    /// There is no memory for more of it now.
+    NoMemory,
     /// A NUL octet (RFC 5321 section 2.3.8 and RFC 5322 section 4 leave no room for it).
     Nul,
     /// LF without CR.
@@ -59,15 +65,23 @@ pub struct Body {
     octets: u64,
     fault: Option<Fault>,
     bytes: Vec<u8>,
+    held: Permit,
 }
 
 impl Body {
-    /// Nothing yet. `limit` is the most octets it may have; `announced` what SIZE said.
+    /// Nothing yet. `limit` is the most octets it may have; `announced` what SIZE said; `held` the memory that it may take
+    /// without asking for more.
     #[must_use]
-    pub fn new(framing: Framing, bare: BareNewlines, limit: u64, announced: Option<u64>) -> Self {
+    pub fn new(
+        framing: Framing,
+        bare: BareNewlines,
+        limit: u64,
+        announced: Option<u64>,
+        held: Permit,
+    ) -> Self {
         let room = announced.unwrap_or(0).min(limit).min(RESERVE_MAX);
         let bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
-        Self { framing, bare, limit, at: At::Start, octets: 0, fault: None, bytes }
+        Self { framing, bare, limit, at: At::Start, octets: 0, fault: None, bytes, held }
     }
 
     /// Takes octets up to the end of data: how many it took, and whether the end was among them. After the end nothing
@@ -146,9 +160,26 @@ impl Body {
         if self.octets > self.limit {
             self.refuse(Fault::TooBig);
         }
+        if self.fault.is_none() && self.make_room(octets.len()).is_err() {
+            self.refuse(Fault::NoMemory);
+        }
         if self.fault.is_none() {
             self.bytes.extend_from_slice(octets);
         }
+    }
+
+    /// Room for so many octets more. The permit covers what the buffer has room for, not only what is in it.
+    fn make_room(&mut self, more: usize) -> Result<(), Full> {
+        let (length, capacity) = (self.bytes.len(), self.bytes.capacity() as u64);
+        let needed = (length + more) as u64;
+        if needed <= capacity {
+            return Ok(());
+        }
+        let step = capacity.clamp(STEP_MIN, STEP_MAX);
+        let room = needed.max((capacity + step).min(self.limit));
+        self.held.grow_to(READING.saturating_add(room))?;
+        self.bytes.reserve_exact(usize::try_from(room).map_err(|_| Full)? - length);
+        Ok(())
     }
 
     fn bare(&mut self, fault: Fault) {
@@ -165,6 +196,7 @@ impl Body {
             self.fault = Some(fault);
         }
         self.bytes = Vec::new();
+        self.held.settle_at(READING);
     }
 
     /// What is wrong so far: a chunk can be refused before the last one.
@@ -179,18 +211,20 @@ impl Body {
         self.octets
     }
 
-    /// The whole body. One that does not end with CRLF (only BDAT can bring it) gets one, before anything is sealed.
+    /// The whole body, and the memory it takes. One that does not end with CRLF (only BDAT can bring it) gets one, before
+    /// anything is sealed.
     ///
     /// # Errors
     /// What was wrong with it.
-    pub fn finish(mut self) -> Result<Vec<u8>, Fault> {
+    pub fn finish(mut self) -> Result<(Vec<u8>, Permit), Fault> {
         if self.at == At::Cr {
             self.bare(Fault::BareCr);
         }
         if !self.bytes.is_empty() && !self.bytes.ends_with(b"\r\n") {
             self.push(b"\r\n");
         }
-        self.fault.map_or(Ok(self.bytes), Err)
+        self.held.settle_at(READING.saturating_add(self.bytes.capacity() as u64));
+        self.fault.map_or(Ok((self.bytes, self.held)), Err)
     }
 }
 

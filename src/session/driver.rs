@@ -60,6 +60,7 @@ pub async fn run(visitor: Visitor, stream: Stream, stop: CancellationToken) {
         network,
         returns: inbound.then(|| Arc::new(visitor.shared.inbound.returns())),
         config: Arc::clone(&config),
+        memory: Arc::clone(&visitor.shared.memory),
     };
     let machine = Machine::new(setting, stream.facts());
     let mut driver = Driver {

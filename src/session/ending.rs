@@ -37,6 +37,9 @@ pub(super) fn tell(note: &Note, machine: &Machine, ip: IpAddr, shared: &Shared) 
             if *reason == "exposed" {
                 shared.metrics.auth.get_or_create(&ResultLabel { result: "exposed" }).inc();
             }
+            if *reason == "memory" {
+                shared.metrics.body_memory_refused.inc();
+            }
             let mut what = refusal(machine, ip, reply, reason);
             what.login = login.as_deref().or(what.login);
             what.from = from.as_ref().map(Option::as_ref);

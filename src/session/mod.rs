@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::inbound::Inbound;
 use crate::maillog::MailLog;
+use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::queue::store::Store;
 use crate::tenant::Tenants;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub inbound: Arc<Inbound>,
     /// Asked at MAIL whether there is room.
     pub store: Arc<dyn Store>,
+    /// The memory that messages share while they come in.
+    pub memory: Arc<Budget>,
     /// Refusals and connection tests are told here.
     pub log: Arc<MailLog>,
     /// Counts.

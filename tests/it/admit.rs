@@ -208,8 +208,9 @@ async fn ascii_mail_stays_ascii_whatever_flags_came() {
     let taken = intake.take(submission).await;
     let needs = taken.message.facts.needs;
     assert!(taken.message.body.is_ascii() && !needs.smtputf8 && !needs.eight_bit, "{}", leaves(&taken));
-    let mut submission = intake.submission("From: jörg@t.example\r\nSubject: Grüße\r\n\r\nx\r\n".as_bytes());
-    assert_eq!(intake.admit.submit(submission.clone()).await.enhanced.unwrap().to_string(), "5.6.7");
+    let plain = "From: jörg@t.example\r\nSubject: Grüße\r\n\r\nx\r\n".as_bytes();
+    assert_eq!(intake.reply(plain).await.enhanced.unwrap().to_string(), "5.6.7");
+    let mut submission = intake.submission(plain);
     submission.smtputf8 = true;
     let taken = intake.take(submission).await;
     assert!(taken.message.facts.needs.smtputf8 && leaves(&taken).contains("Subject: Grüße\r\n"));

@@ -250,6 +250,7 @@ impl House {
             ip: IpAddr::from([127, 0, 0, 1]),
             network: options.network.then(|| Arc::clone(&tenant)),
             returns: (options.role == Role::Inbound).then(returns),
+            memory: Arc::default(),
         };
         let machine = Machine::new(setting, tls.then(facts));
         let outcome =

@@ -47,6 +47,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
+fn store(dir: &Path, config: &Config) -> Arc<Embedded> {
+    let mut room = store_model::options(&Clock::System);
+    room.disk_reserve = config.queue.disk_reserve;
+    Embedded::open(&dir.join("state"), room).unwrap()
+}
+
 fn list(store: &Arc<Embedded>) -> Arc<waxseal::suppress::List> {
     Arc::new(waxseal::suppress::List::new(Arc::clone(store) as _, Arc::default()))
 }
@@ -134,9 +140,7 @@ impl Front {
         let certificates = Certificates::load(config.tls.as_ref().unwrap()).unwrap();
         let tls = certificates.server_config().unwrap();
         let client = trusting(&config.tls.as_ref().unwrap().certificate, rustls::ALL_VERSIONS);
-        let mut room = store_model::options(&Clock::System);
-        room.disk_reserve = config.queue.disk_reserve;
-        let store = Embedded::open(&dir.path().join("state"), room).unwrap();
+        let store = store(dir.path(), &config);
         let tenants = Arc::new(ArcSwap::from_pointee(Directory::new([tenant(options), other()])));
         let log = MailLog::open(&dir.path().join("mail.jsonl"), Clock::System).unwrap();
         let listeners = config.listeners.clone();
@@ -177,6 +181,7 @@ impl Front {
             admit: Arc::new(admit),
             inbound: Arc::new(inbound),
             store: Arc::clone(&store) as _,
+            memory: Arc::default(),
             log,
             metrics: Arc::default(),
             clock: Clock::System,

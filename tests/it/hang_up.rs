@@ -133,6 +133,7 @@ fn cm18_nothing_is_queued_before_the_dot_and_everything_after_it() {
                 queued += u64::from(point.queued);
                 let place = format!("{}, {layer:?}, {way:?}: {heard}", point.why);
                 assert_eq!(front.queued(), queued, "{place}");
+                assert_eq!(front.shared.memory.held(), 0, "{place}");
                 if way == Way::Fin {
                     assert_eq!(heard.contains("250 2.0.0 Ok: queued as "), point.queued, "{place}");
                 }

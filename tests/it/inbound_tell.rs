@@ -8,6 +8,7 @@ use waxseal::mail::envelope::Notify;
 use waxseal::mail::id::Id;
 use waxseal::mail::reply::Reply;
 use waxseal::mail::return_path::{self, Token};
+use waxseal::memory::Permit;
 use waxseal::queue::store::{StoreError, Turns};
 use waxseal::seal::Keyring;
 use waxseal::tenant::Directory;
@@ -52,7 +53,8 @@ async fn comes_back(inbound: &Inbound, id: Id, tenant: &str, body: String) -> Re
     let to = return_path::make(&secret(), id, &format!("bounce.{tenant}.test").parse().unwrap());
     assert_eq!(inbound.returns().token(&to), Some(Token::Bounce(id)));
     let peer = Peer { ip: [192, 0, 2, 1].into(), helo: "mx.there.test".into(), tls: None };
-    let returned = Returned { peer, from: None, to, token: Token::Bounce(id), body: body.into_bytes() };
+    let held = Permit::default();
+    let returned = Returned { peer, from: None, to, token: Token::Bounce(id), body: body.into_bytes(), held };
     inbound.take(returned).await
 }
 

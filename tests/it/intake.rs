@@ -20,6 +20,7 @@ use waxseal::mail::return_path::Secret;
 use waxseal::mail::secret::ExposeSecret;
 use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
+use waxseal::memory::Permit;
 use waxseal::queue::store::{
     Accept, Action, Answer, Claimed, Entry, Filter, Last, Memo, Owed, Pacing, Settlement, Stats, Store,
     StoreError, Superseded,
@@ -206,6 +207,7 @@ impl Intake {
             smtputf8: false,
             require_tls: false,
             body: message.to_vec(),
+            held: Permit::default(),
         }
     }
 

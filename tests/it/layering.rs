@@ -17,7 +17,7 @@ const HOUSE: &[&[&str]] = &[
     &["seal", "queue", "maillog"],
     &["tenant", "dns"],
     &["config"],
-    &["metrics", "clock", "fsx", "failpoint"],
+    &["metrics", "clock", "fsx", "failpoint", "memory"],
     &["mail"],
 ];
 

@@ -59,6 +59,7 @@ mod layering;
 mod limits;
 mod lockfile;
 mod lockout;
+mod memory;
 mod oauth;
 mod open_relay;
 mod oracle;

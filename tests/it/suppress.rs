@@ -8,6 +8,7 @@ use waxseal::mail::class::{By, Classed};
 use waxseal::mail::id::Id;
 use waxseal::mail::return_path::{self, Token};
 use waxseal::mail::time::Time;
+use waxseal::memory::Permit;
 use waxseal::queue::store::Turns;
 use waxseal::suppress::{Entry, Reason};
 use waxseal::tenant::{Directory, SuppressionRules};
@@ -145,7 +146,9 @@ async fn a_hard_bounce_is_learned_where_the_tenant_asks_for_it() {
 
 async fn comes_back(inbound: &Inbound, id: Id, path: waxseal::mail::address::Address, body: String) {
     let peer = Peer { ip: [192, 0, 2, 1].into(), helo: "mx.there.test".into(), tls: None };
-    let returned = Returned { peer, from: None, to: path, token: Token::Bounce(id), body: body.into_bytes() };
+    let held = Permit::default();
+    let returned =
+        Returned { peer, from: None, to: path, token: Token::Bounce(id), body: body.into_bytes(), held };
     assert_eq!(inbound.take(returned).await.code, 250);
 }
 

@@ -8,7 +8,7 @@ use super::inbox::Request;
 use super::index::{self, Ask, Reply};
 use super::reader;
 use super::record::{AcceptedRef, BodyFile, Kind, Record};
-use super::spool::{Said, Spool};
+use super::spool::{Entered, Said, Spool};
 use super::{Accept, Embedded, StoreError};
 
 /// Hands an accepted message to the journal. Runs to its end whether or not the caller still waits.
@@ -19,7 +19,6 @@ pub(super) fn put(
     file: Option<BodyFile>,
     reply: Reply<()>,
 ) {
-    let accept = Arc::new(accept);
     let (body, crc) = index::inline(&accept, file);
     let payload = AcceptedRef::new(&accept, &[], file);
     let record = match Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc) {
@@ -40,7 +39,7 @@ pub(super) fn put(
         }
         drop(reply.send(durable));
     });
-    let said = Said::Accept(accept, file, Vec::new());
+    let said = Said::Accept(Entered::new(&accept), file, Vec::new());
     spool.inbox.submit(Request { records: vec![(record, said)], essential: false, done });
 }
 

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::super::store::{Accept, StoreError};
+use super::super::store::{Accept, Destination, Hold, StoreError};
 use super::inbox::Inbox;
 use super::index::Ask;
 use super::record::{BodyFile, Grave, Header, MemoHead, Position};
 use crate::failpoint::{self, Failpoint};
 use crate::fsx::{Disk, DiskFile};
 use crate::mail::id::Id;
+use crate::mail::message::Facts;
 
 /// A segment's room: large enough that making one costs nothing, small enough that one can be compacted in a moment.
 pub(super) const SEGMENT: u64 = 64 << 20;
@@ -23,11 +24,28 @@ const DAMAGED: &str = "damaged-";
 #[derive(Clone, Debug)]
 pub(super) enum Said {
     /// A new message, and those that end by being told of.
-    Accept(Arc<Accept>, Option<BodyFile>, Vec<Grave>),
+    Accept(Box<Entered>, Option<BodyFile>, Vec<Grave>),
     /// What the index itself decided: it only needs to know where it lies, and whose end it says.
     Own(Vec<Grave>),
     /// A memo, and whether compaction moved it.
     Memo(MemoHead, bool),
+}
+
+/// A message as the index sees it. Without its octets: the index may be behind, and they would stay in memory for so long.
+#[derive(Clone, Debug)]
+pub(super) struct Entered {
+    pub(super) facts: Arc<Facts>,
+    pub(super) legs: Vec<(Destination, Vec<u16>)>,
+    pub(super) held: Option<Hold>,
+    pub(super) tells: Vec<(Id, u16)>,
+}
+
+impl Entered {
+    pub(super) fn new(accept: &Accept) -> Box<Self> {
+        let Accept { message, legs, held, tells } = accept;
+        let facts = Arc::new(message.facts.clone());
+        Box::new(Self { facts, legs: legs.clone(), held: held.clone(), tells: tells.clone() })
+    }
 }
 
 /// A record that is durable.

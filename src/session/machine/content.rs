@@ -2,11 +2,12 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{Machine, Octets, Phase, Step, Transaction, replies};
+use super::{Machine, Note, Octets, Phase, Step, Transaction, replies};
 use crate::admit::{Client, Submission};
 use crate::inbound::{Peer, Returned};
 use crate::mail::envelope::Envelope;
 use crate::mail::reply::Reply;
+use crate::memory::{Full, Holder, Permit, READING, START};
 use crate::session::command::{self, Chunk};
 use crate::session::data::{Body, Fault, Framing};
 use crate::tenant::BareNewlines;
@@ -25,8 +26,12 @@ impl Machine {
         if self.in_chunks() {
             return self.fail(replies::in_chunks());
         }
+        // The transaction stays as it is: DATA may be tried again (RFC 5321 section 3.3).
+        let Ok(body) = self.new_body(Framing::Dots) else {
+            return self.reject(replies::no_memory(), "memory", None);
+        };
         self.say(replies::GO_AHEAD);
-        self.phase = Phase::Data(Box::new(self.new_body(Framing::Dots)));
+        self.phase = Phase::Data(Box::new(body));
     }
 
     fn content_out_of_place(&self) -> Option<Reply> {
@@ -45,12 +50,35 @@ impl Machine {
         self.transaction.as_ref().is_some_and(|transaction| transaction.chunks.is_some())
     }
 
-    fn new_body(&self, framing: Framing) -> Body {
+    /// Whose share of the memory a message takes.
+    fn holder(&self) -> Holder {
+        self.sender().map(|tenant| std::sync::Arc::clone(&tenant.name))
+    }
+
+    /// Memory that a message takes at its beginning. What was announced is set aside whole, so that a transfer for which
+    /// there was room is not refused halfway.
+    fn share(&self, announced: Option<u64>) -> u64 {
+        announced.map_or(START, |octets| READING.saturating_add(octets.min(self.size_limit())))
+    }
+
+    /// Whether there is memory for a message of this size now. Another may be faster until DATA: then that is refused.
+    pub(super) fn has_memory(&self, announced: Option<u64>) -> bool {
+        let most = self.setting.config.limits.body_memory;
+        self.setting.memory.has_room(&self.holder(), self.share(announced), most)
+    }
+
+    fn memory(&self, announced: Option<u64>) -> Result<Permit, Full> {
+        let most = self.setting.config.limits.body_memory;
+        self.setting.memory.take(self.holder(), self.share(announced), most)
+    }
+
+    fn new_body(&self, framing: Framing) -> Result<Body, Full> {
         // A report is read and never passed on, so that its line ends can do no harm.
         let usual = if self.is_inbound() { BareNewlines::Normalize } else { BareNewlines::Refuse };
         let bare = self.sender().map_or(usual, |tenant| tenant.bare_newlines);
         let announced = self.transaction.as_ref().and_then(|transaction| transaction.params.size);
-        Body::new(framing, bare, self.size_limit(), announced)
+        let held = self.memory(announced)?;
+        Ok(Body::new(framing, bare, self.size_limit(), announced, held))
     }
 
     pub(super) fn data(&mut self, input: &mut BytesMut) -> Option<Step> {
@@ -75,13 +103,36 @@ impl Machine {
         // A chunk of nothing still has to be answered, and it is, at once.
         let refusal = self.content_out_of_place();
         let refusal = refusal.or_else(|| chunk.last.is_none().then(replies::chunk_syntax));
-        if refusal.is_none() && !self.in_chunks() {
-            let body = Box::new(self.new_body(Framing::Counted));
-            if let Some(transaction) = &mut self.transaction {
-                transaction.chunks = Some(body);
+        let refusal = refusal.or_else(|| self.first_chunk().err());
+        self.phase = Phase::Chunk(Octets { left: chunk.octets, chunk, refusal });
+    }
+
+    /// Room for the chunks, once. Without it the transaction is over: the next chunk must not be taken for the first.
+    fn first_chunk(&mut self) -> Result<(), Reply> {
+        if self.in_chunks() {
+            return Ok(());
+        }
+        match self.new_body(Framing::Counted) {
+            Ok(body) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.chunks = Some(Box::new(body));
+                }
+                Ok(())
+            }
+            Err(Full) => {
+                let reply = replies::no_memory();
+                let from = self.transaction.take().map(|transaction| transaction.from);
+                let said = reply.clone();
+                self.notes.push(Note::Rejected {
+                    to: None,
+                    from,
+                    login: None,
+                    reply: said,
+                    reason: "memory",
+                });
+                Err(reply)
             }
         }
-        self.phase = Phase::Chunk(Octets { left: chunk.octets, chunk, refusal });
     }
 
     pub(super) fn chunk_octets(&mut self, input: &mut BytesMut) -> Option<Step> {
@@ -124,19 +175,24 @@ impl Machine {
     fn content_refused(&mut self, fault: Fault) {
         let reply = match fault {
             Fault::TooBig => replies::too_big(self.size_limit()),
+            Fault::NoMemory => replies::no_memory(),
             Fault::Nul => replies::nul(),
             Fault::BareLf => replies::bare_lf(),
             Fault::BareCr => replies::bare_cr(),
         };
-        let reason = if fault == Fault::TooBig { "size" } else { "content" };
+        let reason = match fault {
+            Fault::TooBig => "size",
+            Fault::NoMemory => "memory",
+            Fault::Nul | Fault::BareLf | Fault::BareCr => "content",
+        };
         self.reject(reply, reason, None);
         self.transaction = None;
     }
 
     /// The end of data: what is wrong with the octets is said now, all else is decided by admission.
     fn submit(&mut self, body: Body) -> Option<Step> {
-        let body = match body.finish() {
-            Ok(body) => body,
+        let (body, held) = match body.finish() {
+            Ok(whole) => whole,
             Err(fault) => {
                 self.content_refused(fault);
                 return None;
@@ -148,7 +204,7 @@ impl Machine {
             return None;
         }
         if self.is_inbound() {
-            return self.hand_back(body);
+            return self.hand_back(body, held);
         }
         let tenant = self.sender().cloned();
         let (Some(tenant), Some(transaction)) = (tenant, self.transaction.take()) else {
@@ -165,16 +221,17 @@ impl Machine {
             require_tls: transaction.params.require_tls,
             envelope: envelope(*transaction),
             body,
+            held,
         })))
     }
 
     /// Something came back to the one recipient of the transaction.
-    fn hand_back(&mut self, body: Vec<u8>) -> Option<Step> {
+    fn hand_back(&mut self, body: Vec<u8>, held: Permit) -> Option<Step> {
         let transaction = self.transaction.take();
         let named = transaction.and_then(|mut named| Some((named.rcpts.pop()?.address, named.from)));
         let known = named.and_then(|(to, from)| {
             let token = self.setting.returns.as_ref()?.token(&to)?;
-            Some(Returned { peer: self.peer(), from, to, token, body })
+            Some(Returned { peer: self.peer(), from, to, token, body, held })
         });
         let Some(returned) = known else {
             self.fail(replies::no_valid_recipients());

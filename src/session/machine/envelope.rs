@@ -68,6 +68,9 @@ impl Machine {
         if params.size.is_some_and(|size| size > self.size_limit()) {
             return Err((replies::too_big(self.size_limit()), "size"));
         }
+        if !self.has_memory(params.size) {
+            return Err((replies::no_memory(), "memory"));
+        }
         Ok((from, params))
     }
 

@@ -26,6 +26,7 @@ use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
+use crate::memory::Budget;
 use crate::tenant::Tenant;
 
 /// Replies are written out when so many octets have gathered, so that a long pipelined batch stays bounded.
@@ -46,6 +47,8 @@ pub struct Setting {
     pub network: Option<Arc<Tenant>>,
     /// Which recipients an inbound listener takes.
     pub returns: Option<Arc<Returns>>,
+    /// The memory that messages share while they come in.
+    pub memory: Arc<Budget>,
 }
 
 /// What has to happen before the conversation can go on.

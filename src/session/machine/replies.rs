@@ -169,6 +169,15 @@ pub(in crate::session) fn no_room() -> Reply {
     reply(452, (4, 3, 1), "No room for new mail; try again later")
 }
 
+/// At MAIL, at DATA or BDAT, or at the end of a message (RFC 5321 section 4.2.3: 452).
+pub(super) fn no_memory() -> Reply {
+    reply(
+        452,
+        (4, 3, 1),
+        "The relay is taking in as much mail as it has memory for; send it again in a minute",
+    )
+}
+
 pub(super) fn mail_syntax() -> Reply {
     reply(501, (5, 5, 4), "Use: MAIL FROM:<address>")
 }

@@ -7,7 +7,7 @@ use super::super::record::{
     AGAIN, ALONE, Accepted, AcceptedRef, BodyFile, Copied, Grave, Header, Kind, MemoHead, Note, Position,
     Record, Standing,
 };
-use super::super::spool::{Fed, Said};
+use super::super::spool::{Entered, Fed, Said};
 use super::Reply;
 use super::desk::Desk;
 use super::row::{Place, Row};
@@ -25,7 +25,7 @@ impl Desk {
             match said {
                 Said::Accept(accept, file, graves) => {
                     fresh = true;
-                    self.accepted(at, &header, &accept, file)?;
+                    self.accepted(at, &header, *accept, file)?;
                     graves.iter().for_each(|grave| self.usage.bury(at.segment, header.length(), grave));
                 }
                 Said::Own(graves) => {
@@ -49,15 +49,14 @@ impl Desk {
         &mut self,
         at: Position,
         header: &Header,
-        accept: &Accept,
+        entered: Entered,
         file: Option<BodyFile>,
     ) -> sled::Result<()> {
-        let Accept { message, legs, held, tells } = accept;
+        let Entered { facts, legs, held, tells } = entered;
         let place = Place::new(at, header, file);
-        let facts = Arc::new(message.facts.clone());
-        let row = Row::accepted(at, place, facts, legs.clone(), held.as_ref());
+        let row = Row::accepted(at, place, facts, legs, held.as_ref());
         self.change(header.id, &[], |old| *old = Some(row))?;
-        for id in told_messages(tells) {
+        for id in told_messages(&tells) {
             self.arrived(id, |row| row.noted(at, header.length()))?;
         }
         Ok(())
@@ -103,7 +102,7 @@ impl Desk {
         let payload = AcceptedRef::new(&accept, &ended, file);
         let record = Record::with_body(Kind::Accept, accept.message.facts.id, &payload, body, crc)
             .map_err(|_| doubt("a notification cannot be written"))?;
-        let said = Said::Accept(accept, file, ended);
+        let said = Said::Accept(Entered::new(&accept), file, ended);
         let spool = Arc::clone(&self.spool);
         let done = Box::new(move |durable: Result<(), StoreError>| {
             if durable.is_ok() {
