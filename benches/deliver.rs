@@ -57,6 +57,7 @@ fn job(n: u32, body: &Bytes) -> Job {
         return_path: None,
         unsealed: None,
         asked: waxseal::mail::message::Asked::default(),
+        priority: waxseal::mail::priority::Priority::default(),
         needs: Needs::default(),
         size: body.len() as u64,
     };

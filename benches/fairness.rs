@@ -196,6 +196,7 @@ fn message(id: Id, tenant: &str, domain: &str) -> Accept {
         return_path: None,
         unsealed: None,
         asked: waxseal::mail::message::Asked::default(),
+        priority: waxseal::mail::priority::Priority::default(),
         needs: Needs::default(),
         size: body.len() as u64,
     };

@@ -103,6 +103,8 @@ pub struct Metrics {
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
     /// classes themselves are no label: their names are configured, and no closed list.
     pub classed: Family<ByLabel, Counter>,
+    /// Accepted messages by what told their priority: parameter, header, class.
+    pub priorities: Family<ByLabel, Counter>,
     /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
     pub hops: Family<ResultLabel, Counter>,
     /// Sites of exchangers that were sent to lately, by `state`: open, probing, resting.
@@ -193,6 +195,7 @@ impl Metrics {
             seal_seconds: seconds(),
             events: Family::default(),
             classed: Family::default(),
+            priorities: Family::default(),
             hops: Family::default(),
             sites: Family::default(),
             site_rests: Family::default(),
@@ -261,6 +264,7 @@ impl Metrics {
         to.register_with_unit("seal", "Time to seal a message", Unit::Seconds, self.seal_seconds.clone());
         to.register("events", "Mail log records", self.events.clone());
         to.register("classed", "Accepted messages by what told their class", self.classed.clone());
+        to.register("priorities", "Accepted messages by what told their priority", self.priorities.clone());
     }
 
     fn register_delivery(&self, to: &mut Registry) {
@@ -344,7 +348,7 @@ mod tests {
         metrics.suppressions.get_or_create(&ReasonLabel { reason: "bounce" }).set(1);
         metrics.events.get_or_create(&EventLabel { r#type: "received" }).inc();
         metrics.sts_fetches.get_or_create(&ResultLabel { result: "ok" }).inc();
-        for family in [&metrics.classed, &metrics.tls_protected, &metrics.tls_refused] {
+        for family in [&metrics.classed, &metrics.priorities, &metrics.tls_protected, &metrics.tls_refused] {
             family.get_or_create(&ByLabel { by: "none" }).inc();
         }
         let text = metrics.render();

@@ -10,6 +10,7 @@ mod judge;
 mod own;
 mod own_seal;
 mod platform;
+pub mod priority;
 mod put;
 mod refusal;
 mod repair;
@@ -32,7 +33,8 @@ use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
-use crate::mail::message::{Asked, Message};
+use crate::mail::message::{Asked, Facts, Message};
+use crate::mail::priority::Priority;
 use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path::Secret;
 use crate::mail::time::Time;
@@ -48,8 +50,9 @@ use beside::Beside;
 use classify::{ControlKey, Told};
 use judge::Judged;
 use own::Author;
+use priority::Given;
 use refusal::Refusal;
-use repair::Repaired;
+use repair::{Added, Repaired};
 use trace::Stamp;
 
 /// What admission is made of.
@@ -114,6 +117,8 @@ pub struct Submission {
     pub smtputf8: bool,
     /// `REQUIRETLS` was given, under TLS (RFC 8689).
     pub require_tls: bool,
+    /// `MT-PRIORITY` (RFC 6710).
+    pub priority: Option<Priority>,
     /// Headers and body.
     pub body: Vec<u8>,
     /// The memory they take.
@@ -126,6 +131,7 @@ struct Admitted {
     envelope: Envelope,
     told: Told,
     asked: (Asked, Duration),
+    given: Given,
     repaired: Repaired,
     judged: Judged,
     /// `None`: it is held, and sealed when it is released.
@@ -152,8 +158,9 @@ impl Admit {
 
     /// Accepts a message (250, durable) or says why not.
     pub async fn submit(&self, submission: Submission) -> Reply {
+        let asked = submission.priority;
         match self.accept(submission).await {
-            Ok(message) => Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", message.facts.id)),
+            Ok(message) => queued(&message.facts, asked),
             Err(reply) => reply,
         }
     }
@@ -194,7 +201,9 @@ impl Admit {
         let stamp = Stamp { hostname: &config.hostname, id, now };
         let class = classes.certain(told.class.as_ref());
         let link = asked::link(&self.parts.links, &config, (&submission.tenant.name, class), &envelope);
-        let repaired = repair::repair(submission, &headers, &author, &stamp, link.as_deref())?;
+        let given = priority::of(submission, &headers, told.class.as_ref());
+        let added = Added { link: link.as_deref(), priority: given.to_tunnel() };
+        let repaired = repair::repair(submission, &headers, &author, &stamp, &added)?;
         let judged = self.judge(submission, (&author, &envelope), (id, now), force)?;
         let sealed = match &judged.held {
             Some(_) => None,
@@ -206,7 +215,7 @@ impl Admit {
             }
         };
         let signatures = headers.all("DKIM-Signature").count();
-        Ok(Admitted { author, envelope, told, asked, repaired, judged, sealed, signatures })
+        Ok(Admitted { author, envelope, told, asked, given, repaired, judged, sealed, signatures })
     }
 
     /// Says no, to the client and to the log.
@@ -231,6 +240,16 @@ impl Admit {
         });
         refusal.reply
     }
+}
+
+/// X.3.6 of RFC 6710: a priority other than the one asked for stands first in the text.
+fn queued(facts: &Facts, asked: Option<Priority>) -> Reply {
+    let (id, priority) = (facts.id, facts.priority);
+    if asked.is_some_and(|asked| asked != priority) {
+        let text = format!("{priority} is the new priority, no more may be asked for here; queued as {id}");
+        return Reply::new(250, Enhanced(2, 3, 6), text);
+    }
+    Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}"))
 }
 
 /// Seals on the session's thread: that costs it a quarter of a millisecond.

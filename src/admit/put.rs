@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::priority::Given;
 use super::repair::Body;
 use super::{Admit, Admitted, Submission};
 use crate::failpoint::{self, Failpoint};
@@ -18,6 +19,7 @@ use crate::mail::return_path;
 use crate::mail::time::Time;
 use crate::maillog::{Arrival, Expected, Seal};
 use crate::memory::READING;
+use crate::metrics::ByLabel;
 use crate::queue::store::{Accept, Destination, StoreError};
 use crate::seal::enforce::{Ruled, Ruling};
 use crate::seal::judge::{Believed, Finds};
@@ -34,7 +36,8 @@ impl Admit {
         now: Time,
     ) -> Result<Arc<Message>, Reply> {
         let Submission { client, tenant, body, mut held, .. } = submission;
-        let Admitted { author, envelope, told, asked, repaired, judged, sealed, signatures } = admitted;
+        let Admitted { author, envelope, told, asked, given, repaired, judged, sealed, signatures } =
+            admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
         let seals = sealed.as_ref().map(seals).unwrap_or_default();
@@ -49,7 +52,8 @@ impl Admit {
             tenant: Arc::clone(&tenant.name),
             login: client.login.clone(),
             header_from: Some(author.address),
-            lane: tenant.classes.lane(told.class.as_ref()),
+            lane: given.lane,
+            priority: given.priority,
             needs: needs(repaired.needs, &tenant, told.class.as_ref()),
             class: told.class,
             kind: Kind::Mail,
@@ -78,11 +82,7 @@ impl Admit {
             repairs: &repaired.done,
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
         };
-        self.parts.log.received(&message.facts, &arrival);
-        failpoint::pass(Failpoint::AcceptLogged);
-        for (address, why) in &told.void {
-            self.parts.log.stray(&message.facts, address, why);
-        }
+        self.accepted(&message.facts, &arrival, (given, &told.void));
         if let Some(hold) = hold {
             let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
             self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
@@ -93,6 +93,22 @@ impl Admit {
 }
 
 impl Admit {
+    /// Says so, now that it is durable.
+    fn accepted(
+        &self,
+        facts: &Facts,
+        arrival: &Arrival<'_>,
+        (given, void): (Given, &[(Address, &'static str)]),
+    ) {
+        self.parts.log.received(facts, arrival);
+        failpoint::pass(Failpoint::AcceptLogged);
+        let by = given.told.name();
+        self.parts.metrics.priorities.get_or_create(&ByLabel { by }).inc();
+        for (address, why) in void {
+            self.parts.log.stray(facts, address, why);
+        }
+    }
+
     /// Where bounces of it come back to. The null reverse-path stays: nothing may come back of such mail (RFC 5321 section 4.5.5).
     fn return_path(&self, id: Id, domain: Option<Domain>, envelope: &Envelope) -> Option<Address> {
         let domain = domain.filter(|_| envelope.from.is_some())?;

@@ -8,11 +8,13 @@ use super::body::{self, Change};
 use super::classify;
 use super::encode;
 use super::own::Author;
+use super::priority;
 use super::refusal::Refusal;
 use super::results;
 use super::trace::{self, Stamp};
 use crate::mail::header::{Field, Headers, LINE_MAX};
 use crate::mail::message::{Needs, TlsNeed};
+use crate::mail::priority::Priority;
 use crate::mail::reply::Enhanced;
 
 /// RFC 3463 section 3.7 as extended by RFC 6531: non-ASCII addresses not permitted.
@@ -30,6 +32,14 @@ pub(super) struct Repaired {
     pub(super) done: Vec<&'static str>,
     /// Without its brackets.
     pub(super) message_id: Option<String>,
+}
+
+/// What is written into the header section beside what every message must have.
+pub(super) struct Added<'a> {
+    /// Where its reader unsubscribes.
+    pub(super) link: Option<&'a str>,
+    /// The priority that it was given because its sender asked for one.
+    pub(super) priority: Option<Priority>,
 }
 
 /// A body as given, or written anew.
@@ -73,7 +83,7 @@ pub(super) fn repair(
     headers: &Headers<'_>,
     author: &Author,
     stamp: &Stamp<'_>,
-    link: Option<&str>,
+    added: &Added<'_>,
 ) -> Result<Repaired, Refusal> {
     let utf8 = needs_smtputf8(submission, headers)?;
     let body = submission.body.get(headers.body..).unwrap_or_default();
@@ -85,7 +95,8 @@ pub(super) fn repair(
     let eight_bit = recoded.as_ref().is_some_and(|recoded| recoded.eight_bit);
     let mut head = Head::new(submission, stamp, utf8);
     head.add_missing(headers, author, stamp);
-    head.add_unsubscribe(headers, link);
+    head.add_unsubscribe(headers, added.link);
+    head.add_priority(added.priority);
     let change = recoded.as_ref().and_then(|recoded| recoded.change.as_ref());
     for field in &headers.fields {
         if change.is_none() || !Change::removes(field) {
@@ -180,6 +191,14 @@ impl Head {
         }
     }
 
+    /// RFC 6758 section 3.3, for servers without MT-PRIORITY. Written before the message is sealed, and not covered by the seal:
+    /// a server on the way may have to replace it.
+    fn add_priority(&mut self, priority: Option<Priority>) {
+        if let Some(priority) = priority {
+            self.add("mt-priority", &format!("{}: {priority}\r\n", priority::HEADER));
+        }
+    }
+
     /// Copies a field, unless it must not leave or must be written otherwise.
     fn keep(&mut self, field: &Field<'_>, stamp: &Stamp<'_>) -> Result<(), Refusal> {
         if let Some(what) = self.removed(field, stamp) {
@@ -212,6 +231,7 @@ impl Head {
             () if field.is("Bcc") || field.is("Resent-Bcc") => Some("bcc"),
             () if field.is("Return-Path") => Some("return-path"),
             () if field.is(classify::HEADER) => Some("class-header"),
+            () if field.is(priority::HEADER) => Some("mt-priority"),
             () if field.is("Authentication-Results") && results::claims(field, stamp.hostname) => {
                 Some("authentication-results")
             }

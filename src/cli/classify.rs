@@ -11,20 +11,21 @@ use serde_json::{Value, json};
 use super::disposal;
 use super::output::{Context, Failure, Outcome};
 use crate::admit::classify::{ControlKey, Controls, Finding, Question, explain, take_controls};
+use crate::admit::priority::{self, Given, Told};
 use crate::config::{Classes, Config};
 use crate::mail::address::Address;
 use crate::mail::class::{By, Classed};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::Headers;
 use crate::mail::mailbox::mailboxes;
-use crate::mail::message::Lane;
+use crate::mail::priority::Priority;
 use crate::maillog::view::clean;
 use crate::tenant::{self, Directory, Tenant};
 
 /// What `classify` is told.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "The tenant is --tenant, or the login's, or the one that owns the From domain; without any the server's classes are asked.\n\nExamples:\n  waxseal classify reset.eml\n  waxseal classify reset.eml --tenant acme --login acme-security\n  waxseal classify reset.eml --rcpt \"$(waxseal tenant control-address acme password_reset)\"\n  waxseal classify --json - < reset.eml | jq -r .class"
+    after_help = "The tenant is --tenant, or the login's, or the one that owns the From domain; without any the server's classes are asked.\n\nExamples:\n  waxseal classify reset.eml\n  waxseal classify reset.eml --tenant acme --login acme-security\n  waxseal classify reset.eml --rcpt \"$(waxseal tenant control-address acme password_reset)\"\n  waxseal classify reset.eml --mt-priority 4\n  waxseal classify --json - < reset.eml | jq -r .class"
 )]
 pub struct Args {
     /// The message; `-` reads standard input.
@@ -39,6 +40,9 @@ pub struct Args {
     /// A recipient it would have; a control address among them counts.
     #[arg(long, value_name = "ADDRESS")]
     rcpt: Vec<Address>,
+    /// The MT-PRIORITY that its client would ask for, -9 to 9; without it the message's MT-Priority field counts.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    mt_priority: Option<Priority>,
 }
 
 /// Runs it.
@@ -60,7 +64,11 @@ pub(super) fn run(context: &Context, args: Args) -> Outcome {
         headers: &headers,
         body: message.get(headers.body..).unwrap_or_default(),
     };
-    let answer = Answer::new(tenant.as_deref(), classes, &config, &explain(&question), &controls);
+    let given = |class: Option<&Classed>| {
+        let most = tenant.as_ref().and_then(|tenant| tenant.limits.priority);
+        priority::give(classes, class, (args.mt_priority, &headers), most)
+    };
+    let answer = Answer::new(tenant.as_deref(), (classes, &config), (&explain(&question), &controls), given);
     if context.json { context.print_json(&answer.json()) } else { answer.print(context) }
 }
 
@@ -141,7 +149,7 @@ struct Answer<'a> {
     tenant: Option<&'a Tenant>,
     sources: Vec<Value>,
     class: Option<Classed>,
-    lane: Lane,
+    given: Given,
     waits: Vec<Duration>,
     hidden: Vec<&'static str>,
     disposal: Vec<(&'static str, String)>,
@@ -150,10 +158,9 @@ struct Answer<'a> {
 impl<'a> Answer<'a> {
     fn new(
         tenant: Option<&'a Tenant>,
-        classes: &Classes,
-        config: &Config,
-        findings: &[Finding],
-        controls: &Controls,
+        (classes, config): (&Classes, &Config),
+        (findings, controls): (&[Finding], &Controls),
+        given: impl Fn(Option<&Classed>) -> Given,
     ) -> Self {
         let first = findings.iter().find(|finding| finding.class.is_some());
         let class = first.and_then(|one| Some(Classed { name: one.class.clone()?, by: one.by }));
@@ -162,7 +169,7 @@ impl<'a> Answer<'a> {
         Self {
             tenant,
             sources: findings.iter().map(|finding| source(finding, controls)).collect(),
-            lane: classes.lane(class.as_ref()),
+            given: given(class.as_ref()),
             waits: classes.waits(class.as_ref(), &config.delivery.retry),
             hidden: hidden.into_iter().filter(|(_, hides)| *hides).map(|(what, _)| what).collect(),
             disposal: disposal::rules(tenant, classes, class.as_ref()),
@@ -194,7 +201,9 @@ impl<'a> Answer<'a> {
             "by": self.class.as_ref().map(|class| class.by),
             "certain": self.class.as_ref().is_some_and(|class| class.by.is_certain()),
             "why": self.why(),
-            "lane": self.lane,
+            "lane": self.given.lane,
+            "priority": self.given.priority,
+            "priority_by": self.given.told.name(),
             "retry": self.waits.iter().map(|wait| spelled(*wait)).collect::<Vec<_>>(),
             "hide": self.hidden,
             "disposal": self.disposal.iter().map(|(name, what)| (*name, what.as_str())).collect::<BTreeMap<_, _>>(),
@@ -225,7 +234,8 @@ impl<'a> Answer<'a> {
         let rows = [
             ("class", format!("{class}: {}", self.why())),
             ("tenant", self.tenant.map_or("none: the server's classes", |tenant| &*tenant.name).to_owned()),
-            ("lane", json!(self.lane).as_str().unwrap_or_default().to_owned()),
+            ("lane", self.given.lane.name().to_owned()),
+            ("priority", format!("{}: {}", self.given.priority, told(self.given.told))),
             ("retry", format!("{}, the last one repeats", waits.join(" "))),
             ("hides", hidden),
         ];
@@ -233,6 +243,14 @@ impl<'a> Answer<'a> {
             context.print(format_args!("{name:7} {value}"))?;
         }
         Ok(())
+    }
+}
+
+fn told(by: Told) -> &'static str {
+    match by {
+        Told::Parameter => "MT-PRIORITY asks for it",
+        Told::Header => "the MT-Priority field asks for it",
+        Told::Class => "nobody asks for one, so the class has the word",
     }
 }
 

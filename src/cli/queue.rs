@@ -163,6 +163,7 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
         ("tenant", facts.tenant.to_string()),
         ("login", login.to_owned()),
         ("class", class),
+        ("priority", format!("{} ({} lane)", facts.priority, facts.lane.name())),
         ("from", format!("<{from}>")),
         ("received", facts.received.utc().to_string()),
         ("expires", facts.expires.utc().to_string()),

@@ -47,6 +47,7 @@ impl Still {
             unsealed: None,
             needs: Needs::default(),
             asked: crate::mail::message::Asked::default(),
+            priority: crate::mail::priority::Priority::default(),
             size: 30,
         };
         let body = bytes::Bytes::from_static(b"Subject: s\r\nFrom: a\r\n\r\nsecret body\r\n");

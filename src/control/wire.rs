@@ -11,6 +11,7 @@ use crate::mail::address::Domain;
 use crate::mail::id::Id;
 use crate::mail::meaning::{Reason, Whose};
 use crate::mail::message::{Facts, Lane};
+use crate::mail::priority::Priority;
 use crate::queue::store::{Action, Cause, Entry, Filter, Last, State, StateName, Stats};
 
 /// The version in every answer: raised when a field changes its meaning or type.
@@ -146,6 +147,8 @@ pub struct Row {
     pub state: StateName,
     /// Order of service.
     pub lane: Lane,
+    /// How urgent it is to the servers behind us (RFC 6710).
+    pub priority: Priority,
     /// Attempts made.
     pub attempts: u32,
     /// When the next attempt is due.
@@ -317,6 +320,7 @@ impl From<&Entry> for Row {
             destination: Arc::clone(&leg.destination.0),
             state: *state,
             lane: leg.lane,
+            priority: facts.priority,
             attempts: leg.attempts,
             next_attempt,
             cause: leg.state.cause(),

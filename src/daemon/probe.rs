@@ -117,6 +117,7 @@ impl House {
             eight_bit_mime: false,
             smtputf8: false,
             require_tls: false,
+            priority: None,
             body,
             held: Permit::default(),
         };

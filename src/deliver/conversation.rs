@@ -325,6 +325,10 @@ fn write_mail(out: &mut String, message: &Message, offered: &Extensions) {
     if requires_tls(message) && offered.require_tls {
         out.push_str(" REQUIRETLS");
     }
+    // RFC 6710 section 4.2: also where nobody asked for one.
+    if offered.mt_priority {
+        let _ = write!(out, " MT-PRIORITY={}", message.facts.priority);
+    }
     if !offered.dsn {
         return;
     }

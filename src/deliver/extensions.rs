@@ -17,6 +17,8 @@ pub struct Extensions {
     pub starttls: bool,
     /// RFC 8689.
     pub require_tls: bool,
+    /// RFC 6710.
+    pub mt_priority: bool,
     /// RFC 4954 with PLAIN.
     pub auth_plain: bool,
     /// AUTH with LOGIN.
@@ -52,6 +54,8 @@ impl Extensions {
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
             "REQUIRETLS" => self.require_tls = true,
+            // The name of a policy may follow; the values mean the same to us.
+            "MT-PRIORITY" => self.mt_priority = true,
             "AUTH" => words.for_each(|mechanism| self.mechanism(mechanism)),
             // `AUTH=PLAIN LOGIN`, as servers spelt it for old Outlook.
             other => {
@@ -89,6 +93,7 @@ mod tests {
                 "more than we can send",
             ),
             ("mx\nAUTH LOGIN X", Extensions { auth_login: true, ..none() }, "unknown mechanisms are skipped"),
+            ("mx\nMT-PRIORITY MIXER", Extensions { mt_priority: true, ..none() }, "whatever policy"),
             ("mx\nAUTH=PLAIN", Extensions { auth_plain: true, ..none() }, "the old spelling"),
             ("mx\n\nXYZ\n\x1b[2J", none(), "rubbish is skipped"),
         ];

@@ -169,6 +169,7 @@ impl Inbound {
             unsealed: None,
             needs: Needs::default(),
             asked: crate::mail::message::Asked::default(),
+            priority: crate::mail::priority::Priority::default(),
             size: 0,
         }
     }

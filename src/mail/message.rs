@@ -9,6 +9,7 @@ use super::address::{Address, Domain};
 use super::class::Classed;
 use super::envelope::Envelope;
 use super::id::Id;
+use super::priority::Priority;
 use super::time::Time;
 
 /// What was decided about a message when it was accepted. The body travels beside it (`Message`).
@@ -26,6 +27,8 @@ pub struct Facts {
     pub class: Option<Classed>,
     /// How it takes its turn.
     pub lane: Lane,
+    /// How urgent it is to the servers behind us, as its sender asked or its class has it (RFC 6710).
+    pub priority: Priority,
     /// Whether a failure of it is told of.
     pub kind: Kind,
     /// Who sends, who receives.
@@ -80,6 +83,19 @@ pub enum Lane {
     Normal,
     /// Whenever there is room.
     Bulk,
+}
+
+impl Lane {
+    /// As files and commands name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Important => "important",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
 }
 
 /// Whose words it is, and so who is told of its failure.

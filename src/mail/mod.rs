@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod meaning;
 pub mod message;
 pub mod multipart;
+pub mod priority;
 pub mod reply;
 pub mod return_path;
 pub mod secret;

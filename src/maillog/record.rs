@@ -43,6 +43,8 @@ pub(crate) struct Record<'a> {
     class: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) class_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i8>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reverse_path")]
     pub(super) from: Option<Option<&'a Address>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +145,7 @@ impl<'a> Record<'a> {
             login: None,
             class: None,
             class_by: None,
+            priority: None,
             from: None,
             header_from: None,
             to: To::None,
@@ -191,6 +194,7 @@ impl<'a> Record<'a> {
         self.tenant = Some(&facts.tenant);
         self.login = facts.login.as_deref();
         self.class = facts.class.as_ref().map(|classed| &*classed.name);
+        self.priority = Some(facts.priority.number()).filter(|number| *number != 0);
         self.from = Some(facts.envelope.from.as_ref());
         self.header_from = facts.header_from.as_ref().map(|from| Cow::Owned(from.to_string()));
         self.size = Some(facts.size);

@@ -51,6 +51,7 @@ fn facts() -> Facts {
         unsealed: None,
         needs: Needs { tls: TlsNeed::Required, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
+        priority: crate::mail::priority::Priority::default(),
         size: 4_096,
     }
 }

@@ -17,7 +17,7 @@ pub fn clean(text: &str) -> String {
     shown
 }
 
-/// One line: `time type id tenant= from= to= relay= delay= dsn= status=`, and the reply in brackets.
+/// One line: `time type id tenant= priority= from= to= relay= delay= dsn= status=`, and the reply in brackets.
 #[must_use]
 pub fn line(record: &Value) -> String {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
@@ -25,6 +25,9 @@ pub fn line(record: &Value) -> String {
     let mut line = format!("{} {} {}", text("ts").unwrap_or("?"), kind, text("id").unwrap_or("-"));
     for name in ["tenant", "login", "class"] {
         word(&mut line, name, text(name));
+    }
+    if let Some(priority) = record.get("priority").and_then(Value::as_i64) {
+        put(&mut line, "priority", &priority.to_string());
     }
     if let Some(from) = text("from") {
         let _ = write!(line, " from=<{from}>");

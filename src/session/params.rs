@@ -1,7 +1,8 @@
-//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID; NOTIFY, ORCPT. Strict, for what is wrong here
+//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID, MT-PRIORITY; NOTIFY, ORCPT. Strict, for what is wrong here
 //! would end in somebody else's report.
 
 use crate::mail::envelope::{Notify, Ret};
+use crate::mail::priority::Priority;
 
 /// RFC 3461 section 4.4: characters of an ENVID, before xtext.
 const ENVID_MAX: usize = 100;
@@ -23,6 +24,8 @@ pub struct MailParams {
     pub ret: Option<Ret>,
     /// RFC 3461, decoded.
     pub envid: Option<String>,
+    /// RFC 6710.
+    pub priority: Option<Priority>,
 }
 
 /// What RCPT asks for.
@@ -54,11 +57,12 @@ enum Keyword {
     Auth,
     Ret,
     Envid,
+    Priority,
     Notify,
     Orcpt,
 }
 
-const MAIL: [(&str, Keyword); 7] = [
+const MAIL: [(&str, Keyword); 8] = [
     ("SIZE", Keyword::Size),
     ("BODY", Keyword::Body),
     ("SMTPUTF8", Keyword::SmtpUtf8),
@@ -66,6 +70,7 @@ const MAIL: [(&str, Keyword); 7] = [
     ("AUTH", Keyword::Auth),
     ("RET", Keyword::Ret),
     ("ENVID", Keyword::Envid),
+    ("MT-PRIORITY", Keyword::Priority),
 ];
 const RCPT: [(&str, Keyword); 2] = [("NOTIFY", Keyword::Notify), ("ORCPT", Keyword::Orcpt)];
 
@@ -127,6 +132,7 @@ fn take_mail(params: &mut MailParams, keyword: Keyword, value: Option<&str>) -> 
         Keyword::Auth => auth(value?)?,
         Keyword::Ret => params.ret = Some(ret(value?)?),
         Keyword::Envid => params.envid = Some(envid(value?)?),
+        Keyword::Priority => params.priority = Some(value?.parse().ok()?),
         Keyword::SmtpUtf8 | Keyword::RequireTls | Keyword::Notify | Keyword::Orcpt => return None,
     }
     Some(())

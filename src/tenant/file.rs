@@ -12,6 +12,7 @@ use super::{BareNewlines, OnFail, SignWith, UpstreamTls};
 use crate::config::class::{Suppression, Written};
 use crate::config::value::{Count, Port, Size, Span};
 use crate::mail::address::{Address, Domain};
+use crate::mail::priority::Priority;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,6 +77,7 @@ pub(super) struct Limits {
     pub(super) messages_per_day: Option<Count>,
     pub(super) message_size: Option<Size>,
     pub(super) recipients: Option<Count>,
+    pub(super) priority: Option<Priority>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -253,5 +253,6 @@ fn limits(written: &file::Limits) -> TenantLimits {
         per_day: written.messages_per_day.map(narrow),
         message_size: written.message_size.map(|size| size.0),
         recipients: written.recipients.map(|count| count.0),
+        priority: written.priority,
     }
 }

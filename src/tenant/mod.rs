@@ -30,6 +30,7 @@ use crate::config::class::{Suppression, certain};
 use crate::config::{Classes, Config, ConfigError};
 use crate::mail::address::{Address, Domain};
 use crate::mail::class::Classed;
+use crate::mail::priority::Priority;
 use crate::mail::secret::SecretString;
 
 /// All tenants, immutable; a reload makes a new one.
@@ -219,6 +220,8 @@ pub struct TenantLimits {
     pub message_size: Option<u64>,
     /// RCPTs of a transaction.
     pub recipients: Option<usize>,
+    /// The highest priority that its mail may ask for (RFC 6710).
+    pub priority: Option<Priority>,
 }
 
 /// What happens to a bare LF or CR (RFC 5321 section 2.3.8 forbids them).

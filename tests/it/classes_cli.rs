@@ -47,6 +47,7 @@ fn classify_explains_what_every_source_says_and_why_one_decides() {
         "class   password_reset: link is the most trusted source that knows one; it is a guess",
         "tenant  acme",
         "lane    urgent",
+        "priority 4: nobody asks for one, so the class has the word",
         "retry   5s 15s 30s 1m 2m 5m 10m 15m 30m 1h 2h 4h, the last one repeats",
         "hides   subject, link",
         "suppression no_complaints, as the tenant has it: no class is certain",
@@ -54,6 +55,11 @@ fn classify_explains_what_every_source_says_and_why_one_decides() {
         assert!(said.contains(part), "{part}\n{said}");
     }
     assert!(!said.to_lowercase().contains("s3cret"), "{said}");
+    let answer = json(dir, &["classify", "reset.eml", "--mt-priority", "-9"]);
+    assert_eq!(
+        (answer["priority"].as_i64(), answer["priority_by"].as_str(), answer["lane"].as_str()),
+        (Some(-9), Some("parameter"), Some("bulk"))
+    );
     let answer = json(dir, &["classify", "reset.eml", "--login", "acme-alerts"]);
     assert_eq!(
         (answer["class"].as_str(), answer["by"].as_str(), answer["certain"].as_bool()),

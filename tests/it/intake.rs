@@ -206,6 +206,7 @@ impl Intake {
             eight_bit_mime: true,
             smtputf8: false,
             require_tls: false,
+            priority: None,
             body: message.to_vec(),
             held: Permit::default(),
         }

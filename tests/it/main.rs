@@ -68,6 +68,7 @@ mod pki;
 mod platform;
 mod postfix;
 mod power;
+mod priority;
 mod probe;
 mod readme;
 mod rebuild;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::rule::{LinkRule, SubjectRule};
 use super::{Class, ClassTls, Hide};
 use crate::mail::message::Lane;
+use crate::mail::priority::Priority;
 
 const S: u64 = 1;
 const M: u64 = 60;
@@ -14,6 +15,7 @@ const H: u64 = 60 * M;
 struct Row {
     name: &'static str,
     lane: Lane,
+    priority: i8,
     retry: &'static [u64],
     hide: &'static [Hide],
     link: &'static [&'static str],
@@ -25,6 +27,7 @@ const ROWS: [Row; 6] = [
     Row {
         name: "password_reset",
         lane: Lane::Urgent,
+        priority: 4,
         retry: &[5 * S, 15 * S, 30 * S, 60 * S, 2 * M, 5 * M, 10 * M],
         hide: &[Hide::Subject, Hide::Link],
         // An oobCode alone says nothing: Firebase puts one into every kind of action link.
@@ -42,6 +45,7 @@ const ROWS: [Row; 6] = [
     Row {
         name: "verification",
         lane: Lane::Urgent,
+        priority: 3,
         retry: &[15 * S, M, 2 * M, 5 * M],
         hide: &[Hide::Subject, Hide::Link],
         link: &[
@@ -66,6 +70,7 @@ const ROWS: [Row; 6] = [
     Row {
         name: "w9",
         lane: Lane::Important,
+        priority: 2,
         retry: &[5 * M, 15 * M, 30 * M],
         hide: &[Hide::Subject],
         link: &[],
@@ -74,6 +79,7 @@ const ROWS: [Row; 6] = [
     Row {
         name: "payout_reminder",
         lane: Lane::Normal,
+        priority: 0,
         retry: &[15 * M],
         hide: &[],
         link: &[],
@@ -82,12 +88,21 @@ const ROWS: [Row; 6] = [
     Row {
         name: "reward",
         lane: Lane::Normal,
+        priority: 0,
         retry: &[5 * M, 15 * M],
         hide: &[],
         link: &[],
         subject: &["your reward", "you earned", "gift card"],
     },
-    Row { name: "program_email", lane: Lane::Bulk, retry: &[15 * M, H], hide: &[], link: &[], subject: &[] },
+    Row {
+        name: "program_email",
+        lane: Lane::Bulk,
+        priority: -3,
+        retry: &[15 * M, H],
+        hide: &[],
+        link: &[],
+        subject: &[],
+    },
 ];
 
 /// The built-in classes.
@@ -99,6 +114,7 @@ fn class(row: &Row) -> Class {
     Class {
         name: row.name.into(),
         lane: row.lane,
+        priority: Priority::nearest(row.priority),
         retry: row.retry.iter().map(|seconds| Duration::from_secs(*seconds)).collect(),
         hide: row.hide.to_vec(),
         tls: ClassTls::default(),
@@ -129,7 +145,19 @@ mod tests {
         }
     }
 
-    /// docs/classes.md shows a row a class: name, lane, first retries, what logs hide.
+    #[test]
+    fn a_class_and_its_priority_are_of_one_lane() {
+        for class in classes() {
+            assert_eq!(
+                class.priority.lane(),
+                class.lane,
+                "{}: asked for by number it is as fast",
+                class.name
+            );
+        }
+    }
+
+    /// docs/classes.md shows a row a class: name, lane, priority, first retries, what logs hide.
     #[test]
     fn the_page_shows_the_table() {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/classes.md")).unwrap();
@@ -143,7 +171,7 @@ mod tests {
             let retry = retry.collect::<Vec<_>>().join(" ");
             let hide = row.hide.iter().map(|hide| format!("{hide:?}").to_lowercase()).collect::<Vec<_>>();
             let hide = if hide.is_empty() { "-".to_owned() } else { hide.join(", ") };
-            let line = format!("| `{}` | {lane} | {retry} | {hide} |", row.name);
+            let line = format!("| `{}` | {lane} | {} | {retry} | {hide} |", row.name, row.priority);
             assert!(page.contains(&line), "docs/classes.md lacks: {line}");
         }
     }

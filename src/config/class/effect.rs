@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Class, ClassTls, Classes, Hide, Suppression};
 use crate::mail::class::Classed;
 use crate::mail::message::{Lane, TlsNeed};
+use crate::mail::priority::Priority;
 
 /// What logs, listings and notifications must not show of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,15 @@ impl Classes {
         let Some(classed) = classed else { return usual };
         let own = self.find(&classed.name).map_or(usual, |class| class.lane);
         if classed.by.is_guess() { own.min(usual) } else { own }
+    }
+
+    /// How urgent mail of this class is to the servers behind us, where its sender does not say.
+    #[must_use]
+    pub fn priority(&self, classed: Option<&Classed>) -> Priority {
+        let usual = self.default_class().map(|class| class.priority).unwrap_or_default();
+        let Some(classed) = classed else { return usual };
+        let own = self.find(&classed.name).map_or(usual, |class| class.priority);
+        if classed.by.is_guess() { own.max(usual) } else { own }
     }
 
     /// The waits between its attempts, the last of which repeats: the class's first ones, then the server's from there on.
@@ -179,6 +189,15 @@ mod tests {
             Lane::Normal,
             "raised above the default"
         );
+    }
+
+    #[test]
+    fn a_guess_may_raise_a_priority_and_never_lowers_one() {
+        let classes = Classes::default();
+        let priority = |name: &str, by: By| classes.priority(Some(&classed(name, by))).number();
+        assert_eq!((priority("program_email", By::From), priority("program_email", By::Subject)), (-3, 0));
+        assert_eq!((priority("password_reset", By::Subject), priority("gone", By::Login)), (4, 0));
+        assert_eq!(classes.with_default(Some("w9")).priority(None).number(), 2, "the tenant's default");
     }
 
     #[test]

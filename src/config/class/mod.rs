@@ -15,6 +15,7 @@ pub use self::effect::{Hides, certain};
 pub use self::rule::{FromRule, LinkRule, SubjectRule, Term};
 pub(crate) use self::written::Written;
 use crate::mail::message::Lane;
+use crate::mail::priority::Priority;
 
 /// Classes there may be: each is a row for people to keep apart.
 pub const CLASSES_MAX: usize = 32;
@@ -35,6 +36,8 @@ pub struct Class {
     pub name: Arc<str>,
     /// How its mail takes turns.
     pub lane: Lane,
+    /// How urgent its mail is to the servers behind us, where its sender does not say.
+    pub priority: Priority,
     /// The first waits between attempts; `delivery.retry` goes on from there.
     pub retry: Vec<Duration>,
     /// What logs and notifications do not show.

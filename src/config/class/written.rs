@@ -8,6 +8,7 @@ use super::{CLASSES_MAX, Class, ClassTls, Classes, Hide, NAME_MAX, Suppression};
 use crate::config::ConfigError;
 use crate::config::value::Wait;
 use crate::mail::message::Lane;
+use crate::mail::priority::Priority;
 
 /// Rules of one kind, and waits, that a class may have.
 const LIST_MAX: usize = 100;
@@ -18,6 +19,7 @@ const LIST_MAX: usize = 100;
 pub(crate) struct Written {
     pub(crate) name: Spanned<String>,
     lane: Option<Lane>,
+    priority: Option<Priority>,
     retry: Option<Spanned<Vec<Wait>>>,
     hide: Option<Vec<Hide>>,
     tls: Option<ClassTls>,
@@ -92,6 +94,7 @@ fn added<'a>(all: &'a mut Vec<Class>, name: &str) -> Result<&'a mut Class, Strin
     let class = Class {
         name: name.into(),
         lane: Lane::default(),
+        priority: Priority::default(),
         retry: Vec::new(),
         hide: Vec::new(),
         tls: ClassTls::default(),
@@ -132,6 +135,7 @@ impl Written {
         if let Some(lane) = self.lane {
             class.lane = lane;
         }
+        class.priority = self.priority.unwrap_or(class.priority);
         if let Some(retry) = &self.retry {
             class.retry = bounded(retry, wrong)?.iter().map(|wait| wait.0).collect();
         }

@@ -63,6 +63,7 @@ pub(crate) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
         unsealed: None,
         needs: Needs::default(),
         asked: crate::mail::message::Asked::default(),
+        priority: crate::mail::priority::Priority::default(),
         size: 4,
     }
 }

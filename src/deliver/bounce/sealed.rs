@@ -93,6 +93,7 @@ fn facts(config: &Config, letter: &Letter<'_>) -> Facts {
         unsealed: None,
         needs: Needs { smtputf8, tls: letter.tls, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
+        priority: crate::mail::priority::Priority::default(),
         size: u64::try_from(letter.body.len()).unwrap_or(u64::MAX),
     }
 }

@@ -38,6 +38,7 @@ fn facts(random: u128, rcpts: Vec<Recipient>) -> Facts {
         unsealed: None,
         needs: Needs::default(),
         asked: crate::mail::message::Asked::default(),
+        priority: crate::mail::priority::Priority::default(),
         size: 10,
     }
 }

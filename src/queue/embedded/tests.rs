@@ -39,6 +39,7 @@ pub(super) fn message(serial: u128) -> Accept {
         unsealed: None,
         needs: Needs::default(),
         asked: crate::mail::message::Asked::default(),
+        priority: crate::mail::priority::Priority::default(),
         size: 3000,
     };
     let body = vec![serial as u8; 3000].into();

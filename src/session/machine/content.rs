@@ -219,6 +219,7 @@ impl Machine {
             eight_bit_mime: transaction.params.eight_bit_mime,
             smtputf8: transaction.params.smtputf8,
             require_tls: transaction.params.require_tls,
+            priority: transaction.params.priority,
             envelope: envelope(*transaction),
             body,
             held,

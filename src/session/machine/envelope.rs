@@ -8,7 +8,7 @@ use crate::config::ListenerTls;
 use crate::mail::address::{Address, BadAddress};
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
-use crate::session::params::{self, MailParams, RcptParams};
+use crate::session::params::{self, BadParam, MailParams, RcptParams};
 use crate::session::path::{self, BadPath};
 use crate::tenant::Tenant;
 
@@ -63,6 +63,9 @@ impl Machine {
         }
         if params.require_tls && (self.tls.is_none() || self.is_inbound()) {
             return Err((replies::require_tls_in_clear(), "requiretls"));
+        }
+        if params.priority.is_some() && self.is_inbound() {
+            return Err((replies::bad_param(BadParam::Unknown), "syntax"));
         }
         let from = if mailbox.is_empty() { None } else { Some(path::mailbox(mailbox).map_err(syntax)?) };
         if params.size.is_some_and(|size| size > self.size_limit()) {

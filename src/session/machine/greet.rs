@@ -40,6 +40,11 @@ impl Machine {
             "{}\nPIPELINING\nSIZE {}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nSMTPUTF8",
             config.hostname, config.limits.message_size
         );
+        // RFC 6710: without the name of a policy, for none of those registered has our four lanes. What comes back has no
+        // priority: it is read here and goes no further.
+        if !self.is_inbound() {
+            text.push_str("\nMT-PRIORITY");
+        }
         if self.offers_starttls() {
             text.push_str("\nSTARTTLS");
         }

@@ -82,6 +82,7 @@ pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {
         unsealed: None,
         needs: Needs::default(),
         asked: waxseal::mail::message::Asked::default(),
+        priority: waxseal::mail::priority::Priority::default(),
         size: 80,
     }
 }

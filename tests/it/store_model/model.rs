@@ -1,5 +1,8 @@
 //! What any store must do, in the plainest form: maps in memory.
 
+use waxseal::mail::id::Id;
+use waxseal::mail::message::{Facts, Message};
+
 use super::*;
 
 /// Recipients, or legs, of messages.
