@@ -53,6 +53,7 @@ fn open(dir: &Path) -> Arc<Embedded> {
         window: 20_000,
         body_cache: 32 << 20,
         index_cache: 64 << 20,
+        read_memory: 64 << 20,
         index_slack: 64 << 20,
         disk_reserve: 0,
         clock: Clock::System,

@@ -323,6 +323,7 @@ fn queue(file: &file::Queue) -> Queue {
     Queue {
         window: file.window.map_or(usual.window, |n| n.0),
         body_cache: file.body_cache.map_or(usual.body_cache, |n| n.0),
+        read_memory: file.read_memory.map_or(usual.read_memory, |n| n.0),
         index_cache: file.index_cache.map_or(usual.index_cache, |n| n.0),
         disk_reserve: file.disk_reserve.map_or(usual.disk_reserve, |n| n.0),
     }

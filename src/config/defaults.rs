@@ -7,11 +7,13 @@ use crate::memory;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Bodies on their way in get so much of the memory there is (one part in so many), and at most so much.
-const BODY_PART: u64 = 4;
-const BODY_MOST: u64 = 1024 * MIB;
-/// The same where the system does not say how much there is.
-const BODY_USUAL: u64 = 256 * MIB;
+/// What is taken for the memory there is where the system does not say.
+const MACHINE: u64 = 1024 * MIB;
+
+/// One part in so many of the memory there is, at most a gibibyte.
+fn part(parts: u64) -> u64 {
+    (memory::given().unwrap_or(MACHINE) / parts).clamp(MIB, 1024 * MIB)
+}
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -31,8 +33,7 @@ impl Default for Limits {
             connections: 2000,
             connections_per_address: 200,
             message_size: 25 * MIB, // what Gmail and Microsoft 365 take by default
-            body_memory: memory::given()
-                .map_or(BODY_USUAL, |octets| (octets / BODY_PART).clamp(MIB, BODY_MOST)),
+            body_memory: part(4),
             recipients: 1000,            // RFC 5321 section 4.5.3.1.8 asks for at least 100
             errors: 20,                  // Postfix smtpd_hard_error_limit
             junk_commands: 100,          // Postfix smtpd_junk_command_limit
@@ -105,6 +106,12 @@ impl Default for Delivery {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { window: 100_000, body_cache: 32 * MIB, index_cache: 32 * MIB, disk_reserve: 256 * MIB }
+        Self {
+            window: 100_000,
+            body_cache: 32 * MIB,
+            read_memory: part(8),
+            index_cache: 32 * MIB,
+            disk_reserve: 256 * MIB,
+        }
     }
 }

@@ -174,7 +174,7 @@ section!(Delivery {
     data_done_timeout: Wait,
 });
 
-section!(Queue { window: Count, body_cache: Size, index_cache: Size, disk_reserve: Size });
+section!(Queue { window: Count, body_cache: Size, read_memory: Size, index_cache: Size, disk_reserve: Size });
 
 section!(Log { path: PathBuf });
 

@@ -274,6 +274,8 @@ pub struct Queue {
     pub window: usize,
     /// Octets of bodies kept in memory.
     pub body_cache: u64,
+    /// Octets of memory for bodies read back from the disk.
+    pub read_memory: u64,
     /// sled's cache.
     pub index_cache: u64,
     /// Free octets of the disk below which MAIL gets 452.

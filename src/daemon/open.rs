@@ -102,6 +102,7 @@ fn options(config: &Config, clock: Clock) -> Options {
         },
         window: config.queue.window,
         body_cache: config.queue.body_cache,
+        read_memory: config.queue.read_memory,
         index_cache: config.queue.index_cache,
         index_slack: INDEX_SLACK,
         disk_reserve: config.queue.disk_reserve,

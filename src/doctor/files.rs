@@ -112,9 +112,10 @@ fn disk(state: &Path, reserve: u64) -> Option<Finding> {
 /// Memory for mail, against the largest message and against what there is.
 fn memory(config: &Config, given: Option<u64>) -> Finding {
     let (bodies, message) = (config.limits.body_memory, config.limits.message_size);
-    let caches = config.queue.body_cache.saturating_add(config.queue.index_cache);
+    let queue = &config.queue;
+    let caches = queue.body_cache.saturating_add(queue.index_cache).saturating_add(queue.read_memory);
     let (bodies_mib, caches_mib, message_mib) = (bodies >> 20, caches >> 20, message >> 20);
-    let says = format!("{bodies_mib} MiB for messages on their way in, and {caches_mib} MiB of caches");
+    let says = format!("{bodies_mib} MiB for messages on their way in, and {caches_mib} MiB for the queue");
     if bodies < message.saturating_add(memory::READING) {
         let says = format!("{says}: a message of limits.message_size ({message_mib} MiB) never gets in");
         return Finding::error(MEMORY, says, "raise limits.body_memory, or lower limits.message_size");
@@ -128,7 +129,11 @@ fn memory(config: &Config, given: Option<u64>) -> Finding {
     match given {
         Some(given) if bodies.saturating_add(caches) > given / 4 * 3 => {
             let says = format!("{says}, of {} MiB that there are: little is left for all else", given >> 20);
-            Finding::warning(MEMORY, says, "lower limits.body_memory, queue.body_cache and queue.index_cache")
+            Finding::warning(
+                MEMORY,
+                says,
+                "lower limits.body_memory, queue.read_memory, queue.body_cache and queue.index_cache",
+            )
         }
         Some(_) | None => Finding::ok(MEMORY, says),
     }
@@ -175,15 +180,16 @@ mod tests {
     fn memory_for_mail_holds_the_largest_message_and_fits_into_what_there_is() {
         let mib = |count: u64| count << 20;
         let mut config = config(Path::new("/nonexistent"));
+        config.queue.read_memory = mib(128);
         for (bodies, given, level, says) in [
             (
                 mib(256),
                 Some(mib(1024)),
                 Level::Ok,
-                "256 MiB for messages on their way in, and 64 MiB of caches",
+                "256 MiB for messages on their way in, and 192 MiB for the queue",
             ),
             (mib(256), None, Level::Ok, ""),
-            (mib(256), Some(mib(400)), Level::Warning, "of 400 MiB that there are"),
+            (mib(256), Some(mib(512)), Level::Warning, "of 512 MiB that there are"),
             (mib(32), Some(mib(1024)), Level::Warning, "gets in only when no other is"),
             (mib(25), Some(mib(1024)), Level::Error, "(25 MiB) never gets in"),
         ] {

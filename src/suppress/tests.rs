@@ -11,6 +11,7 @@ fn store(dir: &std::path::Path) -> Arc<dyn Store> {
         window: 10,
         body_cache: 1 << 20,
         index_cache: 1 << 20,
+        read_memory: 64 << 20,
         index_slack: 0,
         disk_reserve: 0,
         clock: Clock::System,

@@ -377,6 +377,7 @@ fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
         window: 1000,
         body_cache: 1 << 20,
         index_cache: 1 << 20,
+        read_memory: 64 << 20,
         index_slack: 0,
         disk_reserve: 0,
         clock: clock.clone(),

@@ -57,8 +57,8 @@ pub fn options(clock: &Clock) -> Options {
         window: 6,
         body_cache: 20_000,
         index_cache: 1 << 20,
-        // Made anew after every start.
-        index_slack: 0,
+        read_memory: 64 << 20,
+        index_slack: 0, // it is made anew after every start
         disk_reserve: 0,
         clock: clock.clone(),
     }

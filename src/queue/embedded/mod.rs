@@ -10,6 +10,7 @@ mod index;
 mod reader;
 mod record;
 mod recover;
+mod room;
 mod scan;
 mod spool;
 
@@ -27,6 +28,7 @@ use self::accept::put;
 use self::cache::Cache;
 use self::index::{Ask, Parts, Reply, Sweep};
 use self::reader::{INLINE_MAX, Task, answer};
+use self::room::Room;
 use self::spool::{SEGMENT, Spool};
 use super::store::{
     Accept, Action, Answer, Claimed, Entry, Filter, Last, MEMO_KEY_MAX, MEMO_VALUE_MAX, Memo, Owed, Pacing,
@@ -50,6 +52,8 @@ pub struct Options {
     pub window: usize,
     /// Octets of fresh bodies kept in memory, so that the first attempt does not read the disk.
     pub body_cache: u64,
+    /// Octets of bodies read back from the disk that may be in memory at once; more wait.
+    pub read_memory: u64,
     /// Octets the index may cache.
     pub index_cache: u64,
     /// Octets that the index's files may take before it is asked how much of them still lives.
@@ -86,6 +90,7 @@ pub struct Embedded {
     asks: Mutex<Option<Sender<Ask>>>,
     tasks: Mutex<Option<Sender<Task>>>,
     cache: Arc<Cache>,
+    room: Room,
     nudge: Arc<Notify>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
@@ -159,6 +164,7 @@ impl Embedded {
             asks: Mutex::new(Some(asks)),
             tasks: Mutex::new(Some(tasks)),
             cache,
+            room: Room::new(options.read_memory),
             nudge,
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
@@ -237,25 +243,7 @@ impl Store for Embedded {
     }
 
     fn message(&self, id: Id) -> Answer<'_, Option<Arc<Message>>> {
-        Box::pin(async move {
-            if let Some(message) = self.cache.of(id) {
-                return Ok(Some(message));
-            }
-            for _ in 0..READS_MAX {
-                let Some((facts, place)) = self.ask(|reply| Ask::Where(id, reply)).await? else {
-                    return Ok(None);
-                };
-                let (reply, later) = oneshot::channel();
-                let spool = Arc::clone(&self.spool);
-                self.work(Box::new(move || drop(reply.send(Ok(reader::read(&spool, &facts, &place))))));
-                if let Some(read) = answer(later).await? {
-                    return read.map(Some);
-                }
-            }
-            // Compaction moves a message once, not as often as this: the file in which it lay went without us.
-            tracing::error!(%id, "the segment in which a message lay is missing");
-            Err(StoreError::Damaged(id))
-        })
+        Box::pin(self.read(id))
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> Answer<'_, Vec<bool>> {
@@ -344,5 +332,7 @@ impl Store for Embedded {
 mod compaction_tests;
 #[cfg(test)]
 mod memo_tests;
+#[cfg(test)]
+mod read_tests;
 #[cfg(test)]
 mod tests;

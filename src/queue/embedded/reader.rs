@@ -1,5 +1,5 @@
-//! Bodies to and from the disk, off the async threads: two threads read what is no longer in memory, one writes the bodies
-//! that are too large for the journal into files of their own.
+//! Bodies to and from the disk, off the async threads: two threads read what is no longer in memory, and write the bodies that
+//! are too large for the journal into files of their own.
 
 use std::io::{self, IoSlice};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,8 +10,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::index::Place;
+use super::index::{Ask, Place};
+use super::room::Part;
 use super::spool::Spool;
+use super::{Embedded, READS_MAX};
 use crate::failpoint::{self, Failpoint};
 use crate::fsx::{DiskFile, read_exact_at};
 use crate::mail::id::Id;
@@ -47,37 +49,79 @@ pub(super) fn start() -> io::Result<(Sender<Task>, Vec<JoinHandle<()>>)> {
     Ok((tasks, threads))
 }
 
-/// Reads a message and checks it. `None`: the segment has gone, and the message is elsewhere by now.
-pub(super) fn read(spool: &Spool, facts: &Facts, place: &Place) -> Option<Result<Arc<Message>, StoreError>> {
-    let read = match place.file {
-        Some(file) => opened(spool, facts.id)
-            .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc)),
-        None => {
-            let segment = spool.segment(place.at.segment)?;
-            checked(&*segment.file, place.body_at, place.body as usize, place.crc)
+/// How it went to read a message.
+enum Read {
+    Whole(Arc<Message>),
+    Damaged,
+    /// The segment has gone, and the message is elsewhere by now.
+    Moved,
+    /// There is no descriptor to open its file with: the message is as whole as it was, and must not be taken for damaged.
+    NoDescriptor(io::Error),
+}
+
+impl Embedded {
+    /// A message, from memory or from the disk. No thread waits here: what needs a descriptor that is not there, or memory, leaves
+    /// the threads to those that need neither.
+    pub(super) async fn read(&self, id: Id) -> Result<Option<Arc<Message>>, StoreError> {
+        if let Some(message) = self.cache.of(id) {
+            return Ok(Some(message));
         }
+        let (mut part, mut moves, mut pause) = (None, 0, PAUSE);
+        while moves < READS_MAX {
+            let Some((facts, place)) = self.ask(|reply| Ask::Where(id, reply)).await? else {
+                return Ok(None);
+            };
+            let Some(mine) = part.take().or_else(|| self.room.try_take(place.octets())) else {
+                // It may be elsewhere, or have ended, when its turn comes.
+                part = Some(self.room.take(place.octets()).await);
+                continue;
+            };
+            match self.look(facts, place, mine).await? {
+                Read::Whole(message) => return Ok(Some(message)),
+                Read::Damaged => return Err(StoreError::Damaged(id)),
+                Read::Moved => moves += 1,
+                Read::NoDescriptor(error) => {
+                    tracing::warn!(%id, %error, "a message waits to be read");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(PAUSE_MAX);
+                }
+            }
+        }
+        // Compaction moves a message once, not as often as this: the file in which it lay went without us.
+        tracing::error!(%id, "the segment in which a message lay is missing");
+        Err(StoreError::Damaged(id))
+    }
+
+    /// Has one of the threads look there.
+    async fn look(&self, facts: Arc<Facts>, place: Place, part: Part) -> Result<Read, StoreError> {
+        let (reply, later) = oneshot::channel();
+        let spool = Arc::clone(&self.spool);
+        self.work(Box::new(move || drop(reply.send(Ok(read(&spool, facts, &place, part))))));
+        answer(later).await
+    }
+}
+
+/// Reads a message and checks it.
+fn read(spool: &Spool, facts: Arc<Facts>, place: &Place, part: Part) -> Read {
+    let read = match place.file {
+        Some(file) => match spool.disk.open(&spool.body_path(facts.id)) {
+            Err(error) if is_shortage(&error) => return Read::NoDescriptor(error),
+            opened => opened
+                .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc)),
+        },
+        None => match spool.segment(place.at.segment) {
+            Some(segment) => checked(&*segment.file, place.body_at, place.body as usize, place.crc),
+            None => return Read::Moved,
+        },
     };
-    Some(match read {
-        Ok(body) => Ok(Arc::new(Message { facts: facts.clone(), body: body.into() })),
+    match read {
+        Ok(body) => {
+            Read::Whole(Arc::new(Message { facts: Arc::unwrap_or_clone(facts), body: part.keep(body) }))
+        }
         Err(error) => {
             tracing::error!(id = %facts.id, %error, "a message cannot be read back from the spool");
             spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Err(StoreError::Damaged(facts.id))
-        }
-    })
-}
-
-/// Opens a body's file. Without descriptors it waits for some: the message is as whole as it was, and must not be taken for damaged.
-fn opened(spool: &Spool, id: Id) -> io::Result<Box<dyn DiskFile>> {
-    let mut pause = PAUSE;
-    loop {
-        match spool.disk.open(&spool.body_path(id)) {
-            Err(error) if is_shortage(&error) && !spool.is_over() => {
-                tracing::warn!(%id, %error, "a message waits to be read");
-                std::thread::sleep(pause);
-                pause = pause.saturating_mul(2).min(PAUSE_MAX);
-            }
-            other => return other,
+            Read::Damaged
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn options() -> Options {
         turns,
         window: 100,
         body_cache: 0,
+        read_memory: 64 << 20,
         index_cache: 1 << 20,
         index_slack: 0,
         disk_reserve: 0,

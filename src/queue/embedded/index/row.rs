@@ -34,6 +34,11 @@ pub(in super::super) struct Place {
 }
 
 impl Place {
+    /// Octets of the body.
+    pub(in super::super) fn octets(&self) -> u64 {
+        self.file.map_or(u64::from(self.body), |file| file.length)
+    }
+
     /// Where a full record at this position has its body.
     pub(in super::super) fn new(at: Position, header: &Header, file: Option<BodyFile>) -> Self {
         let length = header.length();

@@ -1,0 +1,128 @@
+//! Bodies that are read back: what waits for memory or for a descriptor keeps nobody else waiting.
+
+use std::collections::HashSet;
+
+use super::tests::{message, options};
+use super::*;
+use crate::fsx::DiskFile;
+
+/// A disk on which some files cannot be opened, for want of descriptors.
+#[derive(Default)]
+struct Starved {
+    closed: Mutex<HashSet<PathBuf>>,
+    tries: tokio::sync::watch::Sender<usize>,
+}
+
+impl Disk for Starved {
+    fn create(&self, path: &Path, room: u64) -> io::Result<Box<dyn DiskFile>> {
+        LocalDisk.create(path, room)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if self.closed.lock().unwrap().contains(path) {
+            self.tries.send_modify(|tries| *tries += 1);
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()));
+        }
+        LocalDisk.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.sync_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(dir)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.free(path)
+    }
+}
+
+/// A message with a body of so many octets.
+async fn put(store: &Embedded, serial: u128, octets: usize) -> Id {
+    let mut accept = message(serial);
+    let facts = accept.message.facts.clone();
+    let id = facts.id;
+    accept.message = Arc::new(Message { facts, body: vec![b'x'; octets].into() });
+    store.accept(accept).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_body_without_a_descriptor_keeps_no_other_waiting() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(Starved::default()));
+    let store = Embedded::open_on(Arc::clone(&disk) as _, dir.path(), options()).unwrap();
+    let mut starved = Vec::new();
+    // More than there are threads.
+    for serial in 0..5 {
+        let id = put(&store, serial, INLINE_MAX + 1).await;
+        disk.closed.lock().unwrap().insert(store.spool.body_path(id));
+        starved.push(id);
+    }
+    let fed = put(&store, 9, INLINE_MAX + 1).await;
+    let waiting: Vec<_> = starved
+        .iter()
+        .map(|id| {
+            let (store, id) = (Arc::clone(&store), *id);
+            tokio::spawn(async move { store.message(id).await })
+        })
+        .collect();
+    disk.tries.subscribe().wait_for(|tries| *tries >= 10).await.unwrap();
+    assert!(store.message(fed).await.unwrap().is_some(), "read while five others wait");
+    assert!(waiting.iter().all(|one| !one.is_finished()));
+    disk.closed.lock().unwrap().clear();
+    for one in waiting {
+        assert_eq!(
+            one.await.unwrap().unwrap().unwrap().body.len(),
+            INLINE_MAX + 1,
+            "and none of them is damaged"
+        );
+    }
+    assert_eq!(store.stats().await.unwrap().quarantined, 0);
+}
+
+#[tokio::test]
+async fn bodies_that_are_read_back_share_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), Options { read_memory: 1 << 20, ..options() }).unwrap();
+    let first = put(&store, 1, 700 << 10).await;
+    let second = put(&store, 2, 700 << 10).await;
+    let whole = put(&store, 3, 5 << 20).await;
+    let small = put(&store, 4, 64 << 10).await;
+    let held = store.message(first).await.unwrap().unwrap();
+    let piece = held.body.slice(..10);
+    drop(held);
+    let mut waits = std::pin::pin!(store.message(second));
+    // With a piece of the first still in somebody's hands, its octets are all in memory.
+    for _ in 0..3 {
+        assert!(now(&mut waits).await.is_none(), "no room for the second");
+        assert!(store.message(small).await.unwrap().is_some(), "a small one does not wait");
+    }
+    drop(piece);
+    let second = waits.await.unwrap().unwrap();
+    assert_eq!(second.body.len(), 700 << 10);
+    drop(second);
+    let whole = store.message(whole).await.unwrap().unwrap();
+    assert_eq!(whole.body.len(), 5 << 20, "larger than the bound, it is read when it is alone");
+    assert!(store.room.try_take(1 << 19).is_none());
+    drop(whole);
+    assert!(store.room.try_take(1 << 20).is_some(), "every octet came back");
+}
+
+/// What a future answers now, if it does.
+async fn now<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    std::future::poll_fn(|context| match Pin::new(&mut *future).poll(context) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
