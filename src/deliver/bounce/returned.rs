@@ -69,7 +69,8 @@ fn section(body: &Bytes) -> Bytes {
     } else {
         body.get(..HEADERS).and_then(|head| memchr::memrchr(b'\n', head)).map_or(0, |at| at + 1)
     };
-    body.slice(..end)
+    // A copy: a slice would keep the whole body in memory, of each of the messages that a notification tells of.
+    Bytes::copy_from_slice(body.get(..end).unwrap_or_default())
 }
 
 /// The MIME part. Octets go in as they are wherever the part may carry them.

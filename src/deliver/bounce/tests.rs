@@ -1,5 +1,6 @@
 //! Notifications read back with a parser that is not ours.
 
+use bytes::Bytes;
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 
 use super::*;
@@ -254,4 +255,17 @@ fn an_endless_header_section_is_cut_at_a_line_and_eight_bit_headers_are_encoded(
     assert!(octets.len() <= 64 * 1024 && octets.ends_with(b"\r\n") && octets.len() > 60_000);
     let part = returned::part(&Content::Headers("Subject: j\u{f6}rg\r\n".into())).unwrap();
     assert!(part.formatted().is_ascii());
+}
+
+/// A notification tells of twenty messages: their bodies must not all be in memory until it is written.
+#[test]
+fn a_returned_header_section_keeps_no_body_in_memory() {
+    let body: Bytes = [b"Subject: s\r\n\r\n".to_vec(), vec![b'x'; 1 << 20]].concat().into();
+    let message = Message { facts: facts(1, vec![rcpt("b@c.test", None)]), body: body.clone() };
+    let Content::Headers(section) = returned::headers(&message, Hides::default()) else {
+        panic!("not the headers")
+    };
+    drop(message);
+    assert_eq!(section, "Subject: s\r\n");
+    assert!(body.is_unique());
 }
