@@ -164,7 +164,8 @@ impl Inbox {
 
     /// The index has taken so many records in.
     pub(super) fn caught_up(&self, records: usize) {
-        if self.behind.fetch_sub(records, Ordering::AcqRel) > BEHIND_MAX {
+        let was = self.behind.fetch_sub(records, Ordering::AcqRel);
+        if was > BEHIND_MAX && was - records <= BEHIND_MAX {
             // The committer looks at the number under the lock: taking it means that it cannot miss the bell.
             drop(self.state());
             self.bell.notify_all();

@@ -37,7 +37,7 @@ impl Desk {
         }
         self.end = end;
         failpoint::pass(Failpoint::IndexTaken);
-        self.spool.inbox.caught_up(records);
+        self.unpaid += records;
         self.compaction.look();
         if fresh {
             self.nudge.notify_one();

@@ -131,5 +131,5 @@ pub(super) fn put<T: Serialize>(tree: &Tree, key: &[u8], value: &T) -> sled::Res
 
 /// Reads a value; `None` where it is absent or unreadable.
 pub(super) fn take<T: DeserializeOwned>(tree: &Tree, key: &[u8]) -> sled::Result<Option<T>> {
-    Ok(tree.read()?.get(key)?.and_then(|octets| postcard::from_bytes(&octets).ok()))
+    Ok(tree.read().get(key)?.and_then(|octets| postcard::from_bytes(&octets).ok()))
 }

@@ -110,7 +110,7 @@ impl Desk {
     /// Where the memos lie whose keys begin like this, sorted by key.
     pub(super) fn recall(&self, prefix: &str) -> sled::Result<Vec<(String, Place)>> {
         let mut found = Vec::new();
-        for entry in self.rows.tree().read()?.scan_prefix(memo_key(prefix)) {
+        for entry in self.rows.tree().read().scan_prefix(memo_key(prefix)) {
             let (key, place) = entry?;
             let key = key.get(1..).and_then(|key| std::str::from_utf8(key).ok());
             let key = key.ok_or_else(|| doubt("a memo's key cannot be read"))?.to_owned();

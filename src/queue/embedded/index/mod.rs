@@ -45,6 +45,8 @@ use crate::queue::store::{
 const IDLE: Duration = Duration::from_secs(1);
 /// Rows written to sled between two looks at the inbox.
 const SPILL_AT_ONCE: usize = 32;
+/// Asks taken from the inbox at once.
+const ASKS_AT_ONCE: usize = 64;
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -84,6 +86,26 @@ pub(super) enum Ask {
     Close(Reply<()>),
 }
 
+impl Ask {
+    /// What goes before what, of what is asked at the same time.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Fed(..) | Self::Pace(_) | Self::Claim(..) => 0,
+            Self::Tell(..)
+            | Self::Settle(..)
+            | Self::Supersede(..)
+            | Self::Waive(..)
+            | Self::Where(..)
+            | Self::Sweep(_)
+            | Self::Owed(..)
+            | Self::Remember(..)
+            | Self::Recall(..)
+            | Self::Stats(_) => 1,
+            Self::Close(_) => 2,
+        }
+    }
+}
+
 /// Runs the index until it is closed; `inbox` is the other end of what the feed and the callers send to.
 pub(super) fn run(parts: Parts, inbox: &Receiver<Ask>) {
     let spool = Arc::clone(&parts.spool);
@@ -106,14 +128,16 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
     let mut idle = false;
     loop {
         match next(&desk, inbox, idle) {
-            Next::Ask(Ask::Close(reply)) => {
-                desk.close(inbox)?;
-                drop(reply.send(Ok(())));
-                return Ok(());
-            }
-            Next::Ask(ask) => {
+            Next::Ask(first) => {
                 idle = false;
-                desk.handle(ask)?;
+                for ask in in_order(first, inbox) {
+                    if let Ask::Close(reply) = ask {
+                        desk.close(inbox)?;
+                        drop(reply.send(Ok(())));
+                        return Ok(());
+                    }
+                    desk.handle(ask)?;
+                }
             }
             Next::Nothing => {}
             Next::Idle => idle = true,
@@ -121,13 +145,21 @@ fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {
         }
         desk.sweep()?;
         desk.compact()?;
-        desk.rows.renew(&|| spool.spare())?;
-        // All that is too much, before more is taken in: whatever comes in at once, memory stays what it is.
-        while desk.rows.heavy() && desk.spill(SPILL_AT_ONCE)? {}
+        desk.rows.renew(&|| spool.spare());
+        desk.ease(SPILL_AT_ONCE)?;
         if idle {
             idle = desk.spill(SPILL_AT_ONCE)?;
         }
     }
+}
+
+/// What is asked by now, new mail and mail's turns first: beside one who sends and receives much the others' mail waits for its
+/// own turn only, not for all that is to be written down of his. All else in the order in which it was asked.
+fn in_order(first: Ask, inbox: &Receiver<Ask>) -> Vec<Ask> {
+    let mut asks = vec![first];
+    asks.extend(inbox.try_iter().take(ASKS_AT_ONCE));
+    asks.sort_by_key(Ask::rank);
+    asks
 }
 
 enum Next {

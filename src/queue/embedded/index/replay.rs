@@ -82,6 +82,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         replaying: true,
         compaction: Compaction::default(),
         memos: Pending::default(),
+        unpaid: 0,
     };
     loop {
         if refuse(inbox) || desk.spool.is_over() {
@@ -98,7 +99,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     if sizes.is_none() && !empty {
         recount(&mut desk)?;
     }
-    for (key, first) in keys::streams(desk.rows.tree().read()?)? {
+    for (key, first) in keys::streams(desk.rows.tree().read())? {
         desk.lanes.restore(key, first);
     }
     desk.replaying = false;

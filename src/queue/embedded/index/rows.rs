@@ -78,8 +78,8 @@ impl Rows {
     }
 
     /// Makes sled's files smaller where they have grown too large, a little at a time.
-    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
-        self.tree.renew(spare)
+    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) {
+        self.tree.renew(spare);
     }
 
     /// A message as it stands; brought into memory if it is not there. An absent one gives an empty slot.
@@ -103,7 +103,7 @@ impl Rows {
     fn read(&self, id: Id) -> sled::Result<Option<(Row, u16)>> {
         let mut octets = Vec::new();
         let mut pieces = 0;
-        for piece in self.tree.read()?.scan_prefix(row_key(id)) {
+        for piece in self.tree.read().scan_prefix(row_key(id)) {
             octets.extend_from_slice(&piece?.1);
             pieces += 1;
         }
@@ -135,7 +135,7 @@ impl Rows {
         let [first, end] = [[0; 16], [0xff; 16]].map(|octets| (mark, Id::from_bytes(octets)));
         let mut ids: Vec<Id> = self.marks.range(first..=end).take(most).map(|(_, id)| *id).collect();
         let prefix = supersede::prefix(mark);
-        for key in self.tree.read()?.scan_prefix(&prefix).keys().take(most) {
+        for key in self.tree.read().scan_prefix(&prefix).keys().take(most) {
             let id = key?.get(prefix.len()..).and_then(<[u8]>::first_chunk).map(|id| Id::from_bytes(*id));
             ids.extend(id);
         }
@@ -253,7 +253,7 @@ impl Rows {
     ) -> sled::Result<Loaded> {
         let mut items = Vec::new();
         let prefix = keys::stream_prefix(key);
-        for (seen, entry) in self.tree.read()?.range(due_key(key, &from)..).enumerate() {
+        for (seen, entry) in self.tree.read().range(due_key(key, &from)..).enumerate() {
             let entry = entry?.0;
             let Some(item) = entry.strip_prefix(prefix.as_slice()).and_then(keys::item) else { break };
             if seen >= LOAD {
@@ -282,7 +282,7 @@ impl Rows {
     /// Messages with ids from this one on, in order, and where to go on; `None`: these were all. Of the ids that sled has so
     /// many are looked at, and those of messages that have ended since do not count.
     pub(super) fn range(&self, from: Id, most: usize) -> sled::Result<(Vec<Row>, Option<Id>)> {
-        let ids = keys::ids(self.tree.read()?, b'm', from, most)?;
+        let ids = keys::ids(self.tree.read(), b'm', from, most)?;
         let next = ids.last().filter(|_| ids.len() >= most).copied().and_then(keys::successor);
         Ok((self.merge(from, ids, most, |_| true)?, next))
     }
@@ -292,7 +292,7 @@ impl Rows {
         let mut from = Id::from_bytes([0; 16]);
         let mut rows = Vec::new();
         loop {
-            let ids = keys::ids(self.tree.read()?, b'o', from, most)?;
+            let ids = keys::ids(self.tree.read(), b'o', from, most)?;
             let last = ids.last().copied().filter(|_| ids.len() >= most);
             rows.extend(self.merge(from, ids, most, |row| !row.standing.owed.is_empty())?);
             match last.and_then(keys::successor).filter(|_| rows.len() < most) {

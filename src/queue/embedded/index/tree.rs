@@ -1,14 +1,15 @@
 //! sled as the index uses it: one tree of small values, and the copy of it that gives disk back. sled itself never does: a
 //! backlog of a million leaves its file as large as it ever was. When it has grown far beyond what lives in it, everything
 //! is copied into a new one, a little at a time, beside the work; what is written meanwhile is written to both. Then the
-//! copy takes the old one's place. A kill in between leaves the old one, or none: then the index is rebuilt from the journal.
+//! new one is the one that counts, and the old one goes. A kill in between leaves the old one in force.
+
+mod site;
 
 use std::cell::Cell;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
+use self::site::Side;
+pub(super) use self::site::{Site, clear};
 use super::rows::doubt;
 
 /// How many times what lives in it sled's files may take.
@@ -22,29 +23,14 @@ const LOOK_SELDOM: u64 = LOOK_EVERY * 1024;
 const COPY_ROOM: u64 = 2;
 /// Entries copied at once: the index's thread has other work.
 const COPY_AT_ONCE: usize = 256;
-/// Times that a directory just closed is asked for again, and the wait between two of them: sled's threads let go of its
-/// lock a moment after it is dropped.
-const LOCKED_TRIES: u32 = 500;
-const LOCKED_WAIT: Duration = Duration::from_millis(10);
 /// Where octets that live are counted. Written with `applied`, so after a kill it is what it was a little earlier.
 const LIVE: &[u8] = b"live";
-
-/// Where a tree lies and what it may take.
-#[derive(Clone, Debug)]
-pub(super) struct Site {
-    /// sled's directory.
-    pub(super) dir: PathBuf,
-    /// Octets that sled may keep in memory.
-    pub(super) cache: u64,
-    /// Octets that its files may take whatever lives in them.
-    pub(super) slack: u64,
-}
 
 /// The tree.
 pub(super) struct Tree {
     site: Site,
-    /// `None` only while a copy takes its place.
-    db: Option<sled::Db>,
+    db: sled::Db,
+    side: Side,
     /// Octets of keys and values.
     live: Cell<u64>,
     /// Writes since its size was last looked at.
@@ -54,6 +40,8 @@ pub(super) struct Tree {
     /// Octets its files took when it was last made anew.
     settled: u64,
     copy: Option<Copy>,
+    /// The end of an old one: closing it takes a while, and nobody waits for that.
+    closing: Option<JoinHandle<()>>,
 }
 
 /// A copy on its way.
@@ -63,22 +51,24 @@ struct Copy {
     last: Vec<u8>,
     /// Something could not be written to it.
     broken: Cell<bool>,
+    /// All is copied, and is being handed to the disk.
+    flushing: Option<JoinHandle<sled::Result<usize>>>,
 }
 
 impl Tree {
     /// Opens it; made if it is not there.
     pub(super) fn open(site: Site) -> sled::Result<Self> {
-        drop(clear(&site.copy()));
-        drop(clear(&site.old()));
-        let db = site.open(&site.dir)?;
+        let side = site.current()?;
+        drop(clear(&site.path(side.other())));
+        let db = site.open(side)?;
         let live = db.get(LIVE)?.and_then(|octets| Some(u64::from_be_bytes(*octets.first_chunk()?)));
         let (live, writes) = (Cell::new(live.unwrap_or_default()), Cell::new(LOOK_EVERY));
-        Ok(Self { site, db: Some(db), live, writes, every: LOOK_EVERY, settled: 0, copy: None })
+        Ok(Self { site, db, side, live, writes, every: LOOK_EVERY, settled: 0, copy: None, closing: None })
     }
 
     /// sled's, to read from.
-    pub(super) fn read(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| doubt("the index is being replaced"))
+    pub(super) fn read(&self) -> &sled::Db {
+        &self.db
     }
 
     /// Writes a value; answers the one that stood there.
@@ -86,7 +76,7 @@ impl Tree {
         if let Some(copy) = &self.copy {
             copy.check(copy.db.insert(key, value));
         }
-        let old = self.read()?.insert(key, value)?;
+        let old = self.db.insert(key, value)?;
         self.count(key, Some(value), old.as_deref());
         Ok(old)
     }
@@ -96,14 +86,14 @@ impl Tree {
         if let Some(copy) = &self.copy {
             copy.check(copy.db.remove(key));
         }
-        let old = self.read()?.remove(key)?;
+        let old = self.db.remove(key)?;
         self.count(key, None, old.as_deref());
         Ok(())
     }
 
     /// Hands what was written to the system. This is not a sync.
     pub(super) fn flush(&self) -> sled::Result<()> {
-        self.read()?.flush().map(drop)
+        self.db.flush().map(drop)
     }
 
     /// Writes down what lives, for the next start.
@@ -113,27 +103,28 @@ impl Tree {
 
     /// Whether `renew` has something to do.
     pub(super) fn busy(&self) -> bool {
-        self.copy.is_some() || self.writes.get() >= self.every
+        match &self.copy {
+            Some(copy) => copy.flushing.as_ref().is_none_or(JoinHandle::is_finished),
+            None => self.writes.get() >= self.every,
+        }
     }
 
     /// Looks at the size of sled's files from time to time, and a little at a time makes them anew where they have grown too
     /// large. `spare` says how many octets the disk has to spare. A copy that cannot be made is given up: nothing depends on it.
-    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
+    pub(super) fn renew(&mut self, spare: &dyn Fn() -> u64) {
+        if !self.busy() {
+            return;
+        }
         let went = match self.copy.take() {
             Some(copy) => self.go_on(copy),
             None => self.look(spare),
         };
-        match went {
-            Ok(()) => Ok(()),
-            Err(error) if self.db.is_none() => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "the index could not be made smaller; tried again later");
-                self.copy = None;
-                self.writes.set(0);
-                self.every = (self.every * PATIENCE).min(LOOK_SELDOM);
-                drop(clear(&self.site.copy()));
-                Ok(())
-            }
+        if let Err(error) = went {
+            tracing::warn!(%error, "the index could not be made smaller; tried again later");
+            self.copy = None;
+            self.writes.set(0);
+            self.every = (self.every * PATIENCE).min(LOOK_SELDOM);
+            drop(clear(&self.site.path(self.side.other())));
         }
     }
 
@@ -144,11 +135,11 @@ impl Tree {
     }
 
     fn look(&mut self, spare: &dyn Fn() -> u64) -> sled::Result<()> {
-        if self.writes.get() < self.every {
+        self.writes.set(0);
+        if self.closing.as_ref().is_some_and(|closing| !closing.is_finished()) {
             return Ok(());
         }
-        self.writes.set(0);
-        let (size, live) = (self.read()?.size_on_disk()?, self.live.get());
+        let (size, live) = (self.db.size_on_disk()?, self.live.get());
         // What a new one took is the best there is, whatever lives in it.
         let small = size <= self.site.slack || size <= GROWTH_MAX * live || size <= 2 * self.settled;
         if small || spare() < COPY_ROOM * live {
@@ -156,45 +147,60 @@ impl Tree {
         }
         tracing::info!(octets = size, live, "the index is made anew to give disk back");
         // What an earlier copy left behind must not come back to life in this one.
-        clear(&self.site.copy())?;
-        let db = self.site.open(&self.site.copy())?;
-        self.copy = Some(Copy { db, last: Vec::new(), broken: Cell::new(false) });
+        clear(&self.site.path(self.side.other()))?;
+        let db = self.site.open(self.side.other())?;
+        self.copy = Some(Copy { db, last: Vec::new(), broken: Cell::new(false), flushing: None });
         Ok(())
     }
 
     fn go_on(&mut self, mut copy: Copy) -> sled::Result<()> {
+        if copy.broken.get() {
+            return Err(doubt("a change could not be written to the copy"));
+        }
+        if let Some(flushing) = copy.flushing.take() {
+            flushing.join().map_err(|_| doubt("a defect in sled"))??;
+            return self.replace(copy);
+        }
         let mut copied = 0;
-        for entry in self.read()?.range(copy.last.clone()..).take(COPY_AT_ONCE) {
+        for entry in self.db.range(copy.last.clone()..).take(COPY_AT_ONCE) {
             let (key, value) = entry?;
             copy.db.insert(&key, value)?;
             copied += 1;
             copy.last = [&*key, &[0]].concat();
         }
-        if copy.broken.get() {
-            return Err(doubt("a change could not be written to the copy"));
+        if copied < COPY_AT_ONCE {
+            let db = copy.db.clone();
+            copy.flushing =
+                Some(std::thread::Builder::new().name("index-flush".into()).spawn(move || db.flush())?);
         }
-        if copied == COPY_AT_ONCE {
-            self.copy = Some(copy);
-            return Ok(());
-        }
-        copy.db.flush()?;
-        drop(copy);
-        self.replace()
+        self.copy = Some(copy);
+        Ok(())
     }
 
-    /// Puts the copy into the old one's place.
-    fn replace(&mut self) -> sled::Result<()> {
-        clear(&self.site.old())?;
-        self.db = None;
-        fs::rename(&self.site.dir, self.site.old())?;
-        fs::rename(self.site.copy(), &self.site.dir)?;
-        drop(clear(&self.site.old()));
-        let db = self.site.open(&self.site.dir)?;
-        self.settled = db.size_on_disk()?;
+    /// The copy is the one that counts from now on.
+    fn replace(&mut self, copy: Copy) -> sled::Result<()> {
+        // What was written since the flush, which is not much.
+        copy.db.flush()?;
+        self.settled = copy.db.size_on_disk()?;
+        self.site.choose(self.side.other())?;
+        let old = (std::mem::replace(&mut self.db, copy.db), self.site.path(self.side));
+        self.side = self.side.other();
         self.every = LOOK_EVERY;
-        self.db = Some(db);
+        let close = move || {
+            drop(old.0);
+            drop(clear(&old.1));
+        };
+        self.closing = std::thread::Builder::new().name("index-close".into()).spawn(close).ok();
         tracing::info!(octets = self.settled, "the index was made anew");
         Ok(())
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let flushing = self.copy.take().and_then(|copy| copy.flushing);
+        drop(flushing.map(JoinHandle::join));
+        drop(self.closing.take().map(JoinHandle::join));
     }
 }
 
@@ -207,48 +213,11 @@ impl Copy {
     }
 }
 
-impl Site {
-    /// Where the copy is made.
-    fn copy(&self) -> PathBuf {
-        self.dir.with_extension("next")
-    }
-
-    /// Where the old one stands until it is removed.
-    fn old(&self) -> PathBuf {
-        self.dir.with_extension("old")
-    }
-
-    fn open(&self, dir: &Path) -> sled::Result<sled::Db> {
-        let mut tries = 0;
-        loop {
-            let config = sled::Config::new().path(dir).cache_capacity(self.cache).flush_every_ms(None);
-            match config.open() {
-                Err(sled::Error::Io(error)) if is_locked(&error) && tries < LOCKED_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(LOCKED_WAIT);
-                }
-                opened => return opened,
-            }
-        }
-    }
-}
-
-/// sled says it in words only.
-fn is_locked(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
-}
-
-/// Removes a directory with all that is in it, if it is there.
-pub(super) fn clear(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -266,7 +235,7 @@ mod tests {
         let pair = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
             entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()
         };
-        tree.read().unwrap().iter().map(pair).collect()
+        tree.read().iter().map(pair).collect()
     }
 
     /// A tree that held a backlog, of which little is left.
@@ -286,11 +255,11 @@ mod tests {
     fn disk_is_given_back_and_what_is_written_meanwhile_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let mut tree = drained(dir.path());
-        let before = tree.read().unwrap().size_on_disk().unwrap();
+        let before = tree.read().size_on_disk().unwrap();
         assert!(before > GROWTH_MAX * tree.live.get(), "sled gives nothing back by itself: {before}");
         let mut steps = 0;
-        while tree.busy() {
-            tree.renew(&|| u64::MAX).unwrap();
+        while tree.busy() || tree.copy.is_some() {
+            tree.renew(&|| u64::MAX);
             steps += 1;
             if steps == 2 {
                 tree.insert(&key(3), b"changed behind the copy").unwrap();
@@ -301,8 +270,9 @@ mod tests {
             }
         }
         assert!(steps > 3, "a little at a time");
-        let after = tree.read().unwrap().size_on_disk().unwrap();
-        assert!(!site(dir.path()).old().exists() && !site(dir.path()).copy().exists());
+        let after = tree.read().size_on_disk().unwrap();
+        tree.closing.take().unwrap().join().unwrap();
+        assert!(!site(dir.path()).path(Side::A).exists() && tree.side == Side::B);
         assert!(after * GROWTH_MAX < before, "{before} octets became {after}");
         let mut expected: BTreeMap<_, _> = (0..KEPT).map(|n| (key(n), vec![7; 800])).collect();
         expected.insert(key(3), b"changed behind the copy".to_vec());
@@ -313,6 +283,16 @@ mod tests {
         assert_eq!(content(&tree), expected);
         let octets: usize = expected.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert_eq!(tree.live.get(), octets as u64, "what lives is counted exactly");
+        drop(tree);
+        assert_eq!(content(&Tree::open(site(dir.path())).unwrap()), expected, "and it is found again");
+    }
+
+    #[test]
+    fn an_index_of_which_nobody_says_where_it_lies_is_not_guessed_at() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Tree::open(site(dir.path())).unwrap());
+        fs::write(dir.path().join("index/current"), b"c").unwrap();
+        assert!(Tree::open(site(dir.path())).is_err());
     }
 
     #[test]
@@ -321,12 +301,12 @@ mod tests {
         let mut tree = drained(dir.path());
         tree.note_live().unwrap();
         let live = tree.live.get();
-        tree.renew(&|| u64::MAX).unwrap();
-        tree.renew(&|| u64::MAX).unwrap();
-        assert!(site(dir.path()).copy().exists(), "it is under way");
+        tree.renew(&|| u64::MAX);
+        tree.renew(&|| u64::MAX);
+        assert!(site(dir.path()).path(Side::B).exists(), "it is under way");
         drop(tree);
         let tree = Tree::open(site(dir.path())).unwrap();
-        assert!(!site(dir.path()).copy().exists());
+        assert!(!site(dir.path()).path(Side::B).exists());
         assert_eq!(content(&tree).len(), KEPT as usize + 1, "and the count of what lives");
         assert_eq!(tree.live.get() + 12, live, "it was written down, its own entry not yet in it");
     }
@@ -335,16 +315,16 @@ mod tests {
     fn a_copy_that_cannot_be_written_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
         let mut tree = drained(dir.path());
-        let before = tree.read().unwrap().size_on_disk().unwrap();
-        tree.renew(&|| 100).unwrap();
+        let before = tree.read().size_on_disk().unwrap();
+        tree.renew(&|| 100);
         assert!(tree.copy.is_none(), "the disk has no room for a copy");
         tree.writes.set(LOOK_EVERY);
-        fs::write(site(dir.path()).copy(), b"a file stands where the copy would be made").unwrap();
+        fs::write(site(dir.path()).path(Side::B), b"a file stands where the copy would be made").unwrap();
         while tree.busy() {
-            tree.renew(&|| u64::MAX).unwrap();
+            tree.renew(&|| u64::MAX);
         }
         assert_eq!(content(&tree).len(), KEPT as usize);
-        assert_eq!(tree.read().unwrap().size_on_disk().unwrap(), before);
+        assert_eq!(tree.read().size_on_disk().unwrap(), before);
         assert!(tree.every > LOOK_EVERY, "and not tried again at once");
     }
 }
