@@ -3,6 +3,7 @@
 
 mod accounts;
 pub mod alert;
+pub mod auth;
 pub mod body;
 pub mod bounce;
 pub mod conversation;

@@ -3,8 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::authentication::Mechanism;
 
+use super::auth::Auth;
 use super::extensions::Extensions;
 use super::outcome::{Permanence, Scope, Trouble};
 use crate::mail::reply::{Enhanced, PeerReply};
@@ -34,17 +35,6 @@ pub enum Starttls {
     IfOffered,
     /// Without it there is no session; what can be done about that.
     Required(&'static str),
-}
-
-/// Credentials, and whether they may travel in clear text.
-#[derive(Clone, Debug)]
-pub struct Auth {
-    /// User name and password; never printed.
-    pub credentials: Credentials,
-    /// The tenant says so in its file.
-    pub cleartext: bool,
-    /// The password is an access token (XOAUTH2).
-    pub bearer: bool,
 }
 
 /// What is to be done next.
@@ -136,7 +126,8 @@ impl Opening {
     }
 
     /// A reply has arrived.
-    pub fn on_reply(&mut self, reply: PeerReply) -> Step {
+    pub fn on_reply(&mut self, mut reply: PeerReply) -> Step {
+        self.hide(&mut reply.text);
         match self.state {
             State::Greeting => self.on_greeting(reply),
             State::Ehlo => self.on_ehlo(reply),
@@ -264,7 +255,9 @@ impl Opening {
             Bearer::Sent if reply.code == 334 => {
                 self.state = State::Bearer(Bearer::Ended);
                 // What it says, if it can be read; the code comes with the next reply.
-                self.challenge = BASE64.decode(&reply.text).unwrap_or_default();
+                let mut challenge = BASE64.decode(&reply.text).unwrap_or_default();
+                self.hide(&mut challenge);
+                self.challenge = challenge;
                 Step::Send(b"\r\n".to_vec())
             }
             Bearer::Ended if reply.code != 235 => {
@@ -292,9 +285,14 @@ impl Opening {
     }
 
     fn response(&self, mechanism: Mechanism, challenge: Option<&str>) -> String {
-        let auth = self.plan.auth.as_ref();
-        let answer = auth.and_then(|auth| mechanism.response(&auth.credentials, challenge).ok());
-        BASE64.encode(answer.unwrap_or_default())
+        self.plan.auth.as_ref().map(|auth| auth.response(mechanism, challenge)).unwrap_or_default()
+    }
+
+    /// From AUTH on a server may quote what it got; its replies go into logs and notifications.
+    fn hide(&self, text: &mut Vec<u8>) {
+        if let Some(auth) = self.plan.auth.as_ref().filter(|_| self.logs_in()) {
+            auth.hide(text);
+        }
     }
 
     /// Whatever is wrong with the credentials, the tenant can mend it: nothing bounces (OB7).

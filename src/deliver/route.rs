@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use lettre::transport::smtp::authentication::Credentials;
 
+use super::auth::Auth;
 use super::hosts::Host;
-use super::opening::{Auth, Plan, Starttls};
+use super::opening::{Plan, Starttls};
 use super::pool::{Key, UpstreamKey};
 use super::protect::{Protection, Start, Trust};
 use crate::mail::secret::{ExposeSecret, SecretString};

@@ -106,7 +106,7 @@ fn granted(token: &str) -> (u16, String) {
     (200, format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600}}"#))
 }
 
-fn bearer(token: &str) -> String {
+pub fn bearer(token: &str) -> String {
     BASE64.encode(format!("user=user\x01auth=Bearer {token}\x01\x01"))
 }
 
@@ -254,6 +254,15 @@ async fn a_token_server_at_an_inside_address_is_not_connected_to() {
     assert_eq!(decided[0].fate, Deferred, "OB8: {}", words(&decided));
     let connections = (tokens.connections.load(Ordering::Relaxed), world.exchangers[0].connections());
     assert_eq!(connections, (0, 0), "OB8: nobody is connected to");
+}
+
+/// What becomes of mail whose upstream refuses its token and quotes the line; and what the route shows of itself.
+pub async fn refused_and_quoted() -> (Vec<Decided>, String) {
+    let line = format!("AUTH XOAUTH2 {}", bearer("the-access-token"));
+    let refused = format!("{SECURE}-> {line}\n<- 535 5.7.8 I do not like {line}\n-> QUIT\n<- 221 bye");
+    let answers = vec![rotating("the-access-token", "the-next-refresh")];
+    let (world, _tokens, route) = scene(vec![script(&refused)], answers).await;
+    (send(&world, &route).await, format!("{route:?}"))
 }
 
 /// A grant that comes with another refresh token.

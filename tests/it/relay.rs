@@ -1,6 +1,6 @@
 //! The real binary in a directory of its own, configured by hand from the documented names, started and killed at will.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -207,8 +207,9 @@ impl Relay {
                 break;
             }
         }
-        let log =
+        let mut log =
             std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
+        log.write_all(said.as_bytes()).unwrap();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut { log }));
         Ok(child)
     }
