@@ -4,11 +4,14 @@
 //! |---|---|
 //! | domains, in From and envelope; its signature | `open_relay`, `admit::each_identity_trick_is_refused_logged_and_not_queued` |
 //! | login, control address, unsubscribe link, return path | here |
-//! | suppression list, hourly limit, queue | here |
+//! | suppression list, hourly limit, queue, log | here |
+//! | guesses at its password | here |
+//! | newer mail, which takes an older one's place | `disposal::only_the_same_tenants_mail_of_that_from_class_and_recipient_gives_way` |
+//! | bounces and complaints | `suppress::reports_are_believed_only_of_whom_the_message_went_to` |
 //! | connections and credentials at an upstream | `deliver_upstream::connections_belong_to_tenant_and_credentials` |
 //! | addresses without AUTH, user names, domains, return paths: given to two is a mistake | `config` |
 //! | turns and time | `fairness` |
-//! | notifications of failures | `inbound_tell::who_is_told` |
+//! | notifications of failures | `inbound_tell::who_is_told`, `schedule::gather::what_is_not_shared` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +32,7 @@ use waxseal::tenant::{Directory, Login, SuppressionRules, Tenant, password};
 
 use crate::dialogue::secret;
 use crate::intake::{Intake, envelope};
+use crate::relay::{Layout, Relay};
 use crate::rig::{Rig, tenant};
 
 const TURNS: Turns = Turns { per_destination: 4, total: 20 };
@@ -62,6 +66,29 @@ async fn anothers_password_opens_nothing() {
         };
         assert_eq!(tenant, whose, "{name} with {password}: {verdict:?}");
     }
+}
+
+/// Whoever guesses at one login shuts out nobody else, who may come from an address never seen.
+#[tokio::test]
+async fn guesses_at_anothers_password_shut_nobody_out() {
+    let cheap = crate::front::tenant(&crate::dialogue::Options::default()).logins[0].password.clone();
+    let named = |name: &str| {
+        let login = Login { username: name.into(), password: cheap.clone(), class: None };
+        Tenant { logins: vec![login], ..tenant(name, &[]) }
+    };
+    let directory = Directory::new([named("acme"), named("blue")]);
+    let gate = Gate::new(Arc::new(waxseal::tenant::Tenants::from_pointee(directory)));
+    let check = |last: u8, name, password: &str| {
+        gate.check([192, 0, 2, last].into(), name, SecretString::from(password.to_owned()))
+    };
+    let mut throttled = false;
+    for guess in 0..60 {
+        let verdict = check(100 + guess % 6, "acme", &format!("guess {guess}")).await;
+        throttled |= matches!(verdict, Verdict::Throttled { .. });
+    }
+    assert!(throttled, "no more guesses at that one");
+    let blue = check(1, "blue", "secret").await;
+    assert!(matches!(&blue, Verdict::Ok { tenant, .. } if &*tenant.name == "blue"), "{blue:?}");
 }
 
 #[tokio::test]
@@ -98,6 +125,8 @@ fn a_return_path_carried_to_anothers_domain_is_nobodys() {
         assert_eq!(returns.token(&carried), None, "{carried}");
         assert!(!return_path::proves(&secret(), &carried, &to), "nor does it prove whom mail went to");
     }
+    let left = return_path::make(&secret(), id, &"bounce.gone.test".parse().unwrap());
+    assert_eq!(returns.token(&left), None, "of a tenant that is gone, though we made it");
 }
 
 /// A link says whose mail it ends, and no part of it can be put in another's.
@@ -156,6 +185,25 @@ async fn a_view_and_a_verb_of_one_tenants_mail_leave_anothers_alone() {
     }
     assert_eq!(ids(rig.store.act(of("acme", &[]), Action::Drop, rig.now()).await.unwrap()), [acme]);
     assert_eq!(ids(rig.list().await), [blue]);
+}
+
+/// Nor does a view of the log.
+#[test]
+fn a_view_of_one_tenants_log_shows_nothing_of_anothers() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::lay_out(dir.path(), &Layout::upstream("127.0.0.1:9".parse().unwrap()));
+    let line = |tenant: &str| {
+        let id = Id::new(Time(1_767_225_600_000), u128::from(tenant.len() as u64));
+        format!(
+            r#"{{"v":1,"ts":"2026-01-01T00:00:00.000Z","type":"received","id":"{id}","tenant":"{tenant}","from":"a@{tenant}.test"}}"#
+        )
+    };
+    let both = format!("{}\n{}\n", line("acme"), line("bluest"));
+    std::fs::write(relay.dir.join("data/mail.jsonl"), both).unwrap();
+    for verb in [&["log", "search", "--json"][..], &["log", "tail", "--no-follow", "--json"]] {
+        let output = relay.run(&[verb, &["--tenant", "acme"]].concat());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", line("acme")), "{verb:?}");
+    }
 }
 
 #[test]

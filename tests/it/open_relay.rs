@@ -79,24 +79,27 @@ enum Who {
     Network,
     /// By its login, and whose.
     Login(&'static str),
+    /// The other tenant's login, from the first one's network: the login counts.
+    Visitor,
     /// At the listener for what comes back.
     Inbound,
 }
 
-const EVERYBODY: [Who; 7] = [
+const EVERYBODY: [Who; 8] = [
     Who::Nobody,
     Who::Guesser,
     Who::UpstreamLogin,
     Who::Network,
     Who::Login("t"),
     Who::Login("other"),
+    Who::Visitor,
     Who::Inbound,
 ];
 
 impl Who {
     fn domains(self) -> (&'static str, &'static str) {
         match self {
-            Self::Login("other") => ("other.example", "t.example"),
+            Self::Login("other") | Self::Visitor => ("other.example", "t.example"),
             Self::Nobody
             | Self::Guesser
             | Self::UpstreamLogin
@@ -113,13 +116,14 @@ impl Who {
             Self::Guesser => "\0t\0guess".to_owned(),
             Self::UpstreamLogin => "\0t-at-upstream\0secret".to_owned(),
             Self::Login(name) => format!("\0{name}\0secret"),
+            Self::Visitor => "\0other\0secret".to_owned(),
             Self::Nobody | Self::Network | Self::Inbound => return None,
         };
         Some(base64::engine::general_purpose::STANDARD.encode(plain))
     }
 
     fn is_tenant(self) -> bool {
-        matches!(self, Self::Network | Self::Login(_))
+        matches!(self, Self::Network | Self::Login(_) | Self::Visitor)
     }
 
     fn fill(self, text: &str) -> String {
@@ -157,7 +161,7 @@ fn open(who: Who) -> Front {
     let options = Options {
         role: if matches!(who, Who::Inbound) { Role::Inbound } else { Role::Submission },
         auth: CleartextAuth::Allow,
-        network: matches!(who, Who::Network),
+        network: matches!(who, Who::Network | Who::Visitor),
         ..Options::default()
     };
     let adjust = |config: &mut Config| {
@@ -198,22 +202,15 @@ impl Session {
     }
 
     fn say(&mut self, text: &str) -> u16 {
-        self.0.get_mut().write_all(format!("{text}\r\n").as_bytes()).unwrap();
-        self.0.get_mut().flush().unwrap();
-        self.reply()
+        say(&mut self.0, text)
     }
 
     fn reply(&mut self) -> u16 {
-        loop {
-            let text = line(&mut self.0);
-            if text.as_bytes().get(3) != Some(&b'-') {
-                return text[..3].parse().unwrap();
-            }
-        }
+        reply(&mut self.0)
     }
 
-    /// One transaction, whatever is said on the way: the first refusal, or the last answer.
-    fn attempt(&mut self, who: Who, attempt: &Attempt) -> u16 {
+    /// One transaction, whatever is said on the way: every answer.
+    fn attempt(&mut self, who: Who, attempt: &Attempt) -> Vec<u16> {
         let commands = [
             format!("MAIL FROM:<{}>", who.fill(attempt.from)),
             format!("RCPT TO:<{}>", who.fill(attempt.to)),
@@ -227,7 +224,22 @@ impl Session {
             )));
         }
         assert_eq!(self.say("RSET"), 250);
-        codes.iter().copied().find(|code| *code >= 400).unwrap_or(codes[codes.len() - 1])
+        codes
+    }
+}
+
+fn say(wire: &mut BufReader<impl Read + Write>, text: &str) -> u16 {
+    wire.get_mut().write_all(format!("{text}\r\n").as_bytes()).unwrap();
+    wire.get_mut().flush().unwrap();
+    reply(wire)
+}
+
+fn reply(wire: &mut BufReader<impl Read>) -> u16 {
+    loop {
+        let text = line(wire);
+        if text.as_bytes().get(3) != Some(&b'-') {
+            return text[..3].parse().unwrap();
+        }
     }
 }
 
@@ -246,12 +258,23 @@ fn nobody_relays_and_a_tenant_sends_under_its_own_name_only() {
         for layer in ["clear", "starttls", "implicit"] {
             let mut session = Session::open(&front, layer, who);
             for attempt in &ATTEMPTS {
-                let code = session.attempt(who, attempt);
-                let why = format!("{who:?} over {layer}: {}", attempt.why);
+                let codes = session.attempt(who, attempt);
+                let first = codes.iter().copied().find(|code| *code >= 400);
+                let why = format!("{who:?} over {layer}: {}: {codes:?}", attempt.why);
                 match who {
-                    Who::Nobody | Who::Guesser | Who::UpstreamLogin => assert_eq!(code, 530, "{why}"),
-                    Who::Inbound => assert!((500..600).contains(&code), "{why}: {code}"),
-                    Who::Network | Who::Login(_) => assert_eq!(code, attempt.code, "{why}"),
+                    // Each command is refused by itself: none rests on the one before.
+                    Who::Nobody | Who::Guesser | Who::UpstreamLogin => {
+                        assert!(codes.iter().all(|code| *code == 530), "{why}");
+                    }
+                    // RCPT takes addresses of our own making alone, and what comes there must be a report.
+                    Who::Inbound => {
+                        let from = if attempt.to == "{bounce}" { 3 } else { 1 };
+                        assert!(codes.iter().skip(from).all(|code| (500..600).contains(code)), "{why}");
+                        assert!(codes.len() > from, "{why}");
+                    }
+                    Who::Network | Who::Login(_) | Who::Visitor => {
+                        assert_eq!(first.unwrap_or(codes[codes.len() - 1]), attempt.code, "{why}");
+                    }
                 }
             }
         }
@@ -274,5 +297,87 @@ fn check(who: Who, queue: &[Entry]) {
         assert!(from.is_none() || from.as_deref() == Some(own), "{who:?}: {from:?}");
         let author = entry.facts.header_from.as_ref().map(|author| author.domain().as_str().to_owned());
         assert_eq!(author.as_deref(), Some(own), "{who:?}");
+    }
+}
+
+/// What was proved or begun in clear text counts for nothing under TLS (RFC 3207 section 4.2): somebody on the way may have said it.
+#[test]
+fn nothing_of_the_clear_text_is_left_under_tls() {
+    let front = open(Who::Nobody);
+    let mut clear = BufReader::new(front.connect(0));
+    assert_eq!(reply(&mut clear), 220);
+    let credentials = Who::Login("t").credentials().unwrap();
+    for (command, code) in [
+        ("EHLO c", 250),
+        (&*format!("AUTH PLAIN {credentials}"), 235),
+        ("MAIL FROM:<a@t.example>", 250),
+        ("RCPT TO:<b@c.test>", 250),
+        ("STARTTLS", 220),
+    ] {
+        assert_eq!(say(&mut clear, command), code, "{command}");
+    }
+    let mut secure = BufReader::new(front.secure(clear.into_inner()));
+    for (command, code, why) in [
+        ("RCPT TO:<b@c.test>", 530, "whoever logged in"),
+        ("DATA", 530, "the same"),
+        ("EHLO c", 250, "a new beginning"),
+        ("MAIL FROM:<a@t.example>", 530, "the login is gone"),
+    ] {
+        assert_eq!(say(&mut secure, command), code, "{why}");
+    }
+
+    let front = open(Who::Network);
+    let mut clear = BufReader::new(front.connect(0));
+    assert_eq!(reply(&mut clear), 220);
+    let begun = [("EHLO c", 250), ("MAIL FROM:<a@t.example>", 250), ("RCPT TO:<b@c.test>", 250)];
+    for (command, code) in begun.into_iter().chain([("STARTTLS", 220)]) {
+        assert_eq!(say(&mut clear, command), code, "{command}");
+    }
+    let mut secure = BufReader::new(front.secure(clear.into_inner()));
+    assert_eq!(say(&mut secure, "DATA"), 503, "the transaction is gone");
+    assert_eq!(front.queued(), 0);
+}
+
+/// A network that a reload takes away, or gives to somebody else, sends as before no more, also in a session under way.
+#[test]
+fn a_network_that_is_gone_sends_nothing() {
+    let front = open(Who::Network);
+    let options = Options { network: true, ..Options::default() };
+    let mail = |session: &mut Session, own: &'static str| {
+        let codes = session.attempt(Who::Network, &row((own, TO, own), 0, "", ""));
+        codes.iter().copied().find(|code| *code >= 400).unwrap_or(codes[codes.len() - 1])
+    };
+    let mut session = Session::open(&front, "clear", Who::Network);
+    assert_eq!(mail(&mut session, "a@t.example"), 250);
+    let [mut t, mut other] = [front::tenant(&options), front::other()];
+    other.networks = std::mem::take(&mut t.networks);
+    front.shared.tenants.store(Arc::new(Directory::new([t, other])));
+    assert_eq!(mail(&mut session, "a@t.example"), 550, "it is the other's now");
+    assert_eq!(mail(&mut session, "a@other.example"), 250);
+    front.shared.tenants.store(Arc::new(Directory::new([front::other()])));
+    assert_eq!(mail(&mut session, "a@other.example"), 535, "it is nobody's any more");
+    assert_eq!(mail(&mut session, "a@other.example"), 530);
+    assert_eq!(front.queued(), 2);
+}
+
+#[test]
+fn a_network_ends_where_it_is_said_to_end() {
+    let mut tenant = front::tenant(&Options::default());
+    tenant.networks =
+        ["192.0.2.16/28", "198.51.100.7/32", "2001:db8:1::/48"].map(|net| net.parse().unwrap()).into();
+    let directory = Directory::new([tenant]);
+    for (ip, inside) in [
+        ("192.0.2.15", false),
+        ("192.0.2.16", true),
+        ("192.0.2.31", true),
+        ("192.0.2.32", false),
+        ("198.51.100.7", true),
+        ("198.51.100.6", false),
+        ("::ffff:198.51.100.7", true),
+        ("::198.51.100.7", false),
+        ("2001:db8:1:ffff::1", true),
+        ("2001:db8:2::1", false),
+    ] {
+        assert_eq!(directory.network(ip.parse().unwrap()).is_some(), inside, "{ip}");
     }
 }
