@@ -12,6 +12,7 @@ use super::sites::Standing;
 use super::tally::Problem;
 use super::{Job, Witness, sign};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::meaning::Excess;
 use crate::mail::reply::PeerReply;
 use crate::queue::store::State;
 
@@ -24,8 +25,8 @@ pub(super) struct Ledger<'a> {
     before: u64,
     /// Whether a message was taken.
     taken: bool,
-    /// Whether a reply said that we send too much.
-    limited: bool,
+    /// Of what replies said that we send too much, the gravest.
+    excess: Option<Excess>,
     /// Who is being spoken to.
     pub(super) hop: Hop,
     /// How long it took so far.
@@ -49,7 +50,7 @@ impl<'a> Ledger<'a> {
             began: Instant::now(),
             before: millis(job.started.since(job.leg.received)),
             taken: false,
-            limited: false,
+            excess: None,
             hop: Hop { route, ..Hop::default() },
             ms: Timings { queue: Some(queued), ..Timings::default() },
             problem: None,
@@ -84,12 +85,19 @@ impl<'a> Ledger<'a> {
     /// What all that was heard says about the site.
     #[must_use]
     pub(super) fn sign(&self, trouble: Option<&Trouble>) -> Sign {
-        match trouble {
-            _ if self.limited => Sign::Limited,
-            Some(trouble) => sign::of(self.hop.host.as_deref(), trouble),
-            None if self.taken => Sign::Taken,
-            None => Sign::Spoke,
+        let excess = self.excess.filter(|excess| *excess > Excess::Sender);
+        match (excess, trouble) {
+            (Some(excess), _) => sign::of_excess(excess),
+            (None, Some(trouble)) => sign::of(self.hop.host.as_deref(), trouble),
+            (None, None) if self.taken => Sign::Taken,
+            (None, None) => Sign::Spoke,
         }
+    }
+
+    /// Whether a reply said that the sender, and nobody else, sends too much.
+    #[must_use]
+    pub(super) fn sender_is_limited(&self) -> bool {
+        self.excess == Some(Excess::Sender)
     }
 
     /// This connection is used now, new or kept.
@@ -109,7 +117,7 @@ impl<'a> Ledger<'a> {
     /// Decides these, if they are open.
     pub(super) fn decide(&mut self, rcpts: &[u16], fate: Fate, reply: &PeerReply) {
         self.taken |= fate == Fate::Delivered;
-        self.limited |= sign::limits(self.hop.host.as_deref(), reply);
+        self.excess = self.excess.max(sign::excess(self.hop.host.as_deref(), reply));
         let elapsed = millis(self.began.elapsed());
         let ms = Timings { total: Some(self.before.saturating_add(elapsed)), ..self.ms };
         let concerned: Vec<u16> = self.open.extract_if(.., |open| rcpts.contains(open)).collect();

@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod pace;
 mod pool;
 mod protect;
+mod quota;
 pub mod reach;
 pub mod redact;
 pub mod reply;
@@ -55,6 +56,7 @@ use self::ledger::{Ledger, millis};
 use self::oauth::Tokens;
 use self::outcome::{Next, Trouble};
 use self::pool::Pool;
+use self::quota::Quotas;
 use self::reverse::Reverse;
 use self::route::Access;
 use self::rules::Rules;
@@ -66,7 +68,7 @@ use self::tally::Tallies;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dns::Resolver;
-use crate::mail::address::Address;
+use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::Decided;
 use crate::mail::message::{Lane, TlsNeed};
 use crate::mail::time::Time;
@@ -104,6 +106,7 @@ pub struct Deliverer {
     tallies: Tallies,
     pool: Arc<Pool>,
     sites: Arc<Sites>,
+    quotas: Quotas,
     accounts: Accounts,
     tokens: Tokens,
     reverse: Arc<Reverse>,
@@ -121,6 +124,7 @@ impl Deliverer {
         (metrics, clock): (Arc<Metrics>, Clock),
     ) -> Self {
         let settings = ArcSwap::from_pointee(Settings::new(config, own));
+        let quotas = Quotas::new(clock.clone());
         let sites = Sites::new(clock, Arc::clone(&metrics));
         Self {
             resolver,
@@ -128,6 +132,7 @@ impl Deliverer {
             tallies: Tallies::default(),
             pool: Arc::default(),
             sites,
+            quotas,
             accounts: Accounts::default(),
             tokens: Tokens::new(&config.state),
             reverse: Arc::default(),
@@ -232,6 +237,10 @@ impl Attempt<'_> {
             }
         };
         let site = self.site(&hosts);
+        if let Some((sender, until)) = self.resting_sender(&site) {
+            ledger.hop.rests = Some(until);
+            return Err(quota::trouble(&site, sender, until));
+        }
         let urgent = self.job.leg.lane == Lane::Urgent;
         let (answer, standing) = self.deliverer.sites.ask(&site, urgent, bounds);
         ledger.stands(standing);
@@ -251,8 +260,21 @@ impl Attempt<'_> {
         let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
         self.tidy(&site);
         ledger.stands(standing);
-        ledger.hop.rests = rests;
+        ledger.hop.rests = rests.max(self.note_quota(&site, ledger));
         ended
+    }
+
+    /// Whose mail it is, if that rests at the site.
+    fn resting_sender(&self, site: &Arc<str>) -> Option<(&Domain, Time)> {
+        let sender = quota::sender(&self.job.message.facts)?;
+        Some((sender, self.deliverer.quotas.rests(site, sender)?))
+    }
+
+    /// Takes note of a reply that meant this sender alone; answers until when it rests.
+    fn note_quota(&self, site: &Arc<str>, ledger: &Ledger<'_>) -> Option<Time> {
+        let limited = ledger.sender_is_limited() && !self.settings.bounds.rest.is_zero();
+        let sender = quota::sender(&self.job.message.facts).filter(|_| limited)?;
+        Some(self.deliverer.quotas.rest(site, sender))
     }
 
     /// Hosts that share their exchangers' names are one site; an upstream is one for each tenant that uses it.

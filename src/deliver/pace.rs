@@ -18,7 +18,7 @@ const REST_GROWTH: u32 = 3;
 /// A rest varies by a tenth to either side, so that sites that failed together are not asked again together.
 const JITTER: f64 = 0.1;
 /// The rest after a word that we send too much: Gmail's 4.7.28 asks for ten minutes, then one connection.
-const REST_LIMITED: Duration = Duration::from_secs(10 * 60);
+pub(super) const REST_LIMITED: Duration = Duration::from_secs(10 * 60);
 /// Rests in a row after which the site counts as out of order, and what falls due for it is deferred by its own schedule with
 /// what was found: else mail behind a dead site would neither be reported as late nor ever expire.
 const OUT_OF_ORDER: u32 = 3;

@@ -3,17 +3,19 @@
 
 use super::outcome::{Permanence, Scope, Trouble};
 use super::pace::Sign;
-use crate::mail::meaning;
+use crate::mail::meaning::{self, Excess};
 use crate::mail::reply::{Enhanced, PeerReply};
 
 /// Of an attempt that ended in this trouble with this host.
 #[must_use]
 pub fn of(host: Option<&str>, trouble: &Trouble) -> Sign {
+    if let Some(excess) = excess(host, &trouble.reply) {
+        return of_excess(excess);
+    }
     let (code, enhanced) = (trouble.reply.code, trouble.reply.enhanced);
     // RFC 3463: X.7.x is about security and policy. Who is refused for TLS or a password finds the site as it was.
     let policy = enhanced.is_some_and(|code| code.1 == 7);
     match trouble.scope {
-        _ if limits(host, &trouble.reply) => Sign::Limited,
         Scope::Host if (400..500).contains(&code) => Sign::Busy,
         Scope::Host | Scope::Session if code == 0 && policy => Sign::Spoke,
         Scope::Host => Sign::Dead,
@@ -23,12 +25,23 @@ pub fn of(host: Option<&str>, trouble: &Trouble) -> Sign {
     }
 }
 
-/// Whether a host's reply says that we send too much: X.7.28, mail flood detected (IANA's registry; Gmail's "421-4.7.28 ...
-/// unusual rate of mail"), or the words that its provider has for it.
+/// What it says about the site that there is too much of something.
 #[must_use]
-pub fn limits(host: Option<&str>, reply: &PeerReply) -> bool {
+pub fn of_excess(excess: Excess) -> Sign {
+    match excess {
+        Excess::Address => Sign::Limited,
+        Excess::Haste => Sign::Busy,
+        // The site is well: only that sender's mail rests (`quota.rs`).
+        Excess::Sender => Sign::Spoke,
+    }
+}
+
+/// Of what a host's reply says that we send too much: by the words that its provider has for it, or by X.7.28, mail flood
+/// detected (IANA's registry), whoever says it.
+#[must_use]
+pub fn excess(host: Option<&str>, reply: &PeerReply) -> Option<Excess> {
     let flood = (400..500).contains(&reply.code) && reply.enhanced == Some(Enhanced(4, 7, 28));
-    flood || meaning::limits(host, reply)
+    meaning::excess(host, reply).or(flood.then_some(Excess::Address))
 }
 
 #[cfg(test)]
@@ -96,87 +109,148 @@ mod tests {
     const YAHOO: &str = "mta7.am0.yahoodns.net";
     const ICLOUD: &str = "mx01.mail.icloud.com";
     const ELSEWHERE: &str = "mx.example.net";
+    const SES: &str = "email-smtp.eu-west-1.amazonaws.com";
 
     const TSS04: &str = "4.7.0 [TSS04] Messages from 192.0.2.25 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1";
 
-    /// Host, code, text, whether it says that we send too much, and why.
-    type Words = (&'static str, u16, &'static str, bool, &'static str);
+    /// Host, code, text, of what it says that we send too much, and why.
+    type Words = (&'static str, u16, &'static str, Option<Excess>, &'static str);
+
+    const ADDRESS: Option<Excess> = Some(Excess::Address);
+    const SENDER: Option<Excess> = Some(Excess::Sender);
+    const HASTE: Option<Excess> = Some(Excess::Haste);
 
     const WORDS: &[Words] = &[
-        (YAHOO, 421, TSS04, true, "Yahoo, of the address"),
-        (YAHOO, 421, "4.7.0 [TSS05] words of next year", true, "its mark alone"),
-        (YAHOO, 421, "4.7.0 [TS02] Temporarily deferred", true, "its older mark"),
+        (YAHOO, 421, TSS04, ADDRESS, "Yahoo, of the address"),
+        (YAHOO, 421, "4.7.0 [TSS05] words of next year", ADDRESS, "its mark alone"),
+        (YAHOO, 421, "4.7.0 [TS02] Temporarily deferred", ADDRESS, "its older mark"),
         (
             YAHOO,
             553,
             "5.7.2 [TSS09] All messages will be permanently deferred",
-            false,
+            None,
             "final: no rest mends it",
         ),
-        (YAHOO, 451, "4.7.1 [TS03] All messages will be permanently deferred", false, "a block, not a rate"),
-        (YAHOO, 421, "Max message per connection reached", false, "the next connection may go on at once"),
-        (YAHOO, 450, "4.2.1 The user is receiving mail too quickly", false, "one recipient's limit"),
+        (YAHOO, 451, "4.7.1 [TS03] All messages will be permanently deferred", None, "a block, not a rate"),
+        (YAHOO, 421, "Max message per connection reached", None, "the next connection may go on at once"),
+        (YAHOO, 450, "4.2.1 The user is receiving mail too quickly", None, "one recipient's limit"),
         (
             OUTLOOK,
             421,
             "RP-001 (BAY004) some messages weren't sent. (RP-001)",
-            true,
+            ADDRESS,
             "the rate of the address",
         ),
-        (OUTLOOK, 421, "RP-003 The IP has exceeded the connection limit allowed", true, "without brackets"),
+        (
+            OUTLOOK,
+            421,
+            "RP-003 The IP has exceeded the connection limit allowed",
+            ADDRESS,
+            "without brackets",
+        ),
         (
             OUTLOOK,
             451,
             "4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. (S775)",
-            true,
+            ADDRESS,
             "at RCPT, where 451 is no sign of anything",
         ),
         (
             OUTLOOK,
             451,
             "4.7.652 The mail server has exceeded the maximum number of connections. (S3115)",
-            true,
+            ADDRESS,
             "too many connections",
         ),
-        (OUTLOOK, 421, "4.3.2 too many connections", true, "the same in other words"),
-        (OUTLOOK, 550, "5.7.1 messages weren't sent, our block list (S3150)", false, "a block"),
-        (OUTLOOK, 452, "4.5.3 Too many recipients", false, "of one message"),
+        (OUTLOOK, 421, "4.3.2 too many connections", ADDRESS, "the same in other words"),
+        (OUTLOOK, 550, "5.7.1 messages weren't sent, our block list (S3150)", None, "a block"),
+        (OUTLOOK, 452, "4.5.3 Too many recipients", None, "of one message"),
         (
             OUTLOOK,
             450,
             "4.2.1 user has exceeded their limit for receiving messages",
-            false,
+            None,
             "one recipient's limit",
         ),
-        (GMAIL, 421, "4.7.28 words of next year", true, "Gmail, by its code"),
+        (GMAIL, 421, "4.7.28 words of next year", ADDRESS, "Gmail, by its code"),
         (
             GMAIL,
             421,
             "4.7.0 Our system has detected an unusual rate of unsolicited mail originating from your IP address",
-            true,
+            ADDRESS,
             "Gmail, by its words: X.7.0 is five causes",
         ),
-        (GMAIL, 421, "4.7.0 Try again later, closing connection.", false, "it says no more than that"),
-        (GMAIL, 450, "4.2.1 The user is receiving mail at a rate that", false, "one recipient's limit"),
+        (
+            GMAIL,
+            421,
+            "4.7.28 Gmail has detected an unusual rate of mail originating from your IP Netblock [192.0.2.0 36]",
+            ADDRESS,
+            "the address's neighbours",
+        ),
+        (
+            GMAIL,
+            421,
+            "4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your DKIM domain [acme.com 36]",
+            SENDER,
+            "one sender's signature, from whatever address",
+        ),
+        (
+            GMAIL,
+            421,
+            "4.7.28 an unusual rate of unsolicited mail originating from your SPF domain [ 15]",
+            SENDER,
+            "the same",
+        ),
+        (
+            GMAIL,
+            421,
+            "4.7.28 an unusual rate of mail containing one of your URL domains",
+            SENDER,
+            "what it links to",
+        ),
+        (
+            GMAIL,
+            421,
+            "4.7.28 exceeded its quota for sending messages with the same Message-ID",
+            SENDER,
+            "one platform's mistake",
+        ),
+        (
+            SES,
+            454,
+            "Throttling failure: Maximum sending rate exceeded.",
+            HASTE,
+            "so many a second, and no more",
+        ),
+        (
+            SES,
+            454,
+            "Throttling failure: Daily message quota exceeded.",
+            None,
+            "no pace mends it: its schedule does",
+        ),
+        (ELSEWHERE, 454, "Throttling failure: Maximum sending rate exceeded.", None, "not from SES"),
+        (GMAIL, 421, "4.7.0 Try again later, closing connection.", None, "it says no more than that"),
+        (GMAIL, 450, "4.2.1 The user is receiving mail at a rate that", None, "one recipient's limit"),
         (
             GMAIL,
             421,
             "4.7.26 This mail has been rate limited because it is unauthenticated",
-            false,
+            None,
             "one sender's DNS must not hold up the others' mail",
         ),
-        (ICLOUD, 421, "4.7.1 Messages from 192.0.2.1 deferred due to excessive volume", true, "Apple"),
-        (ICLOUD, 421, "4.7.0 me.com Error: too many connections from 192.0.2.1", true, "Apple"),
+        (ICLOUD, 421, "4.7.1 Messages from 192.0.2.1 deferred due to excessive volume", ADDRESS, "Apple"),
+        (ICLOUD, 421, "4.7.0 me.com Error: too many connections from 192.0.2.1", ADDRESS, "Apple"),
         (
             ICLOUD,
             421,
             "4.7.1 Messages to bob@icloud.com deferred due to excessive volume",
-            false,
+            None,
             "one recipient's limit",
         ),
-        (ELSEWHERE, 421, "4.7.28 flood", true, "the registry's code, whoever says it"),
-        (ELSEWHERE, 421, TSS04, false, "a relay that passes on what it heard is not itself the one"),
-        (ELSEWHERE, 421, "4.7.0 too many connections", false, "half as many do; ten minutes are Microsoft's"),
+        (ELSEWHERE, 421, "4.7.28 flood", ADDRESS, "the registry's code, whoever says it"),
+        (ELSEWHERE, 421, TSS04, None, "a relay that passes on what it heard is not itself the one"),
+        (ELSEWHERE, 421, "4.7.0 too many connections", None, "half as many do; ten minutes are Microsoft's"),
     ];
 
     #[test]
@@ -185,10 +259,13 @@ mod tests {
             let mut reader = Reader::default();
             reader.buffer().extend_from_slice(format!("{code} {text}\r\n").as_bytes());
             let reply = reader.take().unwrap().unwrap();
-            assert_eq!(limits(Some(host), &reply), expected, "{why}: {text}");
+            assert_eq!(excess(Some(host), &reply), expected, "{why}: {text}");
             for scope in [Scope::Host, Scope::Session, Scope::Message, Scope::Recipient] {
                 let sign = of(Some(host), &Trouble::replied(scope, reply.clone()));
-                assert_eq!(sign == Sign::Limited, expected, "whatever it answers: {why}");
+                match expected {
+                    Some(excess) => assert_eq!(sign, of_excess(excess), "whatever it answers: {why}"),
+                    None => assert_ne!(sign, Sign::Limited, "whatever it answers: {why}"),
+                }
             }
         }
     }

@@ -94,7 +94,7 @@ impl Attempt<'_> {
                 }
             };
             // A kept connection whose first word is 421 was closed while it lay idle; unless it says that we send too much.
-            if untouched && reply.code == 421 && !sign::limits(ledger.hop.host.as_deref(), &reply) {
+            if untouched && reply.code == 421 && sign::excess(ledger.hop.host.as_deref(), &reply).is_none() {
                 return Err(Halt::Stale);
             }
             untouched = false;

@@ -12,7 +12,7 @@ use waxseal::deliver::Deliverer;
 use waxseal::deliver::pace::Why;
 use waxseal::dns::Resolver;
 use waxseal::mail::time::Time;
-use waxseal::queue::store::{StateName, Turns};
+use waxseal::queue::store::{Entry, StateName, Turns};
 use waxseal::sandbox::zone::Zone;
 
 use crate::rig::{MINUTE, Rig, patiently};
@@ -125,11 +125,12 @@ impl Mx {
 }
 
 /// Exchangers of providers, each of a domain of its own: p0.test and so on.
-const PROVIDERS: [&str; 4] = [
+const PROVIDERS: [&str; 5] = [
     "mta7.am0.yahoodns.net",
     "outlook-com.olc.protection.outlook.com",
     "contoso-com.mail.protection.outlook.com",
     "mx01.mail.icloud.com",
+    "gmail-smtp-in.l.google.com",
 ];
 
 /// d0.test to d49.test have the same two exchangers, at 127.0.0.2, where the providers are too; other.test has its own, at
@@ -301,6 +302,34 @@ async fn gmails_flood_word_means_ten_minutes_and_then_one_connection() {
     assert_eq!(world.mx.connections(), seen + 1, "then one looks");
     world.mx.gate.add_permits(100);
     world.rig.until(<[_]>::is_empty).await;
+}
+
+/// Google counts by domain too: whose DKIM domain sends too much waits there, and nobody else.
+#[tokio::test]
+async fn a_quota_of_the_senders_domain_rests_that_senders_mail_alone() {
+    let words = "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from\r\n\
+                 421 4.7.28 your DKIM domain [acme.test 36]. Mail has been temporarily rate limited.";
+    let mut world = world(Manner::AtMail(words), |_| ()).await;
+    let first = world.rig.accept("acme", &["a@p4.test"]).await;
+    world.start();
+    let put_off =
+        |id| move |all: &[Entry]| all.iter().any(|one| one.leg.id == id && one.state == StateName::Deferred);
+    world.rig.until(put_off(first)).await;
+    world.mx.is(Manner::Takes);
+    let seen = world.mx.connections();
+    let second = world.rig.accept("acme", &["b@p4.test"]).await;
+    world.rig.until(put_off(second)).await;
+    assert_eq!(world.mx.connections(), seen, "it is not tried");
+    let log = world.rig.logged("deferred");
+    let text = log[1]["reply"]["text"].as_str().unwrap();
+    assert!(text.contains("acme.test sends too much") && log[1]["rests_until"].is_string(), "{log:?}");
+    assert!(log[0]["rests_until"].is_string(), "{log:?}");
+    let other = world.rig.accept("blue", &["c@p4.test"]).await;
+    world.rig.until(|all| all.iter().all(|entry| entry.leg.id != other)).await;
+    world.rig.pass(11 * MINUTE);
+    world.rig.until(<[_]>::is_empty).await;
+    world.rig.drain().await;
+    assert_eq!(world.rig.logged("delivered").len(), 3);
 }
 
 /// Each provider has words of its own for it, also with codes that say nothing of the site (451 in answer to MAIL).

@@ -1,7 +1,7 @@
 //! Google: support.google.com/a/answer/3726730 ("Gmail SMTP errors and codes"), 81126 (sender guidelines), 6140680 (relay). One
 //! code says several things (X.7.26, X.7.0, X.7.1), so the words come first; the codes alone are for words that change.
 
-use super::{Reason, Row, Whose};
+use super::{Excess, Reason, Row, Whose};
 
 const RECEIVING: &str =
     "wait: this recipient gets more mail than Google lets in at once, and the relay tries again by itself";
@@ -32,7 +32,12 @@ pub(super) const ROWS: &[Row] = &[
     Row::says(&["tls required for rcpt domain"], Reason::Tls),
     // How much, and who.
     Row::says(&["same message-id"], Reason::Rate)
-        .advise(Whose::Tenant, "give every message a Message-ID of its own: Google counts how often it sees one"),
+        .advise(Whose::Tenant, "give every message a Message-ID of its own: Google counts how often it sees one")
+        .too_much(Excess::Sender),
+    // Google counts by address and by domain (81126, "Increase sending volume slowly"): the domain's is nobody else's matter.
+    Row::says(&["unusual rate of", "dkim domain"], Reason::Rate).too_much(Excess::Sender),
+    Row::says(&["unusual rate of", "spf domain"], Reason::Rate).too_much(Excess::Sender),
+    Row::says(&["unusual rate of", "url domain"], Reason::Rate).too_much(Excess::Sender),
     Row::says(&["unusual rate of"], Reason::Rate).limits(),
     Row::says(&["receiving mail too quickly"], Reason::Rate).advise(Whose::Nobody, RECEIVING),
     Row::says(&["receiving mail at a rate"], Reason::Rate).advise(Whose::Nobody, RECEIVING),

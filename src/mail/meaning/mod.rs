@@ -69,16 +69,27 @@ impl Meaning {
     }
 }
 
-/// Whether this host's reply is its provider's word that the address which mail leaves from sends too much. Only of a provider
-/// known by its host: what a server passes on of another's words says nothing of itself.
+/// Of what there is too much, in a provider's own words; the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Excess {
+    /// Mail of the sending domain, or like this one, from wherever it comes.
+    Sender,
+    /// Mail at this moment: a little slower will do.
+    Haste,
+    /// Mail from the address that it leaves from, whosever it is.
+    Address,
+}
+
+/// Of what this host's provider says that we send too much. Only of a provider known by its host: what a server passes on of
+/// another's words says nothing of itself.
 #[must_use]
-pub fn limits(host: Option<&str>, reply: &PeerReply) -> bool {
+pub fn excess(host: Option<&str>, reply: &PeerReply) -> Option<Excess> {
     if !(400..500).contains(&reply.code) {
-        return false;
+        return None;
     }
-    let Some(provider) = Provider::of_host(host) else { return false };
+    let provider = Provider::of_host(host)?;
     let text = String::from_utf8_lossy(reply.text.get(..LOOKED_AT).unwrap_or(&reply.text));
-    find(provider.rows(), &Words::new(reply.enhanced, &text)).is_some_and(|row| row.limits)
+    find(provider.rows(), &Words::new(reply.enhanced, &text))?.excess
 }
 
 /// A reply as the tables look at it.
@@ -137,8 +148,8 @@ struct Row {
     words: &'static [&'static str],
     reason: Reason,
     advice: Option<(Whose, &'static str)>,
-    /// With a 4yz reply it is us who send too much, whoever the recipient is: the whole site rests.
-    limits: bool,
+    /// With a 4yz reply it is us who send too much, whoever the recipient is.
+    excess: Option<Excess>,
 }
 
 /// Which enhanced codes a row is about, whatever their class.
@@ -152,7 +163,7 @@ enum Detail {
 impl Row {
     /// These words, whatever the code: providers change their codes more often than their words.
     const fn says(words: &'static [&'static str], reason: Reason) -> Self {
-        Self { code: Detail::Any, words, reason, advice: None, limits: false }
+        Self { code: Detail::Any, words, reason, advice: None, excess: None }
     }
 
     /// This code, whatever the words.
@@ -162,7 +173,7 @@ impl Row {
 
     /// These codes, whatever the words.
     const fn codes(subject: u16, from: u16, to: u16, reason: Reason) -> Self {
-        Self { code: Detail::Of(subject, from, to), words: &[], reason, advice: None, limits: false }
+        Self { code: Detail::Of(subject, from, to), words: &[], reason, advice: None, excess: None }
     }
 
     /// Only with these words.
@@ -175,9 +186,14 @@ impl Row {
         Self { advice: Some((whose, advice)), ..self }
     }
 
-    /// We send too much there.
+    /// The address that we come from sends too much there.
     const fn limits(self) -> Self {
-        Self { limits: true, ..self }
+        self.too_much(Excess::Address)
+    }
+
+    /// We send too much of this.
+    const fn too_much(self, of: Excess) -> Self {
+        Self { excess: Some(of), ..self }
     }
 
     fn fits(&self, words: &Words) -> bool {

@@ -1,6 +1,6 @@
 //! Servers that mail is submitted to: Amazon SES (docs.aws.amazon.com, "SMTP response codes"), SendGrid, Mailgun and Postmark.
 
-use super::{Reason, Row, Whose};
+use super::{Excess, Reason, Row, Whose};
 
 pub(super) const ROWS: &[Row] = &[
     Row::says(&["email address is not verified"], Reason::SenderRefused),
@@ -11,7 +11,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::says(&["sender signature"], Reason::SenderRefused),
     Row::says(&["sandbox subdomains are for test"], Reason::SenderRefused),
     Row::says(&["not allowed to send"], Reason::SenderRefused),
-    Row::says(&["maximum sending rate exceeded"], Reason::Rate),
+    // SES counts by the second (docs.aws.amazon.com, "Managing your sending limits"): half as many connections are the cure, not a rest.
+    Row::says(&["maximum sending rate exceeded"], Reason::Rate).too_much(Excess::Haste),
     Row::says(&["daily message quota exceeded"], Reason::Quota),
     Row::says(&["maximum credits exceeded"], Reason::Quota),
     Row::says(&["sending paused"], Reason::Reputation)
