@@ -288,8 +288,9 @@ impl Opening {
         self.plan.auth.as_ref().map(|auth| auth.response(mechanism, challenge)).unwrap_or_default()
     }
 
-    /// From AUTH on a server may quote what it got; its replies go into logs and notifications.
-    fn hide(&self, text: &mut Vec<u8>) {
+    /// Hides our secrets in a reply: from AUTH on a server may quote what it got, and its replies go into logs, transcripts and
+    /// notifications. `on_reply` does so by itself.
+    pub fn hide(&self, text: &mut Vec<u8>) {
         if let Some(auth) = self.plan.auth.as_ref().filter(|_| self.logs_in()) {
             auth.hide(text);
         }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::dial::dial;
@@ -143,7 +144,8 @@ impl Reach {
         for _ in 0..HOSTS {
             let Some(host) = hosts.next(&|_| 0).await else { break };
             trial.host = Some(format!("{} ({})", host.name, host.address));
-            match Box::pin(self.try_host(&host, access, trial)).await {
+            let mut visit = Visit { reach: self, host: &host, access, trial };
+            match Box::pin(visit.run()).await {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
                     trial.note(trouble.reply.escaped());
@@ -154,9 +156,31 @@ impl Reach {
         }
         Err(last.unwrap_or_else(|| hosts.verdict()))
     }
+}
 
-    async fn try_host(&self, host: &Host, access: &Access, trial: &mut Trial) -> Result<(), Trouble> {
-        let source = self.settings.sources.of_family(host.address.ip());
+/// One host of the route, while it is tried.
+struct Visit<'a> {
+    reach: &'a Reach,
+    host: &'a Host,
+    access: &'a Access,
+    trial: &'a mut Trial,
+}
+
+impl Visit<'_> {
+    async fn run(&mut self) -> Result<(), Trouble> {
+        let stream = self.connect().await?;
+        let mut connection = Connection::new(stream, self.host.address.ip());
+        let implicit = self.access.usual().start == Start::Implicit;
+        if implicit {
+            connection = self.protect(connection).await?;
+        }
+        let opening = Opening::new(self.plan().await?, implicit);
+        self.converse(connection, opening).await
+    }
+
+    async fn connect(&mut self) -> Result<TcpStream, Trouble> {
+        let host = self.host;
+        let source = self.reach.settings.sources.of_family(host.address.ip());
         let source = source.map_err(|why| Trouble::transient(Scope::Host, Enhanced(4, 4, 1), why))?;
         let connected = match timeout(STEP, dial(host.address, source)).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
@@ -166,49 +190,32 @@ impl Reach {
             let text = format!("cannot connect to {} ({}): {why}", host.name, host.address);
             Trouble::transient(Scope::Host, Enhanced(4, 4, 1), text)
         })?;
-        trial.note(format!("connected to {} ({})", host.name, host.address));
-        let mut connection = Connection::new(stream, host.address.ip());
-        let implicit = access.usual().start == Start::Implicit;
-        if implicit {
-            connection = self.protect(host, connection, access, trial).await?;
-        }
-        let opening = Opening::new(self.plan(access, trial).await?, implicit);
-        self.converse(host, connection, opening, access, trial).await
+        self.trial.note(format!("connected to {} ({})", host.name, host.address));
+        Ok(stream)
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one more than five: the parts of a session that is being opened"
-    )]
-    async fn converse(
-        &self,
-        host: &Host,
-        mut connection: Connection,
-        mut opening: Opening,
-        access: &Access,
-        trial: &mut Trial,
-    ) -> Result<(), Trouble> {
-        let mut step = listen(&mut connection, &mut opening, trial).await?;
+    async fn converse(&mut self, mut connection: Connection, mut opening: Opening) -> Result<(), Trouble> {
+        let mut step = self.listen(&mut connection, &mut opening).await?;
         loop {
             step = match step {
                 Step::Send(command) => {
-                    trial.said(&command, opening.logs_in());
+                    self.trial.said(&command, opening.logs_in());
                     let sent = connection.send(&command, STEP).await;
                     sent.map_err(|broken| broken.trouble(Scope::Host, opening.awaited()))?;
-                    listen(&mut connection, &mut opening, trial).await?
+                    self.listen(&mut connection, &mut opening).await?
                 }
                 Step::StartTls => {
-                    connection = self.protect(host, connection, access, trial).await?;
+                    connection = self.protect(connection).await?;
                     opening.secured()
                 }
                 Step::Ready(_) => {
-                    trial.authenticated = access.account().is_some();
-                    trial.said(b"QUIT", false);
+                    self.trial.authenticated = self.access.account().is_some();
+                    self.trial.said(b"QUIT", false);
                     connection.quit().await;
                     return Ok(());
                 }
                 Step::Trouble(trouble) => {
-                    trial.said(b"QUIT", false);
+                    self.trial.said(b"QUIT", false);
                     connection.quit().await;
                     return Err(trouble);
                 }
@@ -217,30 +224,26 @@ impl Reach {
     }
 
     /// With a new access token, where one is needed: one that is kept would not show that the grant still holds.
-    async fn plan(&self, access: &Access, trial: &mut Trial) -> Result<Plan, Trouble> {
-        let plan = access.plan(&self.hostname, &access.usual());
+    async fn plan(&mut self) -> Result<Plan, Trouble> {
+        let (reach, access) = (self.reach, self.access);
+        let plan = access.plan(&reach.hostname, &access.usual());
         let (Some((oauth, trust)), Some(account)) = (access.oauth(), access.account()) else {
             return Ok(plan);
         };
-        self.tokens.forget(account);
+        reach.tokens.forget(account);
         let metrics = Metrics::new();
-        let https = Https { resolver: &self.resolver, settings: &self.settings, metrics: &metrics };
-        let token = Box::pin(self.tokens.bearer(https, account, (oauth, &trust))).await?;
-        trial.note(format!("{} gives an access token", oauth.endpoint.0));
+        let https = Https { resolver: &reach.resolver, settings: &reach.settings, metrics: &metrics };
+        let token = Box::pin(reach.tokens.bearer(https, account, (oauth, &trust))).await?;
+        self.trial.note(format!("{} gives an access token", oauth.endpoint.0));
         Ok(access.with_token(plan, &token))
     }
 
-    async fn protect(
-        &self,
-        host: &Host,
-        connection: Connection,
-        access: &Access,
-        trial: &mut Trial,
-    ) -> Result<Connection, Trouble> {
+    async fn protect(&mut self, connection: Connection) -> Result<Connection, Trouble> {
+        let name = &self.host.name;
         let failed = |why: String| Trouble {
             scope: Scope::Host,
             permanence: Permanence::Transient,
-            reply: PeerReply::local(Enhanced(4, 7, 5), format!("{}: {why}", host.name)),
+            reply: PeerReply::local(Enhanced(4, 7, 5), format!("{name}: {why}")),
         };
         // As in a delivery (CVE-2021-38371).
         if connection.has_leftovers() {
@@ -248,30 +251,27 @@ impl Reach {
         }
         let ip = connection.ip;
         let stream = connection.into_tcp().ok_or_else(|| failed("TLS inside TLS".to_owned()))?;
-        let trust = access.usual().trust;
-        let shaken = match timeout(STEP, self.settings.tls.handshake(stream, &host.name, &trust)).await {
+        let trust = self.access.usual().trust;
+        let shaken = match timeout(STEP, self.reach.settings.tls.handshake(stream, name, &trust)).await {
             Ok(shaken) => shaken.map_err(|error| failed(error.to_string()))?,
             Err(_) => return Err(failed(format!("no handshake within {} s", STEP.as_secs()))),
         };
         let Secured { stream, facts, .. } = shaken;
         let verified = if facts.verified { "certificate verified" } else { "certificate not verified" };
-        trial.note(format!("{} {}, {verified}", facts.version, facts.cipher));
-        trial.tls = Some(facts.clone());
+        self.trial.note(format!("{} {}, {verified}", facts.version, facts.cipher));
+        self.trial.tls = Some(facts.clone());
         Ok(Connection::over_tls(stream, ip, facts))
     }
-}
 
-async fn listen(
-    connection: &mut Connection,
-    opening: &mut Opening,
-    trial: &mut Trial,
-) -> Result<Step, Trouble> {
-    match connection.reply(STEP).await {
-        Ok(reply) => {
-            trial.heard(&reply);
-            Ok(opening.on_reply(reply))
+    async fn listen(&mut self, connection: &mut Connection, opening: &mut Opening) -> Result<Step, Trouble> {
+        match connection.reply(STEP).await {
+            Ok(mut reply) => {
+                opening.hide(&mut reply.text);
+                self.trial.heard(&reply);
+                Ok(opening.on_reply(reply))
+            }
+            Err(broken) => Err(broken.trouble(Scope::Host, opening.awaited())),
         }
-        Err(broken) => Err(broken.trouble(Scope::Host, opening.awaited())),
     }
 }
 

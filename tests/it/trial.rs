@@ -62,7 +62,9 @@ async fn a_good_upstream_is_followed_to_its_login_and_no_further() {
 
 #[tokio::test]
 async fn a_bad_one_says_what_to_mend() {
-    let refused = format!("{SECURE}-> AUTH PLAIN*\n<- 535 5.7.8 no\n-> QUIT\n<- 221 bye");
+    let refused = format!(
+        "{SECURE}-> AUTH PLAIN*\n<- 535 5.7.8 no: AUTH PLAIN AHVzZXIAc2VjcmV0 is secret\n-> QUIT\n<- 221 bye"
+    );
     let stripped = "<- 220 up\n-> EHLO relay.test\n<- 250-up\n<- 250 AUTH PLAIN\n-> QUIT\n<- 221 bye";
     let rows = [
         (script(&refused), Reason::Credentials, "535"),
@@ -71,7 +73,12 @@ async fn a_bad_one_says_what_to_mend() {
     for (script, reason, why) in rows {
         let (trial, _world) = tried(vec![script], upstream).await;
         assert!(!trial.works() && !trial.authenticated, "{why}");
-        assert_eq!(trial.meaning().unwrap().reason, reason, "{why}: {}", shown(&trial));
+        let text = shown(&trial);
+        assert_eq!(trial.meaning().unwrap().reason, reason, "{why}: {text}");
+        assert!(
+            !text.contains("AHVzZXIAc2VjcmV0") && !text.contains("secret"),
+            "also where it is quoted: {text}"
+        );
     }
 }
 
