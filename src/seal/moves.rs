@@ -2,7 +2,7 @@
 
 use super::KeyError;
 use super::dkim_record;
-use super::facts::Picture;
+use super::facts::{KeyAnswer, Known, Picture};
 use super::keyring::{Key, Keyring};
 use super::lifecycle::{Lifecycle, Next, advance};
 use super::outlook::Outlook;
@@ -29,7 +29,8 @@ impl Outlook {
         for domain in keyring.domains() {
             let Some(picture) = self.picture(domain) else { continue };
             let keys = keyring.keys(domain);
-            let next = advance(domain, keys, &|selector| seen(&picture, keys, selector), &policy, now);
+            let sight = |selector: &str| seen((&picture, now), keys, selector);
+            let next = advance(domain, keys, &sight, &policy, now);
             if next == Next::default() {
                 continue;
             }
@@ -73,10 +74,11 @@ fn carry_out(
     Ok(())
 }
 
-/// Whether the record at a selector has our key's octets; `None`: DNS did not say at the last look, and what it said before
-/// moves no key.
-fn seen(picture: &Picture, keys: &[Key], selector: &str) -> Option<bool> {
-    let known = picture.keys.get(selector)?.as_ref().filter(|known| known.seen >= picture.looked)?;
+/// Whether the record at a selector has our key's octets; `None`: DNS did not say at the last look, or that was so long ago that
+/// it has to be asked again, as after days in which the relay was down. What it said before moves no key.
+fn seen((picture, now): (&Picture, Time), keys: &[Key], selector: &str) -> Option<bool> {
+    let fresh = |known: &&Known<KeyAnswer>| known.seen >= picture.looked && now <= known.until;
+    let known = picture.keys.get(selector)?.as_ref().filter(fresh)?;
     let key = keys.iter().find(|key| key.selector == selector)?;
     Some(dkim_record::read(&known.value, &key.public).verifies())
 }
@@ -88,7 +90,6 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::dns::Resolver;
-    use crate::seal::facts::{KeyAnswer, Known};
     use crate::seal::keys::Kind;
     use crate::seal::stages::{Make, Move, Stage};
 
@@ -199,5 +200,18 @@ mod tests {
             let after = scene.move_keys(&ring).keyring.unwrap_or(ring);
             assert_eq!(stage(&after, "a.example"), wanted, "{why}");
         }
+    }
+
+    /// The relay was down, and DNS is slow when it starts: what it knew from before would have made a key sign, and another one
+    /// retire, whose record may have been withdrawn meanwhile.
+    #[tokio::test]
+    async fn what_was_remembered_over_days_moves_no_key() {
+        let scene = Scene::new(&["a.example"]);
+        let ring = scene.ring();
+        let later = NOW.after(std::time::Duration::from_secs(3 * 86_400));
+        let moved = scene.outlook.move_keys(&scene.config, &ring, later);
+        assert!(moved.keyring.is_none() && moved.said.is_empty(), "{:?}", moved.said);
+        let at_once = scene.move_keys(&ring).keyring.unwrap();
+        assert_eq!(stage(&at_once, "a.example"), Stage::Active, "while it holds, it does");
     }
 }
