@@ -170,7 +170,9 @@ impl Daemon {
         files.resolver = files.resolver.counted(&opened.metrics);
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
         let page = Box::pin(open::page(&config, &files, &opened)).await?;
-        Ok(Box::pin(join(config, files, opened, (listeners, doors, page))).await)
+        let daemon = Box::pin(join(config, files, opened, (listeners, doors, page))).await;
+        daemon.house.tidy_tokens().await;
+        Ok(daemon)
     }
 
     /// Where it listens for mail, in the order of the configuration.

@@ -31,8 +31,14 @@ impl House {
         let read = outcome?;
         failpoint::pass(Failpoint::ReloadRead);
         let fixed = self.take_over(read);
+        self.tidy_tokens().await;
         failpoint::pass(Failpoint::ReloadDone);
         Ok(fixed)
+    }
+
+    /// Tokens that were kept for tenants and routes of the past go, after a while.
+    pub(super) async fn tidy_tokens(&self) {
+        self.deliverer.tidy_tokens(&self.tenants.load_full(), self.clock.now()).await;
     }
 
     /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.

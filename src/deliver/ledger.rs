@@ -94,10 +94,11 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Whether a reply said that the sender, and nobody else, sends too much.
+    /// Whether a reply, or the one that ended it all, said that the sender, and nobody else, sends too much.
     #[must_use]
-    pub(super) fn sender_is_limited(&self) -> bool {
-        self.excess == Some(Excess::Sender)
+    pub(super) fn sender_is_limited(&self, trouble: Option<&Trouble>) -> bool {
+        let last = trouble.and_then(|trouble| sign::excess(self.hop.host.as_deref(), &trouble.reply));
+        self.excess.max(last) == Some(Excess::Sender)
     }
 
     /// This connection is used now, new or kept.

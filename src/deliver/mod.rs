@@ -73,7 +73,7 @@ use crate::mail::attempt::Decided;
 use crate::mail::message::{Lane, TlsNeed};
 use crate::mail::time::Time;
 use crate::metrics::Metrics;
-use crate::tenant::Route;
+use crate::tenant::{Directory, Route};
 
 /// Who hears how an attempt goes.
 pub trait Hears: Send {
@@ -146,6 +146,11 @@ impl Deliverer {
         self.settings.store(Arc::new(Settings::new(config, own)));
         self.accounts.forget();
         self.tokens.forget_all();
+    }
+
+    /// Removes tokens that were kept for tenants and routes of the past. Called at start and at each reload.
+    pub async fn tidy_tokens(&self, tenants: &Directory, now: Time) {
+        self.tokens.tidy(tenants, now).await;
     }
 
     /// Attempts the leg. Every open recipient is decided exactly once through `witness` before this returns, unless it hears
@@ -260,7 +265,7 @@ impl Attempt<'_> {
         let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
         self.tidy(&site);
         ledger.stands(standing);
-        ledger.hop.rests = rests.max(self.note_quota(&site, ledger));
+        ledger.hop.rests = rests.max(self.note_quota(&site, ledger, ended.as_ref().err()));
         ended
     }
 
@@ -271,8 +276,8 @@ impl Attempt<'_> {
     }
 
     /// Takes note of a reply that meant this sender alone; answers until when it rests.
-    fn note_quota(&self, site: &Arc<str>, ledger: &Ledger<'_>) -> Option<Time> {
-        let limited = ledger.sender_is_limited() && !self.settings.bounds.rest.is_zero();
+    fn note_quota(&self, site: &Arc<str>, ledger: &Ledger<'_>, trouble: Option<&Trouble>) -> Option<Time> {
+        let limited = ledger.sender_is_limited(trouble) && !self.settings.bounds.rest.is_zero();
         let sender = quota::sender(&self.job.message.facts).filter(|_| limited)?;
         Some(self.deliverer.quotas.rest(site, sender))
     }

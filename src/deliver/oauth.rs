@@ -20,7 +20,9 @@ use super::pool::UpstreamKey;
 use super::protect::Trust;
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::secret::{ExposeSecret, SecretString};
+use crate::mail::time::Time;
 use crate::metrics::ResultLabel;
+use crate::tenant::Directory;
 use crate::tenant::oauth::{Grant, OAuth};
 
 /// Longest wait for a token.
@@ -102,6 +104,11 @@ impl Tokens {
     /// The upstream does not take the token: the next one is a new one.
     pub(super) fn forget(&self, key: &UpstreamKey) {
         self.access.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// These are the tenants now: what was kept for others is removed, once it has been nobody's for long.
+    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
+        self.refresh.tidy(tenants, now).await;
     }
 
     /// A person has done something.

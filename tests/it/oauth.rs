@@ -16,7 +16,7 @@ use waxseal::mail::attempt::Fate::{Deferred, Delivered};
 use waxseal::mail::attempt::{Decided, Login};
 use waxseal::mail::meaning::Reason;
 use waxseal::tenant::oauth::{Grant, OAuth};
-use waxseal::tenant::{Route, Upstream, UpstreamTls};
+use waxseal::tenant::{Directory, Route, Upstream, UpstreamTls};
 
 use crate::deliver::{BODY, World, fates, message, words, world_with};
 use crate::exchanger::{Script, script};
@@ -318,6 +318,38 @@ async fn a_refresh_token_that_is_replaced_is_kept_over_a_restart() {
     let decided = send(&world, &Arc::new(Route::Upstream(anew))).await;
     assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
     assert!(shown(3, "agreed%20anew"), "{:?}", server.asked());
+}
+
+/// A tenant that is gone may be back: its token goes when nobody has named it for a month.
+#[tokio::test]
+async fn a_token_that_no_file_names_is_removed_after_a_month() {
+    let login = script(&format!("{SECURE}-> AUTH XOAUTH2 {}\n<- 235 ok\n{MAIL}", bearer("tok1")));
+    let (world, _server, route) = scene(vec![login], vec![rotating("tok1", "second")]).await;
+    let decided = send(&world, &route).await;
+    assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
+    let dir = world.config.state.join("secrets/oauth");
+    std::fs::write(dir.join("README"), "not ours").unwrap();
+    let kept = || std::fs::read_dir(&dir).unwrap().count();
+    let now = waxseal::clock::Clock::System.now();
+    let day = |days: u64| now.after(std::time::Duration::from_secs(days * 86_400));
+    let mut tenant = crate::rig::tenant("acme", &[]);
+    tenant.fallbacks = vec![waxseal::tenant::Fallback {
+        classes: Vec::new(),
+        route: Arc::clone(&route),
+        attempts: 1,
+        after: std::time::Duration::ZERO,
+    }];
+    let (named, nobody) = (Directory::new([tenant]), Directory::default());
+    for (tenants, at, expected, why) in [
+        (&named, 100, 2, "named, by a second way: however old it is"),
+        (&nobody, 129, 2, "nobody's for less than a month"),
+        (&named, 129, 2, "back again"),
+        (&nobody, 158, 2, "the month begins anew"),
+        (&nobody, 160, 1, "nobody's for a month; what we did not write stays"),
+    ] {
+        world.deliverer.tidy_tokens(tenants, day(at)).await;
+        assert_eq!(kept(), expected, "day {at}: {why}");
+    }
 }
 
 #[tokio::test]

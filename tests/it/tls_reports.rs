@@ -170,6 +170,38 @@ async fn a_report_that_nobody_takes_is_tried_again_within_its_day() {
     place.world.end().await.unwrap();
 }
 
+/// When a report is tried again is forgotten with the process, and nothing else: it is tried at once, within the same day, and once it
+/// was taken never again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_report_and_sends_none_twice() {
+    let mut place = place().await;
+    let elsewhere = format!(
+        "_smtp._tls.inbox.test. 1 IN TXT \"v=TLSRPTv1; rua=https://rpt.inbox.test:{}/v1\"\n",
+        place.reports.address.port()
+    );
+    place.world.zone.withdraw("_smtp._tls.inbox.test.", RecordType::TXT).await.unwrap();
+    place.world.zone.publish(&elsewhere).await.unwrap();
+    place.reports.answers(answer("503 Not Now", "text/plain", ""));
+    place.send().await;
+    place.turn_to_tomorrow(SPREAD);
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 1);
+
+    place = place.restarted().await;
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 2, "not lost: tried at once");
+    place = place.restarted().await;
+    place.reports.answers(answer("201 Created", "text/plain", ""));
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 3, "taken");
+
+    place = place.restarted().await;
+    place.hand.fetch_add(DAY / 2, Ordering::Relaxed);
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 3, "and told once");
+    place.world.end().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_survives_a_restart() {
     let mut place = place().await;

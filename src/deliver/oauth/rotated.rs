@@ -1,19 +1,28 @@
 //! Refresh tokens that an endpoint gave in the place of those that a person put into a file (RFC 6749 section 6): kept in the state
 //! directory, each under the digest of the person's own. So a new one in the file is used at once, and the configuration, which
 //! the daemon may not be allowed to write, stays as it is.
+//!
+//! A tenant that is gone, or has another route, may be back tomorrow, and the token in its file is then worth nothing without
+//! the one kept here. So one that no file names is kept for `UNNAMED` more; a file's time says when it was last named.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::fsx;
 use crate::mail::secret::{ExposeSecret, SecretString};
+use crate::mail::time::Time;
+use crate::tenant::oauth::Grant;
+use crate::tenant::{Directory, Route};
 
 /// Longest token, as in a tenant's file.
 const TOKEN_MAX: usize = 4096;
+/// How long one is kept that no tenant's file names any more.
+const UNNAMED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Those kept.
 #[derive(Debug)]
@@ -60,6 +69,60 @@ impl Rotated {
             }
         }
     }
+}
+
+impl Rotated {
+    /// Takes note of those that a tenant's file names now, and removes those that none has named for long.
+    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
+        let (dir, named) = (self.dir.clone(), named(tenants));
+        let tidying = tokio::task::spawn_blocking(move || sweep(&dir, &named, now));
+        if let Ok(Err(error)) = tidying.await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let dir = self.dir.display();
+            tracing::warn!(%error, "refresh tokens below {dir} that nobody uses any more cannot be removed");
+        }
+    }
+}
+
+/// The names of all tokens that tenants' files hold.
+fn named(tenants: &Directory) -> HashSet<String> {
+    let routes = tenants.tenants().flat_map(|tenant| {
+        std::iter::once(&tenant.route).chain(tenant.fallbacks.iter().map(|fallback| &fallback.route))
+    });
+    let grants = routes.filter_map(|route| match &**route {
+        Route::Upstream(upstream) => upstream.oauth.as_ref().map(|oauth| &oauth.grant),
+        Route::Mx => None,
+    });
+    let tokens = grants.filter_map(|grant| match grant {
+        Grant::RefreshToken(given) => Some(name(given)),
+        Grant::ClientCredentials => None,
+    });
+    tokens.collect()
+}
+
+fn sweep(dir: &Path, named: &HashSet<String>, now: Time) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if named.contains(&name) {
+            let file = std::fs::File::options().write(true).open(entry.path())?;
+            file.set_modified(UNIX_EPOCH + Duration::from_millis(now.0))?;
+            continue;
+        }
+        let last = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let last = Time(u64::try_from(last.as_millis()).unwrap_or(u64::MAX));
+        // Only what can be one of ours.
+        let ours = name.len() == 64 && name.bytes().all(|octet| octet.is_ascii_hexdigit());
+        if ours && now.since(last) > UNNAMED {
+            std::fs::remove_file(entry.path())?;
+            tracing::info!(
+                file = name,
+                "a refresh token is removed that no tenant's file has named for long"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn name(given: &SecretString) -> String {
