@@ -24,7 +24,7 @@ async fn list(dir: &std::path::Path) -> List {
     let list = List::new(store(dir), Arc::new(Metrics::new()));
     while let Err(error) = list.load().await {
         assert!(matches!(error, StoreError::Rebuilding), "{error}");
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        list.store.nudged().await;
     }
     list
 }

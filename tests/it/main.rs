@@ -47,6 +47,7 @@ mod egress;
 mod exchanger;
 mod failover;
 mod fairness;
+mod follow;
 mod front;
 mod fuzz;
 mod hang_up;

@@ -7,6 +7,7 @@ use waxseal::sandbox::client::Method;
 use waxseal::sandbox::world::{Extra, World};
 use waxseal::seal::Keyring;
 
+use crate::follow::Follow;
 use crate::inbound::logged;
 use crate::relay::smtp;
 use crate::world::{arrival, log, start};
@@ -99,16 +100,9 @@ async fn of_mail_with_more_than_ten_signatures_none_is_looked_at() {
 
 /// The log's lines of this type, once there is one.
 async fn waited_for(world: &World, kind: &str) -> Vec<serde_json::Value> {
-    let waiting = async {
-        loop {
-            let lines = logged(world, kind);
-            if !lines.is_empty() {
-                return lines;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap_or_else(|_| panic!("{}", log(world)))
+    let mut log_file = Follow::new(&world.config.log.path);
+    let found = log_file.until(|_| Some(logged(world, kind)).filter(|lines| !lines.is_empty())).await;
+    found.unwrap_or_else(|| panic!("{}", log(world)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

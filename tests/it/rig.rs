@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::intake::unasked;
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use waxseal::clock::Clock;
 use waxseal::config::Config;
 use waxseal::deliver::{Job, Witness};
@@ -22,7 +22,7 @@ use waxseal::mail::time::Time;
 use waxseal::maillog::MailLog;
 use waxseal::metrics::Metrics;
 use waxseal::queue::embedded::{Embedded, Options};
-use waxseal::queue::store::{Accept, Destination, Entry, Filter, Store, StoreError, Turns};
+use waxseal::queue::store::{Accept, Destination, Store, Turns};
 use waxseal::schedule::{Courier, Parts, Scheduler};
 use waxseal::seal::Keyring;
 use waxseal::suppress::List;
@@ -161,6 +161,8 @@ pub struct Rig {
     log: Arc<MailLog>,
     turns: Turns,
     scheduler: Option<Scheduler>,
+    /// Something in the store may have changed.
+    changed: Arc<Notify>,
 }
 
 impl Rig {
@@ -182,7 +184,8 @@ impl Rig {
             seen: sender,
         });
         let log = MailLog::open(&dir.path().join("mail.jsonl"), clock.clone()).unwrap();
-        let store = open(dir.path(), &clock, turns);
+        let changed = Arc::default();
+        let store = open(dir.path(), &clock, turns, &changed);
         let directory = Directory::new([tenant("acme", &[]), tenant("blue", &["desk@help.test"])]);
         Self {
             hand,
@@ -196,6 +199,7 @@ impl Rig {
             log,
             turns,
             scheduler: None,
+            changed,
             dir,
         }
     }
@@ -267,7 +271,7 @@ impl Rig {
         self.store.close().await.unwrap();
         self.store = Arc::new(Closed);
         self.suppressions = Arc::new(List::new(Arc::clone(&self.store), Arc::default()));
-        self.store = open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns);
+        self.store = self.open();
         self.suppressions = Arc::new(List::new(Arc::clone(&self.store), Arc::default()));
         self.start();
     }
@@ -276,8 +280,12 @@ impl Rig {
     pub async fn restart_with(&mut self, courier: Arc<dyn Courier>) {
         self.store.close().await.unwrap();
         self.store = Arc::new(Closed);
-        self.store = open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns);
+        self.store = self.open();
         self.start_with(courier);
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns, &self.changed)
     }
 
     /// From now on the disk is gone.
@@ -304,27 +312,6 @@ impl Rig {
     /// What a deliverer needs beside its configuration: numbers of its own, and the rig's time.
     pub fn with_clock(&self) -> (Arc<Metrics>, Clock) {
         (Arc::default(), Clock::Set(Arc::clone(&self.hand)))
-    }
-
-    /// Everything in the queue, once the index is there.
-    pub async fn list(&self) -> Vec<Entry> {
-        loop {
-            let all = Filter { limit: Some(10_000), ..Filter::default() };
-            match self.store.list(all, self.now()).await {
-                Err(StoreError::Rebuilding) => tokio::time::sleep(Duration::from_millis(5)).await,
-                other => return other.unwrap(),
-            }
-        }
-    }
-
-    /// Waits until the queue looks like this; every change nudges.
-    pub async fn until(&self, done: impl Fn(&[Entry]) -> bool) {
-        patiently(async {
-            while !done(&self.list().await) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
     }
 
     /// The mail log so far, a line each.
@@ -368,10 +355,15 @@ struct Closed;
 
 mod closed;
 mod made;
+mod wait;
+mod watched;
+
+use watched::Watched;
 
 pub use made::{classes, facts, keyring, report, tenant};
+pub use wait::patiently;
 
-fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
+fn open(dir: &Path, clock: &Clock, turns: Turns, changed: &Arc<Notify>) -> Arc<dyn Store> {
     let options = Options {
         turns,
         window: 1000,
@@ -382,10 +374,6 @@ fn open(dir: &Path, clock: &Clock, turns: Turns) -> Arc<dyn Store> {
         disk_reserve: 0,
         clock: clock.clone(),
     };
-    Embedded::open(&dir.join("queue"), options).unwrap()
-}
-
-/// The result, or a failed test if it takes too long.
-pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("nothing happened for long")
+    let store = Embedded::open(&dir.join("queue"), options).unwrap();
+    Arc::new(Watched { store, changed: Arc::clone(changed) })
 }

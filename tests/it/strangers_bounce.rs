@@ -1,7 +1,6 @@
 //! Debian's Postfix takes our mail, cannot pass it on, and bounces it to the return path: a report that nobody here wrote.
 
-use std::time::Duration;
-
+use crate::follow::Follow;
 use crate::postfix::{Postfix, Taking};
 use crate::relay::{Layout, Relay, smtp};
 use crate::strangers;
@@ -62,20 +61,12 @@ async fn a_real_postfixs_bounce_is_read_and_told() {
 /// The log's word of the bounce, once the notification that is written after it has been told of too.
 async fn bounce(relay: &Relay, postfix: &Postfix) -> serde_json::Value {
     let path = relay.dir.join("data/mail.jsonl");
-    let waiting = async {
-        loop {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<serde_json::Value> =
-                text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-            let of = |kind: &str| lines.iter().find(|line| line["type"] == kind).cloned();
-            if let (Some(bounce), Some(_)) = (of("remote_bounce"), of("dsn")) {
-                return bounce;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let look = |text: &str| {
+        let lines: Vec<serde_json::Value> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let of = |kind: &str| lines.iter().find(|line| line["type"] == kind).cloned();
+        of("remote_bounce").filter(|_| of("dsn").is_some())
     };
-    let got = tokio::time::timeout(Duration::from_secs(60), waiting).await;
-    got.unwrap_or_else(|_| {
-        panic!("{}\n{}", postfix.log(), std::fs::read_to_string(&path).unwrap_or_default())
-    })
+    let got = Follow::new(&path).until(look).await;
+    got.unwrap_or_else(|| panic!("{}\n{}", postfix.log(), std::fs::read_to_string(&path).unwrap_or_default()))
 }
