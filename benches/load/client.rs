@@ -63,7 +63,7 @@ impl Way {
                 Box::new(connector.connect(name, stream).await?)
             }
         };
-        let mut client = Client { wire };
+        let mut client = Client { wire, announces: None };
         let banner = client.reply().await?;
         if !banner.starts_with("220") {
             return Ok(Err(said(banner)));
@@ -80,6 +80,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 /// One session.
 pub struct Client {
     wire: Box<dyn Wire>,
+    /// The size that MAIL announces.
+    pub announces: Option<usize>,
 }
 
 impl Client {
@@ -97,8 +99,10 @@ impl Client {
 
     /// Up to the 354; otherwise what was said instead.
     pub async fn begin(&mut self) -> Result<Option<Said>> {
-        for line in [&b"MAIL FROM:<a@bench.test>\r\n"[..], b"RCPT TO:<b@dest.test>\r\n", b"DATA\r\n"] {
-            let reply = self.say(line).await?;
+        let size = self.announces.map(|octets| format!(" SIZE={octets}")).unwrap_or_default();
+        let mail = format!("MAIL FROM:<a@bench.test>{size}\r\n");
+        for line in [mail.as_str(), "RCPT TO:<b@dest.test>\r\n", "DATA\r\n"] {
+            let reply = self.say(line.as_bytes()).await?;
             if !reply.starts_with('2') && !reply.starts_with("354") {
                 return Ok(Some(said(reply)));
             }

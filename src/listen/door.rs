@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ enum Opening {
 
 impl Door {
     /// A place for it, or 421 and the end. Nothing here waits: the answer fits into a fresh socket's buffer, or is lost.
-    pub(super) fn permit(&self, stream: &TcpStream, ip: IpAddr) -> Option<Permit> {
+    pub(super) fn permit(&self, stream: &impl AsFd, ip: IpAddr) -> Option<Permit> {
         let config = self.shared.config.load();
         let limits = &config.limits;
         match self.permits.take(ip, limits.connections, limits.connections_per_address) {
@@ -169,7 +170,7 @@ async fn opening(stream: &TcpStream, wait: Duration, stop: &CancellationToken) -
 }
 
 /// One reply into a fresh socket, without waiting.
-fn say(stream: &TcpStream, reply: &Reply) {
+fn say(stream: &impl AsFd, reply: &Reply) {
     let mut out = Vec::new();
     reply.write(&mut out);
     // Straight to the socket: tokio has not asked yet whether this one can be written to.

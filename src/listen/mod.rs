@@ -6,12 +6,14 @@ mod manners;
 mod permits;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,10 +30,13 @@ const BACKLOG: i32 = 1024;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 
+/// A socket, and the runtime's word that connections wait at it.
+type Bound = AsyncFd<TcpListener>;
+
 /// Bound sockets; the kernel queues connections until `serve` takes them.
 #[derive(Debug)]
 pub struct Listeners {
-    bound: Vec<(TcpListener, Arc<Listener>)>,
+    bound: Vec<(Bound, Arc<Listener>)>,
 }
 
 impl Listeners {
@@ -51,7 +56,7 @@ impl Listeners {
     /// The addresses they are bound to, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().filter_map(|(socket, _)| socket.local_addr().ok()).collect()
+        self.bound.iter().filter_map(|(socket, _)| socket.get_ref().local_addr().ok()).collect()
     }
 
     /// Those of them that take tenants' mail: mail that would go there goes in a circle. What comes back to an inbound listener
@@ -59,12 +64,12 @@ impl Listeners {
     #[must_use]
     pub fn submission(&self) -> Vec<SocketAddr> {
         let taking = self.bound.iter().filter(|(_, listener)| listener.role == Role::Submission);
-        taking.filter_map(|(socket, _)| socket.local_addr().ok()).collect()
+        taking.filter_map(|(socket, _)| socket.get_ref().local_addr().ok()).collect()
     }
 }
 
 /// An IPv6 wildcard takes IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side in the configuration.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -73,7 +78,15 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    register(socket.into())
+}
+
+#[allow(
+    deprecated,
+    reason = "what took its place is unsafe code: it asks that the descriptor stays open and the same, which a TcpListener's does"
+)]
+fn register(socket: TcpListener) -> io::Result<Bound> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
 /// Accepts until `stop` is cancelled, then waits for the sessions: each ends between two commands with 421, and a message
@@ -82,7 +95,7 @@ pub async fn serve(listeners: Listeners, shared: Arc<Shared>, stop: Cancellation
     let (manners, permits) = (Arc::new(Manners::default()), Permits::default());
     let (accepting, sessions) = (TaskTracker::new(), TaskTracker::new());
     for (socket, listener) in listeners.bound {
-        let port = socket.local_addr().map_or(listener.address.port(), |address| address.port());
+        let port = socket.get_ref().local_addr().map_or(listener.address.port(), |address| address.port());
         let door = Door {
             shared: Arc::clone(&shared),
             listener,
@@ -100,19 +113,18 @@ pub async fn serve(listeners: Listeners, shared: Arc<Shared>, stop: Cancellation
 }
 
 /// Takes connections until told to stop. The socket closes when this ends, so that no new connection is queued.
-async fn accept(socket: TcpListener, door: Arc<Door>, sessions: TaskTracker) {
+async fn accept(socket: Bound, door: Arc<Door>, sessions: TaskTracker) {
     let mut pause = PAUSE_FIRST;
     loop {
         let taken = tokio::select! {
             biased;
             () = door.stop.cancelled() => return,
-            taken = socket.accept() => taken,
+            ready = socket.readable() => ready.map(|mut ready| ready.try_io(|socket| take(socket.get_ref()))),
         };
-        match taken {
-            Ok((stream, peer)) => {
-                pause = PAUSE_FIRST;
-                admit(&door, stream, peer, &sessions);
-            }
+        // Nobody waits any more: the runtime will say when somebody does.
+        let Some(taken) = taken.map_or_else(|error| Some(Err(error)), Result::ok) else { continue };
+        match taken.and_then(|(stream, peer)| admit(&door, stream, peer, &sessions)) {
+            Ok(()) => pause = PAUSE_FIRST,
             // The client left before it was taken: nobody's fault, and no reason to wait.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -126,8 +138,19 @@ async fn accept(socket: TcpListener, door: Arc<Door>, sessions: TaskTracker) {
     }
 }
 
-fn admit(door: &Arc<Door>, stream: TcpStream, peer: SocketAddr, sessions: &TaskTracker) {
-    if let Some(permit) = door.permit(&stream, peer.ip().to_canonical()) {
-        sessions.spawn(Arc::clone(door).receive(stream, peer.ip().to_canonical(), permit));
+/// The next connection. The runtime does not know of it yet: when many are turned away, telling it of each, and then that it is
+/// gone, is two of the five system calls that each costs.
+fn take(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((stream.into(), peer.ok_or(io::ErrorKind::ConnectionAborted)?))
+}
+
+fn admit(door: &Arc<Door>, stream: TcpStream, peer: SocketAddr, sessions: &TaskTracker) -> io::Result<()> {
+    let ip = peer.ip().to_canonical();
+    if let Some(permit) = door.permit(&stream, ip) {
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        sessions.spawn(Arc::clone(door).receive(stream, ip, permit));
     }
+    Ok(())
 }

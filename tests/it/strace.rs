@@ -1,5 +1,7 @@
-//! A trace of the real binary's system calls: the sync of a message returns before its 250 is written.
+//! Traces of the real binary's system calls: the sync of a message returns before its 250 is written, and one connection too
+//! many costs three of them.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,38 @@ fn fdatasync_returns_before_the_250_is_written() {
     let synced = |line: &&String| line.contains("fdatasync") && line.trim_end().ends_with("= 0");
     let synced = lines.get(received..answered).unwrap().iter().any(|line| synced(&line));
     assert!(synced, "no fdatasync returned between the message and its 250:\n{}", lines.join("\n"));
+}
+
+/// Under overload most connections are turned away, and what that costs is taken from mail: accept, send, close. The runtime is
+/// not told of a connection that is over at once.
+#[test]
+fn a_connection_too_many_costs_three_system_calls() {
+    const TURNED_AWAY: usize = 200;
+    let strace = strangers::program("strace");
+    let dir = tempfile::tempdir().unwrap();
+    let tables = "[limits]\nconnections = 1\n".to_owned();
+    let layout = Layout { tables, ..Layout::upstream("127.0.0.1:9".parse().unwrap()) };
+    let relay = Relay::lay_out(dir.path(), &layout);
+    let trace = dir.path().join("trace");
+    let args = ["-D", "-f", "-e", "trace=accept4,sendto,epoll_ctl", "-o", trace.to_str().unwrap()];
+    let mut child = relay.start_with(&strace, &args);
+    let session = smtp::Session::open(relay.address()).unwrap();
+    for _ in 0..TURNED_AWAY {
+        let mut said = String::new();
+        smtp::dial(relay.address()).unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("421 4.3.2 "), "{said}");
+    }
+    drop(session);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let lines = whole_trace(&trace);
+    let count = |call: &str| lines.iter().filter(|line| line.contains(call)).count();
+    let turned_away = count("421 4.3.2 ");
+    assert_eq!(turned_away, TURNED_AWAY);
+    // One that finds nobody for each, while clients come one by one.
+    assert!(count("accept4(") <= 2 * TURNED_AWAY + 10, "{}", count("accept4("));
+    assert!(count("epoll_ctl(") < TURNED_AWAY / 2, "{}: what the house itself has", count("epoll_ctl("));
 }
 
 /// The trace once its writer has written the tracee's end.
