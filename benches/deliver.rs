@@ -58,6 +58,7 @@ fn job(n: u32, body: &Bytes) -> Job {
         unsealed: None,
         asked: waxseal::mail::message::Asked::default(),
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: None,
         needs: Needs::default(),
         size: body.len() as u64,
     };

@@ -198,6 +198,7 @@ fn message(id: Id, tenant: &str, domain: &str) -> Accept {
         unsealed: None,
         asked: waxseal::mail::message::Asked::default(),
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: None,
         needs: Needs::default(),
         size: body.len() as u64,
     };

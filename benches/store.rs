@@ -99,6 +99,7 @@ fn accept(serial: u64, body: &Bytes) -> Accept {
         needs: Needs::default(),
         asked: waxseal::mail::message::Asked::default(),
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: None,
         size: body.len() as u64,
     };
     let destination = Destination(format!("d{}.example", serial % 1000).into());

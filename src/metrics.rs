@@ -103,6 +103,8 @@ pub struct Metrics {
     /// Accepted messages, `by` what their class was recognised: login, header, control, from, link, subject, default, none. The
     /// classes themselves are no label: their names are configured, and no closed list.
     pub classed: Family<ByLabel, Counter>,
+    /// Recipients of mail whose sender set a time (RFC 2852): passed_on, handed_over, returned, delayed.
+    pub deliver_by: Family<ResultLabel, Counter>,
     /// Accepted messages by what told their priority: parameter, header, class.
     pub priorities: Family<ByLabel, Counter>,
     /// Connections to exchangers and upstreams, by `result`: opened, reused, failed.
@@ -196,6 +198,7 @@ impl Metrics {
             events: Family::default(),
             classed: Family::default(),
             priorities: Family::default(),
+            deliver_by: Family::default(),
             hops: Family::default(),
             sites: Family::default(),
             site_rests: Family::default(),
@@ -264,6 +267,8 @@ impl Metrics {
         to.register_with_unit("seal", "Time to seal a message", Unit::Seconds, self.seal_seconds.clone());
         to.register("events", "Mail log records", self.events.clone());
         to.register("classed", "Accepted messages by what told their class", self.classed.clone());
+        let by = "Recipients of mail with a time set by its sender";
+        to.register("deliver_by", by, self.deliver_by.clone());
         to.register("priorities", "Accepted messages by what told their priority", self.priorities.clone());
     }
 
@@ -339,6 +344,7 @@ mod tests {
             &metrics.seal_checks,
             &metrics.lookups,
             &metrics.reloads,
+            &metrics.deliver_by,
         ] {
             family.get_or_create(&ResultLabel { result: "ok" }).inc();
         }

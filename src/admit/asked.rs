@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::config::{Class, Classes, Config};
 use crate::mail::class::Classed;
+use crate::mail::deliver_by::{By, Mode};
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::mailbox::mailboxes;
 use crate::mail::message::Asked;
+use crate::mail::time::Time;
 use crate::suppress::Links;
 
 /// What becomes of a message, and how long the queue keeps it: `give_up`, or its useful life if that is shorter.
@@ -23,6 +25,13 @@ pub(super) fn of(
     let life = class.life.filter(|life| *life < give_up);
     let extra = if class.drop_bcc { extra(headers, envelope) } else { Vec::new() };
     (Asked { life: life.is_some(), supersede: class.supersede, extra }, life.unwrap_or(give_up))
+}
+
+/// When the queue is done with it: at the end of its life, or of its sender's time where that wants it back (RFC 2852, mode R).
+pub(super) fn expires((now, life): (Time, Duration), deliver_by: Option<By>) -> Time {
+    let returned = deliver_by.filter(|by| by.mode == Mode::Return).map(|by| by.from(now).at);
+    let end = now.after(life);
+    returned.map_or(end, |returned| returned.min(end))
 }
 
 /// The link by which the one recipient of a message unsubscribes from its class. A message with several has one header for all of

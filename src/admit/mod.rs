@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::TlsFacts;
+use crate::mail::deliver_by::By;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
@@ -119,6 +120,8 @@ pub struct Submission {
     pub require_tls: bool,
     /// `MT-PRIORITY` (RFC 6710).
     pub priority: Option<Priority>,
+    /// `BY` (RFC 2852).
+    pub deliver_by: Option<By>,
     /// Headers and body.
     pub body: Vec<u8>,
     /// The memory they take.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::asked::expires;
 use super::priority::Given;
 use super::repair::Body;
 use super::{Admit, Admitted, Submission};
@@ -20,7 +21,7 @@ use crate::mail::time::Time;
 use crate::maillog::{Arrival, Expected, Seal};
 use crate::memory::READING;
 use crate::metrics::ByLabel;
-use crate::queue::store::{Accept, Destination, StoreError};
+use crate::queue::store::{Accept, Destination, Hold, StoreError};
 use crate::seal::enforce::{Ruled, Ruling};
 use crate::seal::judge::{Believed, Finds};
 use crate::seal::{Sealed, Signed};
@@ -35,13 +36,21 @@ impl Admit {
         id: Id,
         now: Time,
     ) -> Result<Arc<Message>, Reply> {
-        let Submission { client, tenant, body, mut held, .. } = submission;
-        let Admitted { author, envelope, told, asked, given, repaired, judged, sealed, signatures } =
-            admitted;
+        let Submission { client, tenant, body, deliver_by, mut held, .. } = submission;
+        let Admitted {
+            author,
+            envelope,
+            told,
+            asked: (asked, life),
+            given,
+            repaired,
+            judged,
+            sealed,
+            signatures,
+        } = admitted;
         let legs = legs(&envelope, &tenant);
         let unsealed = sealed.is_none().then_some(judged.signer);
-        let seals = sealed.as_ref().map(seals).unwrap_or_default();
-        let fields = sealed.map(|sealed| sealed.fields).unwrap_or_default();
+        let (seals, fields) = sealed.map(|sealed| (seals(&sealed), sealed.fields)).unwrap_or_default();
         let return_path = self.return_path(id, author.return_path, &envelope);
         let looks = self.beside.looks(signatures, &body, &seals);
         let octets = assemble(fields, &repaired.head, repaired.body, body);
@@ -59,11 +68,12 @@ impl Admit {
             kind: Kind::Mail,
             envelope,
             received: now,
-            expires: now.after(asked.1),
+            expires: expires((now, life), deliver_by),
+            deliver_by: deliver_by.map(|by| by.from(now)),
             return_path,
             unsealed,
             size: octets.len() as u64,
-            asked: asked.0,
+            asked,
         };
         let message = Arc::new(Message { facts, body: octets });
         let hold = judged.held.clone();
@@ -82,11 +92,7 @@ impl Admit {
             repairs: &repaired.done,
             took: u64::try_from(self.parts.clock.now().since(now).as_millis()).ok(),
         };
-        self.accepted(&message.facts, &arrival, (given, &told.void));
-        if let Some(hold) = hold {
-            let all: Vec<u16> = (0_u16..).zip(&message.facts.envelope.rcpts).map(|(at, _)| at).collect();
-            self.parts.log.held(&message.facts, &all, "seal", &hold.reason);
-        }
+        self.accepted(&message.facts, &arrival, (given, &told.void), hold.as_ref());
         looks.begin(&message, seals, repaired.done);
         Ok(message)
     }
@@ -99,6 +105,7 @@ impl Admit {
         facts: &Facts,
         arrival: &Arrival<'_>,
         (given, void): (Given, &[(Address, &'static str)]),
+        hold: Option<&Hold>,
     ) {
         self.parts.log.received(facts, arrival);
         failpoint::pass(Failpoint::AcceptLogged);
@@ -106,6 +113,10 @@ impl Admit {
         self.parts.metrics.priorities.get_or_create(&ByLabel { by }).inc();
         for (address, why) in void {
             self.parts.log.stray(facts, address, why);
+        }
+        if let Some(hold) = hold {
+            let all: Vec<u16> = (0_u16..).zip(&facts.envelope.rcpts).map(|(at, _)| at).collect();
+            self.parts.log.held(facts, &all, "seal", &hold.reason);
         }
     }
 

@@ -6,6 +6,7 @@ use super::ask::Daemon;
 use super::filter::Selector;
 use super::output::{Context, Failure, Outcome};
 use crate::control::wire::{Act, Row, Rows, Shown};
+use crate::mail::deliver_by::{DeliverBy, Mode};
 use crate::mail::id::Id;
 use crate::mail::meaning::Reason;
 use crate::maillog::view::clean;
@@ -167,6 +168,7 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
         ("from", format!("<{from}>")),
         ("received", facts.received.utc().to_string()),
         ("expires", facts.expires.utc().to_string()),
+        ("deliver by", facts.deliver_by.as_ref().map_or_else(|| "any time".to_owned(), by)),
         ("size", facts.size.to_string()),
     ] {
         context.print(format_args!("{name:10} {}", clean(&value)))?;
@@ -183,6 +185,15 @@ fn show(context: &Context, daemon: &Daemon, id: Id) -> Outcome {
         context.note(format_args!("not shown, because of the class: {}", shown.hidden.join(", ")));
     }
     shown.headers.lines().try_for_each(|line| context.print(clean(line)))
+}
+
+/// By when its sender wants it, and what happens then.
+fn by(by: &DeliverBy) -> String {
+    let then = match by.mode {
+        Mode::Return => "then it fails",
+        Mode::Notify => "then its sender is told, and it is tried further",
+    };
+    format!("{} ({}): {then}", by.at.utc(), by.letters())
 }
 
 /// What a leg's last reply came to, whose job it is and what to do, as a sentence.

@@ -200,6 +200,7 @@ fn limits(file: &file::Limits) -> Limits {
         hello_wait: file.hello_wait.map_or(usual.hello_wait, |n| n.0),
         header_size: file.header_size.map_or(usual.header_size, |n| length(n.0)),
         hops: file.hops.map_or(usual.hops, |n| n.0),
+        deliver_by: file.deliver_by.map_or(usual.deliver_by, |n| n.0),
     }
 }
 

@@ -44,6 +44,7 @@ impl Default for Limits {
             hello_wait: Duration::from_millis(300),
             header_size: 256 * 1024, // Postfix allows 100 KiB a header
             hops: 100,               // RFC 5321 section 6.3: normally at least 100
+            deliver_by: seconds(10), // a connection with TLS that is not the fastest
         }
     }
 }

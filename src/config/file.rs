@@ -129,6 +129,7 @@ section!(Limits {
     hello_wait: Span,
     header_size: Size,
     hops: Count,
+    deliver_by: Span,
 });
 
 section!(Dns { servers: Vec<SocketAddr>, dnssec: super::Dnssec, trust_anchors: PathBuf, timeout: Wait });

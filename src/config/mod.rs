@@ -169,6 +169,8 @@ pub struct Limits {
     pub header_size: usize,
     /// `Received:` lines after which a message is a loop (RFC 5321 section 6.3).
     pub hops: usize,
+    /// The shortest time that is taken with BY and mode R (RFC 2852); whole seconds count, zero: any.
+    pub deliver_by: Duration,
 }
 
 /// Name servers.

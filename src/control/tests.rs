@@ -48,6 +48,7 @@ impl Still {
             needs: Needs::default(),
             asked: crate::mail::message::Asked::default(),
             priority: crate::mail::priority::Priority::default(),
+            deliver_by: None,
             size: 30,
         };
         let body = bytes::Bytes::from_static(b"Subject: s\r\nFrom: a\r\n\r\nsecret body\r\n");

@@ -172,6 +172,9 @@ pub struct Row {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// By when its sender wants it delivered, and with which mode (RFC 2852): `2026-01-31T12:00:00.000Z;R`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver_by: Option<String>,
     /// When it was accepted.
     pub received: String,
     /// When the queue gives up.
@@ -329,6 +332,7 @@ impl From<&Entry> for Row {
             reason_class: meaning.map(|meaning| meaning.reason),
             whose: meaning.map(|meaning| meaning.whose),
             advice: meaning.map(|meaning| meaning.advice.to_owned()),
+            deliver_by: facts.deliver_by.map(|by| format!("{};{}", by.at.utc(), by.letters())),
             received: leg.received.utc().to_string(),
             expires: leg.expires.utc().to_string(),
             size: facts.size,

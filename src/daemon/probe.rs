@@ -118,6 +118,7 @@ impl House {
             smtputf8: false,
             require_tls: false,
             priority: None,
+            deliver_by: None,
             body,
             held: Permit::default(),
         };

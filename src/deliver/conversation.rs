@@ -8,11 +8,14 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use super::deadline;
 use super::extensions::Extensions;
 use super::outcome::{Scope, Trouble};
+use crate::mail::deliver_by::By;
 use crate::mail::envelope::{Envelope, Recipient, Ret};
 use crate::mail::message::{Message, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply};
+use crate::mail::time::Time;
 
 /// Recipients of one transaction; more follow in further ones. What a server must take (RFC 5321 section 4.5.3.1.8), and
 /// few enough that the replies to a whole group fit into a socket's buffer (RFC 2920 section 3.1).
@@ -62,6 +65,7 @@ pub struct Verdict {
 pub struct Conversation<'a> {
     message: &'a Message,
     offered: &'a Extensions,
+    by: Option<By>,
     unsent: VecDeque<Await>,
     awaited: VecDeque<Await>,
     mail_refused: bool,
@@ -72,7 +76,7 @@ pub struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    /// A transaction for these recipients, at most `RECIPIENTS_MAX` of them. `reset`: begin with RSET.
+    /// A transaction for these recipients, at most `RECIPIENTS_MAX` of them, that begins now. `reset`: begin with RSET.
     ///
     /// # Errors
     /// The server cannot carry the message; nothing need be sent to find out.
@@ -80,9 +84,10 @@ impl<'a> Conversation<'a> {
         message: &'a Message,
         rcpts: &[u16],
         offered: &'a Extensions,
-        reset: bool,
+        (reset, now): (bool, Time),
     ) -> Result<Self, Trouble> {
         check_needs(message, offered)?;
+        let by = deadline::passed_on(&message.facts, offered, now)?;
         let mut unsent = VecDeque::with_capacity(rcpts.len() + 3);
         if reset {
             unsent.push_back(Await::Rset);
@@ -93,6 +98,7 @@ impl<'a> Conversation<'a> {
         Ok(Self {
             message,
             offered,
+            by,
             unsent,
             awaited: VecDeque::new(),
             mail_refused: false,
@@ -107,7 +113,7 @@ impl<'a> Conversation<'a> {
         let group = if self.offered.pipelining { self.unsent.len() } else { 1 };
         if self.awaited.is_empty() {
             for command in self.unsent.drain(..group.min(self.unsent.len())) {
-                write_command(&mut out, command, self.message, self.offered);
+                write_command(&mut out, command, self.message, (self.offered, self.by));
                 self.awaited.push_back(command);
             }
         }
@@ -290,13 +296,22 @@ fn requires_tls(message: &Message) -> bool {
     message.facts.needs.tls == TlsNeed::RequireTls
 }
 
-fn write_command(out: &mut String, command: Await, message: &Message, offered: &Extensions) {
-    let envelope = &message.facts.envelope;
+fn write_command(
+    out: &mut String,
+    command: Await,
+    message: &Message,
+    (offered, by): (&Extensions, Option<By>),
+) {
     match command {
         Await::Rset => out.push_str("RSET"),
-        Await::Mail => write_mail(out, message, offered),
+        Await::Mail => {
+            write_mail(out, message, offered);
+            if let Some(by) = by {
+                let _ = write!(out, " BY={by}");
+            }
+        }
         Await::Rcpt(rcpt) => {
-            if let Some(recipient) = envelope.rcpts.get(usize::from(rcpt)) {
+            if let Some(recipient) = message.facts.envelope.rcpts.get(usize::from(rcpt)) {
                 write_rcpt(out, recipient, offered);
             }
         }

@@ -17,6 +17,8 @@ pub struct Extensions {
     pub starttls: bool,
     /// RFC 8689.
     pub require_tls: bool,
+    /// RFC 2852: the least by-time that it takes with mode R, in seconds.
+    pub deliver_by: Option<i64>,
     /// RFC 6710.
     pub mt_priority: bool,
     /// RFC 4954 with PLAIN.
@@ -54,6 +56,11 @@ impl Extensions {
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
             "REQUIRETLS" => self.require_tls = true,
+            // Options parted by commas may follow; the first is the minimum, and only that one is defined.
+            "DELIVERBY" => {
+                let least = words.next().and_then(|options| options.split(',').next()?.parse().ok());
+                self.deliver_by = Some(least.unwrap_or(0));
+            }
             // The name of a policy may follow; the values mean the same to us.
             "MT-PRIORITY" => self.mt_priority = true,
             "AUTH" => words.for_each(|mechanism| self.mechanism(mechanism)),
@@ -94,6 +101,8 @@ mod tests {
             ),
             ("mx\nAUTH LOGIN X", Extensions { auth_login: true, ..none() }, "unknown mechanisms are skipped"),
             ("mx\nMT-PRIORITY MIXER", Extensions { mt_priority: true, ..none() }, "whatever policy"),
+            ("mx\nDELIVERBY", Extensions { deliver_by: Some(0), ..none() }, "no minimum"),
+            ("mx\nDELIVERBY 240,X", Extensions { deliver_by: Some(240), ..none() }, "the first option is it"),
             ("mx\nAUTH=PLAIN", Extensions { auth_plain: true, ..none() }, "the old spelling"),
             ("mx\n\nXYZ\n\x1b[2J", none(), "rubbish is skipped"),
         ];

@@ -14,6 +14,7 @@ use super::{Job, Witness, sign};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
 use crate::mail::meaning::Excess;
 use crate::mail::reply::PeerReply;
+use crate::mail::time::Time;
 use crate::queue::store::State;
 
 /// The undecided recipients, and where the attempt has got to.
@@ -21,6 +22,7 @@ pub(super) struct Ledger<'a> {
     open: Vec<u16>,
     witness: Witness<'a>,
     began: Instant,
+    started: Time,
     /// Milliseconds from accept to the start of the attempt.
     before: u64,
     /// Whether a message was taken.
@@ -48,6 +50,7 @@ impl<'a> Ledger<'a> {
             open: job.leg.rcpts.clone(),
             witness,
             began: Instant::now(),
+            started: job.started,
             before: millis(job.started.since(job.leg.received)),
             taken: false,
             excess: None,
@@ -107,6 +110,13 @@ impl<'a> Ledger<'a> {
         self.hop.source = connection.source();
         self.hop.tls = connection.tls.clone();
         self.hop.dsn = connection.extensions.dsn;
+        self.hop.deliver_by = connection.extensions.deliver_by.is_some();
+    }
+
+    /// The time now, by the wall as it stood when the attempt began.
+    #[must_use]
+    pub(super) fn now(&self) -> Time {
+        self.started.after(self.began.elapsed())
     }
 
     /// Those not yet decided.

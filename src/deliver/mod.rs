@@ -10,6 +10,7 @@ pub mod conversation;
 mod converse;
 mod counted;
 mod dane;
+mod deadline;
 mod dial;
 mod driver;
 pub mod extensions;
@@ -301,14 +302,15 @@ impl Attempt<'_> {
         ledger: &mut Ledger<'_>,
     ) -> Result<(), Trouble> {
         let mut last = None;
-        let mut unfit = self.job.message.facts.needs.tls == TlsNeed::RequireTls;
+        let facts = &self.job.message.facts;
+        let mut unfit = facts.needs.tls == TlsNeed::RequireTls || facts.is_returned();
         let rank = |host: &Host| self.rank(host, rules);
         while let Some(host) = hosts.next(&rank).await {
             ledger.at(&host);
             match self.converse(&host, rules, turn, ledger).await {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
-                    unfit &= trouble.is_unfit();
+                    unfit &= trouble.is_unfit(facts);
                     last = Some(trouble);
                 }
                 Err(trouble) => return Err(trouble),

@@ -1,6 +1,7 @@
 //! What a failure means: whom it concerns and whether it lasts, and from these two what happens. Pure; the table below is
 //! the whole policy.
 
+use crate::mail::message::{Facts, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply};
 
 /// Whom a failure concerns.
@@ -94,15 +95,20 @@ impl Trouble {
         self.reply.code == 0 && matches!(self.reply.enhanced, Some(Enhanced(_, 7, 5 | 10)))
     }
 
-    /// Whether a host cannot give what the sender asked for with REQUIRETLS, and will not tomorrow.
+    /// Whether a host cannot give what the sender asked for with REQUIRETLS, or with BY and mode R, and will not tomorrow.
     #[must_use]
-    pub fn is_unfit(&self) -> bool {
+    pub fn is_unfit(&self, facts: &Facts) -> bool {
         let code = self.reply.enhanced.filter(|_| self.reply.code == 0);
         let lasts = self.scope == Scope::Host && self.permanence == Permanence::Permanent;
-        lasts && matches!(code, Some(Enhanced(_, 7, 10 | 30)))
+        let asked = match code {
+            Some(Enhanced(_, 7, 10 | 30)) => facts.needs.tls == TlsNeed::RequireTls,
+            Some(Enhanced(_, 4, 7)) => facts.is_returned(),
+            Some(_) | None => false,
+        };
+        lasts && asked
     }
 
-    /// The same of every host: then it is the destination that cannot (RFC 8689 section 4.2.1), and the sender is told.
+    /// The same of every host: then it is the destination that cannot (RFC 8689 section 4.2.1, RFC 2852 section 4.1.4), and the sender is told.
     #[must_use]
     pub fn of_all_hosts(mut self) -> Self {
         self.scope = Scope::Destination;

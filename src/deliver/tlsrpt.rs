@@ -200,6 +200,7 @@ fn facts(config: &Config, to: &Address, (id, now): (Id, Time), size: usize) -> F
         needs: Needs { tls: TlsNeed::Waived, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
         priority: crate::mail::priority::Priority::default(),
+        deliver_by: None,
         size: u64::try_from(size).unwrap_or(u64::MAX),
     }
 }

@@ -69,9 +69,9 @@ impl Attempt<'_> {
     ) -> Result<(), Halt> {
         let rcpts: Vec<u16> = ledger.open().iter().take(RECIPIENTS_MAX).copied().collect();
         let offered = connection.extensions.clone();
-        let reset = connection.needs_reset;
+        let begins = (connection.needs_reset, ledger.now());
         let message = &self.job.message;
-        let mut conversation = match Conversation::new(message, &rcpts, &offered, reset) {
+        let mut conversation = match Conversation::new(message, &rcpts, &offered, begins) {
             Ok(conversation) => conversation,
             // Another host may carry it.
             Err(trouble) if trouble.next() == Next::AnotherHost => return Err(Halt::Trouble(trouble)),

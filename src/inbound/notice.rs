@@ -170,6 +170,7 @@ impl Inbound {
             needs: Needs::default(),
             asked: crate::mail::message::Asked::default(),
             priority: crate::mail::priority::Priority::default(),
+            deliver_by: None,
             size: 0,
         }
     }

@@ -64,6 +64,8 @@ pub struct Hop {
     pub tls: Option<TlsFacts>,
     /// Whether it offered DSN and so was told what notifications the sender wants (RFC 3461): it then reports, not we.
     pub dsn: bool,
+    /// Whether it offered DELIVERBY (RFC 2852), and so keeps the sender's time from here on.
+    pub deliver_by: bool,
     /// How our login went.
     #[serde(skip)]
     pub login: Login,

@@ -50,6 +50,14 @@ pub struct Notify {
     pub stated: bool,
 }
 
+impl Notify {
+    /// Whether the sender wants to hear anything at all of the recipient: it did not say NEVER.
+    #[must_use]
+    pub fn ever(self) -> bool {
+        self.success || self.failure || self.delay
+    }
+}
+
 impl Default for Notify {
     fn default() -> Self {
         Self { success: false, failure: true, delay: true, stated: false }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Domain};
 use super::class::Classed;
+use super::deliver_by::{DeliverBy, Mode};
 use super::envelope::Envelope;
 use super::id::Id;
 use super::priority::Priority;
@@ -47,6 +48,8 @@ pub struct Facts {
     pub size: u64,
     /// What an administrator asked for mail of its class, which whoever sent it told.
     pub asked: Asked,
+    /// By when its sender wants it delivered (RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
 }
 
 /// What may end recipients of a message before their time, because an administrator asked for that and the message's class is
@@ -157,6 +160,18 @@ impl TlsNeed {
 }
 
 impl Facts {
+    /// Whether `expires` is the end of the time after which its sender wants it back.
+    #[must_use]
+    pub fn is_returned(&self) -> bool {
+        self.deliver_by.is_some_and(|by| by.mode == Mode::Return && by.at == self.expires)
+    }
+
+    /// When its sender wants to be told of a delay, if it said so.
+    #[must_use]
+    pub fn notify_at(&self) -> Option<Time> {
+        self.deliver_by.filter(|by| by.mode == Mode::Notify).map(|by| by.at)
+    }
+
     /// The domain of the From header, for logs and lookups.
     #[must_use]
     pub fn from_domain(&self) -> Option<&Domain> {

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod attempt;
 pub mod class;
+pub mod deliver_by;
 pub mod envelope;
 pub mod header;
 pub mod id;

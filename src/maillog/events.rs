@@ -130,7 +130,7 @@ pub struct AttemptStart<'a> {
 pub struct Expiry<'a> {
     /// Attempts made.
     pub attempts: u32,
-    /// Which life is over: that of the `queue`, the useful one of the `class`, or a `hold`'s.
+    /// Which life is over: that of the `queue`, the useful one of the `class`, a `hold`'s, or the sender's time (`deliver_by`).
     pub life: &'static str,
     /// How long it was tried, and what was heard last.
     pub heard: &'a str,

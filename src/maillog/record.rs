@@ -77,6 +77,10 @@ pub(crate) struct Record<'a> {
     pub(super) tls: Option<&'a TlsFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls_need: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_stamp")]
+    deliver_by: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_mode: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mechanism: Option<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
@@ -162,6 +166,8 @@ impl<'a> Record<'a> {
             helo: None,
             tls: None,
             tls_need: None,
+            deliver_by: None,
+            by_mode: None,
             mechanism: None,
             exposed: false,
             auth: None,
@@ -199,6 +205,8 @@ impl<'a> Record<'a> {
         self.header_from = facts.header_from.as_ref().map(|from| Cow::Owned(from.to_string()));
         self.size = Some(facts.size);
         self.tls_need = facts.needs.tls.name();
+        self.deliver_by = facts.deliver_by.map(|by| by.at);
+        self.by_mode = facts.deliver_by.map(|by| by.letters());
         self
     }
 

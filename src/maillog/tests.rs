@@ -16,6 +16,7 @@ use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
 use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Kind, Lane, Needs, TlsNeed};
+use crate::mail::priority::Priority;
 use crate::mail::reply::{Enhanced, PeerReply, Reply};
 use crate::mail::time::Time;
 
@@ -51,7 +52,8 @@ fn facts() -> Facts {
         unsealed: None,
         needs: Needs { tls: TlsNeed::Required, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
-        priority: crate::mail::priority::Priority::default(),
+        priority: Priority::default(),
+        deliver_by: None,
         size: 4_096,
     }
 }
@@ -87,7 +89,9 @@ fn decided(fate: Fate, code: u16, enhanced: Enhanced) -> Decided {
 
 /// Says every event with every field that it can have.
 fn say_everything(log: &MailLog) {
+    let by = "600;R".parse::<crate::mail::deliver_by::By>().unwrap();
     let (facts, tls) = (facts(), tls());
+    let facts = Facts { priority: Priority::HIGHEST, deliver_by: Some(by.from(facts.received)), ..facts };
     let seals =
         [Seal { domain: "acme.test".parse().unwrap(), selector: "wx1".into(), algorithm: "rsa-sha256" }];
     log.received(

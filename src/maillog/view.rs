@@ -50,6 +50,8 @@ pub fn line(record: &Value) -> String {
 fn details(line: &mut String, record: &Value, kind: &str) {
     let at = |path: &str| record.pointer(path);
     let text = |path: &str| at(path).and_then(Value::as_str);
+    word(line, "deliver_by", text("/deliver_by"));
+    word(line, "by_mode", text("/by_mode"));
     word(line, "tls", text("/tls/version"));
     word(line, "mechanism", text("/mechanism"));
     if let Some(attempt) = at("/attempt").and_then(Value::as_u64) {

@@ -156,6 +156,8 @@ pub enum Then {
     Unclaim,
     /// The attempt did not happen and must wait for something else than time: held, not counted.
     Hold(Hold),
+    /// No attempt was to be made: as before, held or due, but that the sender has now been told of the delay.
+    Told,
 }
 
 /// Which legs a command means. Every field narrows; empty means all.
@@ -337,7 +339,7 @@ pub trait Store: Send + Sync {
 
     /// Claims up to `most` legs that are due at `now`, fairly between lanes, tenants and destinations and within `Turns`.
     /// A held leg that ends (its `until` or its message's life) is claimed too, still `Held`: the claimer ends it without
-    /// an attempt.
+    /// an attempt. So is one of whose delay the sender wants to be told by now (`Facts::notify_at`), for that word (`Then::Told`).
     fn claim(&self, now: Time, most: usize) -> Answer<'_, Claimed>;
 
     /// Takes over how many legs a site may have under way, and until when it rests; holds from the next claim on. What is

@@ -102,14 +102,29 @@ impl<'a> Flight<'a> {
     async fn fly(mut self) {
         let leg = self.verdict.leg();
         if let State::Held { reason, until, .. } = &leg.state {
-            let useful = if self.verdict.message().facts.asked.life { "useful life" } else { "life" };
-            let what = if until.is_some_and(|until| until < leg.expires) { "hold" } else { useful };
+            if self.room.steady(|steady| steady.turn()) < leg.state.turn(leg.expires) {
+                let text = format!("the time is over that its sender set (BY), and it is held: {reason}");
+                self.rule(|verdict, when| verdict.late(&text, when));
+                return;
+            }
+            let what = match &self.verdict.message().facts {
+                _ if until.is_some_and(|until| until < leg.expires) => "hold",
+                facts if facts.is_returned() => "sender's time (BY)",
+                facts if facts.asked.life => "useful life",
+                _ => "life",
+            };
             let text = format!("it was held until its {what} ended: {reason}");
             self.rule(|verdict, when| verdict.expire(&text, when));
             return;
         }
         if self.outlived() {
-            self.rule(|verdict, when| verdict.expire("it was not delivered while it was of use", when));
+            let returned = self.verdict.message().facts.is_returned();
+            let text = if returned {
+                "it was not attempted in time"
+            } else {
+                "it was not delivered while it was of use"
+            };
+            self.rule(|verdict, when| verdict.expire(text, when));
             return;
         }
         // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
@@ -120,10 +135,22 @@ impl<'a> Flight<'a> {
         }
     }
 
-    /// Whether it is older than it is of use. Its last attempt falls on the end of its life, so that a minute is granted.
+    /// Whether it is older than it is of use. Its last attempt falls on the end of its life, so that a minute is granted: but not
+    /// where its sender wants it back by then (RFC 2852).
     fn outlived(&self) -> bool {
-        let life = self.room.life(self.verdict.leg(), &self.waits);
-        self.verdict.message().facts.asked.life && life.age > life.most.saturating_add(GRACE)
+        let (facts, life) = (&self.verdict.message().facts, self.room.life(self.verdict.leg(), &self.waits));
+        if facts.is_returned() {
+            return life.age >= life.most;
+        }
+        facts.asked.life && life.age > life.most.saturating_add(GRACE)
+    }
+
+    /// At which age a delay is told.
+    fn delay_notice(&self) -> Option<Duration> {
+        let facts = &self.verdict.message().facts;
+        let usual = self.config.delivery.delay_notice;
+        let own = facts.notify_at().map(|at| at.since(facts.received));
+        own.or_else(|| Some(usual).filter(|usual| !usual.is_zero()))
     }
 
     /// Ends the recipients that an administrator's rules end before any attempt.
@@ -240,7 +267,7 @@ impl<'a> Flight<'a> {
             life,
             waits,
             chance: rand::random_range(-1.0..=1.0),
-            delay_notice: self.config.delivery.delay_notice,
+            delay_notice: self.delay_notice(),
         }
     }
 

@@ -75,7 +75,9 @@ pub(super) fn sort(
 
 fn who(one: &Told, action: Action, tenants: &Directory) -> Audience {
     let asked = one.facts.envelope.rcpts.get(usize::from(one.rcpt));
-    if !asked.is_some_and(|rcpt| wanted(rcpt.notify, action)) {
+    // Whether this server's hand-over is one that RFC 2852 has the sender told of, the verdict knew.
+    let by = action == Action::Relayed && one.facts.deliver_by.is_some();
+    if !asked.is_some_and(|rcpt| wanted(rcpt.notify, action) || (by && rcpt.notify.ever())) {
         return Audience::Nobody("its sender asked not to be told");
     }
     audience(tenants.tenant(&one.facts.tenant).map(std::sync::Arc::as_ref), &one.facts)

@@ -10,7 +10,7 @@
 //! `turn` sleeps until the earliest leg is due or the store nudges it. A flight's witness rules on each decision when its
 //! reply arrives and hands the ruling on without waiting, so the connection goes on with the next message; `settle` puts
 //! all rulings that wait into one call, so that they share a sync. The store takes a settlement in at once, which frees the
-//! leg's turn for the next, and answers when it is durable. `retry`, `steady`, `verdict` and `gather` are pure.
+//! leg's turn for the next, and answers when it is durable. `retry`, `steady`, `verdict`, `words` and `gather` are pure.
 
 mod egress;
 mod failover;
@@ -26,6 +26,7 @@ mod suppress;
 mod tell;
 mod turn;
 mod verdict;
+mod words;
 
 use std::future::Future;
 use std::pin::Pin;

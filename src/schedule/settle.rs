@@ -12,11 +12,15 @@ use super::Room;
 use super::supersede::{Newer, Superseding};
 use super::tell::Courtesy;
 use super::verdict::Ruling;
+use super::words::DELIVER_BY;
 use crate::deliver::bounce::{Action, Told};
 use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Decided, Fate};
+use crate::mail::deliver_by::Mode;
+use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Kind, Message};
 use crate::maillog::{Expiry, Volume};
+use crate::metrics::ResultLabel;
 use crate::queue::store::{Answer, Last, Settlement, StoreError};
 
 /// Rulings settled in one call at most.
@@ -148,12 +152,35 @@ fn say(room: &Room, work: &Work) {
         let (attempts, life) = (work.attempt, work.ruling.life);
         log.expired(facts, *rcpt, &Expiry { attempts, life, heard: &last.text, reason: last.reason });
     }
+    keep_time(room, facts, &work.ruling);
     for ended in &work.ruling.ended {
         log.disposed(facts, ended.rcpt, ended.how, &ended.text);
     }
     for (rcpt, why) in &work.ruling.silent {
         room.untold(facts, *rcpt, Action::Failed, why);
     }
+}
+
+/// What came of the time that a sender set (RFC 2852), a recipient each.
+fn keep_time(room: &Room, facts: &Facts, ruling: &Ruling) {
+    let Some(by) = &facts.deliver_by else { return };
+    let count = |result, times: usize| {
+        let counter = room.parts.metrics.deliver_by.get_or_create(&ResultLabel { result });
+        counter.inc_by(u64::try_from(times).unwrap_or(u64::MAX));
+    };
+    let taken = |own: bool| {
+        let taken = |one: &Decided| one.fate == Fate::Delivered && one.hop.deliver_by == own;
+        ruling.said.iter().filter(|(one, _)| taken(one)).count()
+    };
+    let unfit = ruling
+        .said
+        .iter()
+        .filter(|(one, _)| one.fate == Fate::Failed && one.meaning().reason == Reason::Late);
+    let expired = if ruling.life == DELIVER_BY { ruling.expired.len() } else { 0 };
+    count("passed_on", taken(true));
+    count("handed_over", taken(false));
+    count("returned", expired + unfit.count());
+    count("delayed", if by.mode == Mode::Notify { ruling.delayed.len() } else { 0 });
 }
 
 /// A recipient has it: that took its time, and providers count it.

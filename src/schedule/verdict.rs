@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use super::lockout;
 use super::retry::{self, Life, Next};
+use super::words::{DELIVER_BY, EXPIRED, bounded, given_up, heard};
 use crate::deliver::bounce::{Action, wanted};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::deliver_by::Mode;
 use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::time::Time;
 use crate::maillog::Disposal;
 use crate::queue::store::{Cause, Hold, Last, Leg, Settlement, State, Then};
-
-/// What is kept of a reply: `Last`'s bound.
-const TEXT: usize = 512;
-/// RFC 3463 section 3.5: delivery time expired.
-const EXPIRED: Enhanced = Enhanced(4, 4, 7);
 
 /// The circumstances of a decision.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +30,8 @@ pub(super) struct When<'a> {
     pub(super) waits: &'a [Duration],
     /// Between -1 and 1.
     pub(super) chance: f64,
-    /// Age at which a delay is told; zero: never.
-    pub(super) delay_notice: Duration,
+    /// Age at which a delay is told: the sender's word (RFC 2852, mode N), else the configuration's; `None`: never.
+    pub(super) delay_notice: Option<Duration>,
 }
 
 /// An attempt as it is being decided.
@@ -175,10 +172,11 @@ impl Verdict {
         told
     }
 
-    /// Which life ends when the queue gives up: that of a hold, the useful one of the class, or the queue's.
+    /// Which life ends when the queue gives up: that of a hold, the sender's time, the useful one of the class, or the queue's.
     fn life(&self) -> &'static str {
         match &self.leg.state {
             State::Held { until: Some(until), .. } if *until < self.leg.expires => "hold",
+            State::Held { .. } | State::Due(_) if self.message.facts.is_returned() => DELIVER_BY,
             State::Held { .. } | State::Due(_) if self.message.facts.asked.life => "class",
             State::Held { .. } | State::Due(_) => "queue",
         }
@@ -195,6 +193,17 @@ impl Verdict {
         let heard = self.leg.last.as_ref().map(|last| last.reason);
         self.blame = heard.or(self.leg.state.cause().map(waited_for));
         self.all(Fate::Deferred, PeerReply::local(EXPIRED, text), when)
+    }
+
+    /// The time after which its sender wants to hear of a delay is over while it is held: that is told, and the hold goes on.
+    pub(super) fn late(&self, text: &str, when: &When<'_>) -> Ruling {
+        let heard = self.leg.last.as_ref().map(|last| last.reason);
+        let reason = heard.or(self.leg.state.cause().map(waited_for)).unwrap_or(Reason::Late);
+        let (enhanced, text) = (Some(EXPIRED), bounded(text.to_owned()));
+        let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: false };
+        let told = self.open.iter().filter(|rcpt| self.told(**rcpt, Action::Delayed));
+        let delayed = told.map(|rcpt| (*rcpt, last.clone())).collect();
+        Ruling { settlements: vec![self.leave(Then::Told)], delayed, ..Ruling::default() }
     }
 
     fn all(&mut self, fate: Fate, reply: PeerReply, when: &When<'_>) -> Ruling {
@@ -233,8 +242,8 @@ impl Verdict {
                     (rcpt, Fate::Deferred, last)
                 }
                 Next::GiveUp => {
-                    let last = given_up(&last, when.life.age, self.message.facts.asked.life);
                     ruling.life = self.life();
+                    let last = given_up(&last, when.life.age, ruling.life);
                     ruling.expired.push((rcpt, last.clone()));
                     (rcpt, Fate::Failed, last)
                 }
@@ -243,7 +252,8 @@ impl Verdict {
                 // RFC 3461 section 5.2.2: a next hop with DSN reports itself. But where its report comes back to our return
                 // path, it is we who tell.
                 let reports = one.hop.dsn && self.message.facts.return_path.is_none();
-                if !reports && self.told(rcpt, Action::Relayed) {
+                let asked = !reports && self.told(rcpt, Action::Relayed);
+                if asked || self.handed_on(rcpt, &one.hop) {
                     ruling.relayed.push((rcpt, last.clone()));
                 }
                 ruling.said.push((one, None));
@@ -256,8 +266,18 @@ impl Verdict {
         }
     }
 
+    /// RFC 2852 section 4.1.4: whether the sender is told that a server took it: at each of them where it asked for a trace, and
+    /// with mode N where the server keeps no time. NEVER counts.
+    fn handed_on(&self, rcpt: u16, hop: &Hop) -> bool {
+        let facts = &self.message.facts;
+        let asked =
+            facts.deliver_by.is_some_and(|by| by.trace || (by.mode == Mode::Notify && !hop.deliver_by));
+        let rcpt = facts.envelope.rcpts.get(usize::from(rcpt));
+        asked && self.nobody.is_none() && rcpt.is_some_and(|rcpt| rcpt.notify.ever())
+    }
+
     fn delay(&mut self, rcpt: u16, last: &Last, when: &When<'_>, ruling: &mut Ruling) {
-        let late = !when.delay_notice.is_zero() && when.life.age >= when.delay_notice;
+        let late = when.delay_notice.is_some_and(|notice| when.life.age >= notice);
         if late && !self.leg.delay_told && self.told(rcpt, Action::Delayed) {
             self.delayed = true;
             ruling.delayed.push((rcpt, last.clone()));
@@ -278,7 +298,7 @@ impl Verdict {
     /// When the delay is to be told, while that lies ahead. An attempt falls on that moment, for only one that deferred tells
     /// of a delay: by the schedule alone the word could come hours late.
     fn notice(&self, when: &When<'_>) -> Option<Time> {
-        let left = when.delay_notice.checked_sub(when.life.age).filter(|left| !left.is_zero())?;
+        let left = when.delay_notice?.checked_sub(when.life.age).filter(|left| !left.is_zero())?;
         let told = self.leg.rcpts.iter().any(|rcpt| self.told(*rcpt, Action::Delayed));
         (told && !self.leg.delay_told).then(|| when.turn.after(left))
     }
@@ -328,49 +348,14 @@ fn waited_for(cause: Cause) -> Reason {
 /// A recipient's line in a settlement.
 type Rcpt = (u16, Fate, Last);
 
-/// A reply as the store keeps it.
-fn heard(one: &Decided, at: Time) -> Last {
-    Last {
-        at,
-        code: one.reply.code,
-        enhanced: one.reply.enhanced,
-        text: bounded(one.reply.escaped()),
-        host: one.hop.host.clone(),
-        reason: one.meaning().reason,
-        lost: one.hop.lost,
-    }
-}
-
-/// Our own words: the time ran out, and what was heard last.
-fn given_up(last: &Last, age: Duration, useful: bool) -> Last {
-    let who = last.host.as_deref().map(|host| format!("{host}: ")).unwrap_or_default();
-    let code = if last.code == 0 { String::new() } else { format!("{} ", last.code) };
-    let life = if useful { ", when its useful life was over" } else { "" };
-    let text = bounded(format!("given up after {}{life}; last: {who}{code}{}", span(age), last.text));
-    Last { code: 0, enhanced: Some(EXPIRED), text, ..last.clone() }
-}
-
-/// An age in the largest unit that leaves at least two of it.
-fn span(age: Duration) -> String {
-    let hours = age.as_secs() / 3600;
-    match (hours / 24, hours, age.as_secs() / 60) {
-        (days @ 2.., _, _) => format!("{days} days"),
-        (_, hours @ 2.., _) => format!("{hours} hours"),
-        (_, _, minutes) => format!("{minutes} minutes"),
-    }
-}
-
-fn bounded(mut text: String) -> String {
-    let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.truncate(end);
-    text
-}
-
-/// Whether the message asks for reports in its own words (RFC 3461): it then gets a notification of its own.
+/// Whether the message asks for reports in its own words (RFC 3461, RFC 2852): it then gets a notification of its own.
 pub(super) fn asks(facts: &Facts) -> bool {
     let envelope = &facts.envelope;
     let stated = |rcpt: &crate::mail::envelope::Recipient| rcpt.notify.stated || rcpt.orcpt.is_some();
-    envelope.envid.is_some() || envelope.ret.is_some() || envelope.rcpts.iter().any(stated)
+    facts.deliver_by.is_some()
+        || envelope.envid.is_some()
+        || envelope.ret.is_some()
+        || envelope.rcpts.iter().any(stated)
 }
 
 #[cfg(test)]

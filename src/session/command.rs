@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 
 /// RFC 5321 section 4.5.3.1.4: a command line with its CRLF.
 pub const LINE_MAX: usize = 512;
-/// MAIL and RCPT: 512, and what the extensions add (RFC 1870, 3461, 4954, 6152, 6531, 6710: together less than 1,500).
+/// MAIL and RCPT: 512, and what the extensions add (RFC 1870, 3461, 4954, 6152, 6531, 6710, 2852: together less than 1,500).
 pub const PATH_LINE_MAX: usize = 2048;
 /// RFC 4954 section 4: an AUTH line or a response to a challenge.
 pub const AUTH_LINE_MAX: usize = 12_288;

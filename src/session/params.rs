@@ -1,6 +1,7 @@
-//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID, MT-PRIORITY; NOTIFY, ORCPT. Strict, for what is wrong here
+//! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID, MT-PRIORITY, BY; NOTIFY, ORCPT. Strict, for what is wrong here
 //! would end in somebody else's report.
 
+use crate::mail::deliver_by::By;
 use crate::mail::envelope::{Notify, Ret};
 use crate::mail::priority::Priority;
 
@@ -26,6 +27,8 @@ pub struct MailParams {
     pub envid: Option<String>,
     /// RFC 6710.
     pub priority: Option<Priority>,
+    /// RFC 2852.
+    pub deliver_by: Option<By>,
 }
 
 /// What RCPT asks for.
@@ -58,11 +61,12 @@ enum Keyword {
     Ret,
     Envid,
     Priority,
+    By,
     Notify,
     Orcpt,
 }
 
-const MAIL: [(&str, Keyword); 8] = [
+const MAIL: [(&str, Keyword); 9] = [
     ("SIZE", Keyword::Size),
     ("BODY", Keyword::Body),
     ("SMTPUTF8", Keyword::SmtpUtf8),
@@ -71,6 +75,7 @@ const MAIL: [(&str, Keyword); 8] = [
     ("RET", Keyword::Ret),
     ("ENVID", Keyword::Envid),
     ("MT-PRIORITY", Keyword::Priority),
+    ("BY", Keyword::By),
 ];
 const RCPT: [(&str, Keyword); 2] = [("NOTIFY", Keyword::Notify), ("ORCPT", Keyword::Orcpt)];
 
@@ -133,6 +138,7 @@ fn take_mail(params: &mut MailParams, keyword: Keyword, value: Option<&str>) -> 
         Keyword::Ret => params.ret = Some(ret(value?)?),
         Keyword::Envid => params.envid = Some(envid(value?)?),
         Keyword::Priority => params.priority = Some(value?.parse().ok()?),
+        Keyword::By => params.deliver_by = Some(value?.parse().ok()?),
         Keyword::SmtpUtf8 | Keyword::RequireTls | Keyword::Notify | Keyword::Orcpt => return None,
     }
     Some(())

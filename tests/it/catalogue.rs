@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::dialogue::cases;
 
 /// Rows of each group.
-const GROUPS: [(&str, usize, &str); 14] = [
+const GROUPS: [(&str, usize, &str); 15] = [
     ("SM", 11, "End of data, framing, smuggling"),
     ("TL", 9, "TLS and STARTTLS"),
     ("AU", 9, "AUTH and tenancy"),
@@ -24,6 +24,7 @@ const GROUPS: [(&str, usize, &str); 14] = [
     ("QU", 9, "Queue, loops, notifications"),
     ("FA", 18, "Machine faults"),
     ("MP", 6, "What a sender asks of the whole way: MT-PRIORITY"),
+    ("DB", 8, "What a sender asks of the whole way: DELIVERBY"),
 ];
 
 #[derive(Deserialize)]

@@ -125,6 +125,7 @@ pub fn message(rcpts: &[&str], body: &[u8]) -> Message {
         needs: Needs::default(),
         asked: waxseal::mail::message::Asked::default(),
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: None,
         size: body.len() as u64,
     };
     Message { facts, body: Bytes::copy_from_slice(body) }

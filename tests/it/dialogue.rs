@@ -309,8 +309,10 @@ impl House {
                     self.machine.submitted(&Reply::new(250, Enhanced(2, 0, 0), "Ok: taken"));
                 }
                 Step::Submit(message) => {
-                    let named: Vec<String> =
+                    let mut named: Vec<String> =
                         message.envelope.rcpts.iter().map(|rcpt| rcpt.address.to_string()).collect();
+                    named.extend(message.priority.map(|priority| format!("MT-PRIORITY={priority}")));
+                    named.extend(message.deliver_by.map(|by| format!("BY={by}")));
                     self.outcome.envelopes.push(named.join(" "));
                     self.outcome.bodies.push(message.body);
                     self.machine.submitted(&Reply::new(250, Enhanced(2, 0, 0), "Ok: queued as 01"));

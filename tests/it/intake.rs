@@ -207,6 +207,7 @@ impl Intake {
             smtputf8: false,
             require_tls: false,
             priority: None,
+            deliver_by: None,
             body: message.to_vec(),
             held: Permit::default(),
         }

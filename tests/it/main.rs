@@ -28,6 +28,7 @@ mod corruption;
 mod crash;
 mod decisions;
 mod deliver;
+mod deliver_by;
 mod deliver_dane;
 mod deliver_dns;
 mod deliver_faults;

@@ -108,6 +108,26 @@ fn re4_quoted_local_parts_are_kept() {
     assert_eq!(outcome.envelopes, ["\"user@a\"@b.test \"a\\\"b\"@x.test postmaster@relay.test"]);
 }
 
+#[test]
+fn what_mail_asks_of_the_whole_way_goes_on_with_its_message_alone() {
+    let message = |asked: &str| {
+        format!("MAIL FROM:<a@t.example>{asked}\r\nRCPT TO:<b@c.test>\r\nDATA\r\nx: y\r\n\r\nz\r\n.\r\n")
+    };
+    let sent = format!(
+        "EHLO c\r\n{}MAIL FROM:<a@t.example> BY=9;N\r\nRSET\r\n{}{}",
+        message(" MT-PRIORITY=-4 BY=+120;rt"),
+        message(""),
+        message(" BY=-20;N"),
+    );
+    let outcome = House::new(&crate::dialogue::Options::default(), true).play([sent.as_bytes()]);
+    assert_eq!(
+        outcome.envelopes,
+        ["b@c.test MT-PRIORITY=-4 BY=120;RT", "b@c.test", "b@c.test BY=-20;N"],
+        "{:?}",
+        outcome.replies
+    );
+}
+
 /// Fragments that lead deep into the machine, for the property below.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![

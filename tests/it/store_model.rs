@@ -196,6 +196,7 @@ fn settlement(model: &Model, op: &Op, now: Time) -> Option<Settlement> {
             Cause::Route,
             now,
         )),
+        4 => Then::Told,
         code => Then::Due { at: Time(now.0 + u64::from(*code) * 600_000), delay_told: *code == 7 },
     };
     Some(Settlement { id: key.0, leg: key.1, fates: fates.collect(), owe: *owe, then })

@@ -64,6 +64,7 @@ pub(crate) fn facts(tenant: &str, from: Option<&str>, rcpts: &[&str]) -> Facts {
         needs: Needs::default(),
         asked: crate::mail::message::Asked::default(),
         priority: crate::mail::priority::Priority::default(),
+        deliver_by: None,
         size: 4,
     }
 }

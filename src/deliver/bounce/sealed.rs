@@ -94,6 +94,7 @@ fn facts(config: &Config, letter: &Letter<'_>) -> Facts {
         needs: Needs { smtputf8, tls: letter.tls, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
         priority: crate::mail::priority::Priority::default(),
+        deliver_by: None,
         size: u64::try_from(letter.body.len()).unwrap_or(u64::MAX),
     }
 }

@@ -29,6 +29,10 @@ pub(super) fn fields(identity: &Identity, notice: &Notice) -> String {
             field(&mut out, "Original-Envelope-Id", envid);
         }
         field(&mut out, "Arrival-Date", &date(facts.received));
+        if let Some(by) = &facts.deliver_by {
+            // RFC 2852 section 5.
+            field(&mut out, "Deliver-By-Date", &date(by.at));
+        }
         field(&mut out, "X-Waxseal-Queue-ID", &facts.id.to_string());
     }
     for told in &notice.told {

@@ -40,6 +40,7 @@ fn facts(random: u128, rcpts: Vec<Recipient>) -> Facts {
         needs: Needs::default(),
         asked: crate::mail::message::Asked::default(),
         priority: crate::mail::priority::Priority::default(),
+        deliver_by: None,
         size: 10,
     }
 }

@@ -44,6 +44,10 @@ fn lead(notice: &Notice) -> &'static str {
         (Action::Delayed, _) => {
             "Mail has not been delivered yet. It is still being tried; there is no need to send it again."
         }
+        (Action::Relayed, _) if notice.told.iter().any(|told| told.facts.deliver_by.is_some()) => {
+            "As its sender asked, this confirms that mail was handed on within its time, or after it. Unless the next \
+             server offers DELIVERBY or confirms delivery, this is the last that will be heard if it does not fail there."
+        }
         (Action::Relayed, _) => {
             "As its sender asked, this confirms that mail was handed on. The next server does not confirm delivery, so \
              this is the last that will be heard unless it fails there."

@@ -17,6 +17,7 @@ pub(super) fn reason(enhanced: Option<Enhanced>) -> Reason {
         (4, 4) if enhanced.is_some_and(|code| code.0 == 5) => Reason::Forbidden,
         (4, 4) => Reason::Dns,
         (4, 6) => Reason::Loop,
+        (4, 7) => Reason::Late,
         (4, _) => Reason::Network,
         (5, _) => Reason::Protocol,
         (6, _) => Reason::Unsupported,

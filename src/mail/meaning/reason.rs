@@ -180,6 +180,9 @@ reasons! {
     /// The recipient is on the tenant's suppression list.
     Suppressed "suppressed" Tenant
         "take the address off the list if it is good again: `waxseal suppress remove`";
+    /// Its sender's time is over, or no server on the way promises to keep it.
+    Late "late" Tenant
+        "give the message more time (BY), or ask with mode N to be told and have it tried further: few servers offer DELIVERBY";
     /// A newer mail took its place.
     Superseded "superseded" Nobody
         "nothing: a newer mail of this kind took its place";

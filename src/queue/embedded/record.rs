@@ -14,7 +14,7 @@ use crate::mail::id::Id;
 use crate::mail::message::Facts;
 
 /// The format of everything in this file; a segment says in its first record which one it has.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
 /// Octets of a header.
 pub(super) const HEADER: usize = 56;
 /// The first four octets of every record.

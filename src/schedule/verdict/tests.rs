@@ -17,7 +17,7 @@ fn when(age: Duration) -> When<'static> {
         life: Life { age, most: Duration::from_millis(5 * DAY) },
         waits: &WAITS,
         chance: 0.0,
-        delay_notice: HOUR * 4,
+        delay_notice: Some(HOUR * 4),
     }
 }
 
@@ -169,8 +169,8 @@ fn a_delay_is_told_once() {
         assert_eq!(ruling.settlements[0].then, due(306_000, tells || before), "{why}");
     }
     let mut verdict = verdict(&["a@example.test"], None);
-    let never = When { delay_notice: Duration::ZERO, ..when(HOUR * 9) };
-    assert!(verdict.rule(vec![decided(0, Fate::Deferred)], &never).delayed.is_empty(), "zero: never");
+    let never = When { delay_notice: None, ..when(HOUR * 9) };
+    assert!(verdict.rule(vec![decided(0, Fate::Deferred)], &never).delayed.is_empty(), "never");
 }
 
 /// Only an attempt that deferred tells of a delay: by the schedule alone the notice came up to four hours late.

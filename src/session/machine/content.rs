@@ -220,6 +220,7 @@ impl Machine {
             smtputf8: transaction.params.smtputf8,
             require_tls: transaction.params.require_tls,
             priority: transaction.params.priority,
+            deliver_by: transaction.params.deliver_by,
             envelope: envelope(*transaction),
             body,
             held,

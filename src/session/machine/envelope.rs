@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Login, Machine, Note, Phase, Step, Transaction, replies};
 use crate::config::ListenerTls;
 use crate::mail::address::{Address, BadAddress};
+use crate::mail::deliver_by::Mode;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
 use crate::session::params::{self, BadParam, MailParams, RcptParams};
@@ -64,8 +65,12 @@ impl Machine {
         if params.require_tls && (self.tls.is_none() || self.is_inbound()) {
             return Err((replies::require_tls_in_clear(), "requiretls"));
         }
-        if params.priority.is_some() && self.is_inbound() {
+        if self.is_inbound() && (params.priority.is_some() || params.deliver_by.is_some()) {
             return Err((replies::bad_param(BadParam::Unknown), "syntax"));
+        }
+        let least = self.setting.config.limits.deliver_by.as_secs();
+        if params.deliver_by.is_some_and(|by| by.mode == Mode::Return && by.seconds < least.cast_signed()) {
+            return Err((replies::by_too_soon(least), "deliver_by"));
         }
         let from = if mailbox.is_empty() { None } else { Some(path::mailbox(mailbox).map_err(syntax)?) };
         if params.size.is_some_and(|size| size > self.size_limit()) {

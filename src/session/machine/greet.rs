@@ -43,7 +43,10 @@ impl Machine {
         // RFC 6710: without the name of a policy, for none of those registered has our four lanes. What comes back has no
         // priority: it is read here and goes no further.
         if !self.is_inbound() {
-            text.push_str("\nMT-PRIORITY");
+            text.push_str("\nMT-PRIORITY\nDELIVERBY");
+            // RFC 2852 section 2: the shortest time that is taken with mode R.
+            let least = config.limits.deliver_by.as_secs();
+            text.push_str(&if least > 0 { format!(" {least}") } else { String::new() });
         }
         if self.offers_starttls() {
             text.push_str("\nSTARTTLS");

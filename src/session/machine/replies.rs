@@ -243,6 +243,11 @@ pub(super) fn require_tls_in_clear() -> Reply {
     reply(530, (5, 7, 10), "REQUIRETLS is for sessions under TLS, where it is offered: issue STARTTLS first")
 }
 
+/// RFC 2852 section 4: less than the minimum that EHLO named.
+pub(super) fn by_too_soon(least: u64) -> Reply {
+    reply(555, (5, 5, 4), &format!("With mode R the time in BY is {least} seconds at least"))
+}
+
 pub(super) fn too_many_recipients(limit: usize) -> Reply {
     reply(452, (4, 5, 3), &format!("At most {limit} recipients; send the others with the next message"))
 }

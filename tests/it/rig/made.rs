@@ -83,6 +83,7 @@ pub fn facts(tenant: &str, rcpts: &[&str], now: Time) -> Facts {
         needs: Needs::default(),
         asked: waxseal::mail::message::Asked::default(),
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: None,
         size: 80,
     }
 }

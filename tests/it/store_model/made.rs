@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waxseal::mail::class::{By, Classed};
+use waxseal::mail::deliver_by::{DeliverBy, Mode};
 use waxseal::mail::envelope::{Envelope, Notify, Recipient};
 use waxseal::mail::id::Id;
 use waxseal::mail::meaning::Reason;
@@ -39,6 +40,7 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         parts.push((Destination(domain.into()), (first..rcpts.len() as u16).collect()));
     }
     let asks = lane == Lane::Urgent;
+    let notify = DeliverBy { at: Time(now.0 + 1_800_000), mode: Mode::Notify, trace: false };
     let from = Some(format!("from@{tenant}.example").parse().unwrap());
     let facts = Facts {
         id: Id::new(now, u128::from(serial)),
@@ -56,6 +58,7 @@ pub fn message(serial: u64, now: Time, tenant: &str, lane: Lane, legs: &[(u8, u8
         needs: Needs::default(),
         asked: Asked { supersede: asks, ..Asked::default() },
         priority: waxseal::mail::priority::Priority::default(),
+        deliver_by: serial.is_multiple_of(3).then_some(notify),
         size: size as u64,
     };
     let body: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + serial) as u8).collect();

@@ -62,8 +62,16 @@ impl Model {
     pub(super) fn due(&self, leg: &Leg, now: Time) -> bool {
         match leg.state {
             State::Due(at) => at <= now,
-            State::Held { until, .. } => leg.expires <= now || until.is_some_and(|until| until <= now),
+            State::Held { until, .. } => {
+                let told = self.notice(leg).is_some_and(|notice| notice <= now);
+                told || leg.expires <= now || until.is_some_and(|until| until <= now)
+            }
         }
+    }
+
+    /// When the sender wants to hear of the delay of a held leg.
+    fn notice(&self, leg: &Leg) -> Option<Time> {
+        self.messages[&leg.id].facts.notify_at().filter(|_| !leg.delay_told)
     }
 
     /// No leg is due before `next`, and no hold ends before `ends`, but those that a limit keeps.
@@ -76,8 +84,10 @@ impl Model {
             }
             let (said, at) = match leg.state {
                 State::Due(at) => (claimed.next, at),
-                State::Held { until: Some(until), .. } => (claimed.ends, until.min(leg.expires)),
-                State::Held { until: None, .. } => (claimed.ends, leg.expires),
+                State::Held { until, .. } => {
+                    let ends = until.into_iter().chain(self.notice(leg)).chain([leg.expires]);
+                    (claimed.ends, ends.min().unwrap())
+                }
             };
             let soon = said.is_some_and(|said| said <= at) || claimed.next == Some(now);
             assert!(soon, "{leg:?} is not told of in {:?} and {:?}", claimed.next, claimed.ends);
@@ -143,6 +153,7 @@ impl Model {
                     leg.delay_told |= delay_told;
                 }
                 Then::Hold(hold) => leg.state = held(hold, now),
+                Then::Told => leg.delay_told = true,
             }
             if settlement.then != Then::Continue {
                 self.claimed.remove(&key);

@@ -218,13 +218,16 @@ impl Row {
         }
     }
 
-    /// Where an open leg waits: a held one until its hold ends.
+    /// Where an open leg waits: a held one until its hold ends, or its sender wants to hear of the delay.
     pub(in super::super) fn turn(&self, open: &OpenLeg) -> (StreamKey, Item) {
         let Facts { lane, tenant, id, expires, .. } = &*self.facts;
-        let due = open.state.turn(*expires);
+        let held = matches!(open.state, State::Held { .. });
+        let end = open.state.turn(*expires);
+        let notice = self.facts.notify_at().filter(|_| held && !open.delay_told);
+        let due = notice.map_or(end, |notice| end.min(notice));
         let key = StreamKey {
             lane: *lane,
-            held: matches!(open.state, State::Held { .. }),
+            held,
             tenant: Arc::clone(tenant),
             destination: open.destination.clone(),
         };
@@ -265,6 +268,7 @@ fn then(leg: &mut OpenLeg, then: &Then, now: Time) -> bool {
             leg.delay_told |= *delay_told;
         }
         Then::Hold(hold) => leg.state = hold.since(now),
+        Then::Told => leg.delay_told = true,
     }
     true
 }
