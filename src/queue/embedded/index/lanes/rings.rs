@@ -54,6 +54,10 @@ pub(super) struct Credit([i64; LANES]);
 
 impl Credit {
     pub(super) fn turn(&mut self, ready: [bool; LANES]) -> Option<usize> {
+        // Where all slots are taken nobody has a turn, and nobody's share may be lost: the urgent lane would begin anew each time.
+        if !ready.contains(&true) {
+            return None;
+        }
         let mut total = 0;
         for ((credit, weight), ready) in self.0.iter_mut().zip(WEIGHTS).zip(ready) {
             *credit = if ready { *credit + weight } else { 0 };
@@ -64,5 +68,22 @@ impl Credit {
             *credit -= total;
         }
         Some(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look while all slots were taken began everybody's share anew: a full relay gave every turn to the urgent lane.
+    #[test]
+    fn a_look_while_all_is_taken_costs_no_lane_its_share() {
+        let mut credit = Credit::default();
+        let mut turns = [0; LANES];
+        for _ in 0..27 {
+            turns[credit.turn([true; LANES]).unwrap()] += 1;
+            assert_eq!(credit.turn([false; LANES]), None);
+        }
+        assert_eq!(turns.map(i64::from), WEIGHTS);
     }
 }
