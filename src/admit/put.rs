@@ -19,7 +19,6 @@ use crate::mail::reply::{Enhanced, Reply};
 use crate::mail::return_path;
 use crate::mail::time::Time;
 use crate::maillog::{Arrival, Expected, Seal};
-use crate::memory::READING;
 use crate::metrics::ByLabel;
 use crate::queue::store::{Accept, Destination, Hold, StoreError};
 use crate::seal::enforce::{Ruled, Ruling};
@@ -53,9 +52,9 @@ impl Admit {
         let (seals, fields) = sealed.map(|sealed| (seals(&sealed), sealed.fields)).unwrap_or_default();
         let return_path = self.return_path(id, author.return_path, &envelope);
         let looks = self.beside.looks(signatures, &body, &seals);
-        let octets = assemble(fields, &repaired.head, repaired.body, body);
+        let (came, octets) = (body.len() as u64, assemble(fields, &repaired.head, repaired.body, body));
         // Re-encoded it may have grown. It is not refused for that: it is counted, and the next one waits outside.
-        held.settle_at(READING.saturating_add(octets.len() as u64));
+        held.settle_at(held.octets() + (octets.len() as u64).saturating_sub(came));
         let facts = Facts {
             id,
             tenant: Arc::clone(&tenant.name),

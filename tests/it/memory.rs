@@ -274,6 +274,35 @@ fn many_large_messages_at_once_never_wait_for_one_another() {
     assert_eq!(front.queued(), 30);
 }
 
+/// A list of recipients takes memory too.
+#[test]
+fn recipients_are_counted_where_they_are_many() {
+    let front = front(|config| config.limits.recipients = 2000);
+    let mut client = Client::new(&front, "clear");
+    assert!(client.mail(None).starts_with("250"));
+    let mut name = |n: usize| client.says(&format!("RCPT TO:<b{n}@c.test>"));
+    assert!((0..16).all(|n| name(n).starts_with("250")));
+    assert_eq!(front.shared.memory.held(), 0, "the few of usual mail are not");
+    let said: Vec<String> = (16..1100).map(name).take_while(|said| said.starts_with("250")).collect();
+    assert!((900..=1024).contains(&(16 + said.len())), "{}: a KiB each", said.len());
+    assert!(client.says("RSET").starts_with("250"));
+    assert_eq!(front.shared.memory.held(), 0);
+    assert_eq!(front.shared.metrics.body_memory_refused.get(), 1);
+}
+
+#[test]
+fn a_message_to_many_gives_the_memory_of_its_recipients_back() {
+    let front = front(|_| {});
+    let mut client = Client::new(&front, "clear");
+    assert!(client.mail(None).starts_with("250"));
+    assert!((0..100).all(|n| client.says(&format!("RCPT TO:<b{n}@c.test>")).starts_with("250")));
+    assert!(front.shared.memory.held() >= 100 * KIB);
+    assert!(client.says("DATA").starts_with("354"));
+    client.send(format!("{HEAD}.\r\n").as_bytes());
+    assert!(client.reply().starts_with("250"));
+    assert_eq!(front.shared.memory.held(), 0);
+}
+
 /// What anybody may send must not keep out what tenants send.
 #[test]
 fn what_comes_back_has_a_share_of_its_own() {

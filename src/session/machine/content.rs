@@ -67,9 +67,8 @@ impl Machine {
         self.setting.memory.has_room(&self.holder(), self.share(announced), most)
     }
 
-    fn memory(&self, announced: Option<u64>) -> Result<Permit, Full> {
-        let most = self.setting.config.limits.body_memory;
-        self.setting.memory.take(self.holder(), self.share(announced), most)
+    pub(super) fn memory(&self, octets: u64) -> Result<Permit, Full> {
+        self.setting.memory.take(self.holder(), octets, self.setting.config.limits.body_memory)
     }
 
     fn new_body(&self, framing: Framing) -> Result<Body, Full> {
@@ -77,7 +76,7 @@ impl Machine {
         let usual = if self.is_inbound() { BareNewlines::Normalize } else { BareNewlines::Refuse };
         let bare = self.sender().map_or(usual, |tenant| tenant.bare_newlines);
         let announced = self.transaction.as_ref().and_then(|transaction| transaction.params.size);
-        let held = self.memory(announced)?;
+        let held = self.memory(self.share(announced))?;
         Ok(Body::new(framing, bare, self.size_limit(), announced, held))
     }
 
@@ -191,7 +190,7 @@ impl Machine {
 
     /// The end of data: what is wrong with the octets is said now, all else is decided by admission.
     fn submit(&mut self, body: Body) -> Option<Step> {
-        let (body, held) = match body.finish() {
+        let (body, mut held) = match body.finish() {
             Ok(whole) => whole,
             Err(fault) => {
                 self.content_refused(fault);
@@ -212,6 +211,7 @@ impl Machine {
             self.fail(replies::no_valid_recipients());
             return None;
         };
+        held.settle_at(held.octets().saturating_add(transaction.held.octets()));
         self.phase = Phase::Waiting;
         Some(Step::Submit(Box::new(Submission {
             client: self.client(),

@@ -9,9 +9,15 @@ use crate::mail::address::{Address, BadAddress};
 use crate::mail::deliver_by::Mode;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
+use crate::memory::Full;
 use crate::session::params::{self, BadParam, MailParams, RcptParams};
 use crate::session::path::{self, BadPath};
 use crate::tenant::Tenant;
+
+/// The most that a recipient takes: its address twice, and an ORCPT of 500 octets.
+const RECIPIENT: u64 = 1024;
+/// Recipients that are not counted.
+const FEW: u64 = 16;
 
 impl Machine {
     pub(super) fn mail(&mut self, rest: &str) -> Option<Step> {
@@ -106,6 +112,7 @@ impl Machine {
         match verdict {
             Ok(tenant) => {
                 self.refresh(tenant);
+                let held = self.memory(0).unwrap_or_default();
                 self.transaction = Some(Box::new(Transaction {
                     from,
                     params,
@@ -113,6 +120,7 @@ impl Machine {
                     named: HashSet::new(),
                     refused: false,
                     chunks: None,
+                    held,
                 }));
                 self.say(replies::SENDER_OK);
             }
@@ -210,11 +218,27 @@ impl Machine {
         if !known && transaction.rcpts.len() >= limit {
             return self.reject(replies::too_many_recipients(limit), "recipients", Some(address));
         }
+        if !known && transaction.make_room().is_err() {
+            // As with too many: the rest may come in another transaction (RFC 5321 section 4.5.3.1.10).
+            return self.reject(replies::no_memory(), "memory", Some(address));
+        }
         if !known {
             transaction.named.insert(address.clone());
             transaction.rcpts.push(Recipient { address, orcpt: params.orcpt, notify: params.notify });
         }
         self.say(replies::RECIPIENT_OK);
+    }
+}
+
+impl Transaction {
+    /// Room for one more recipient. The few that mail usually has are not counted.
+    fn make_room(&mut self) -> Result<(), Full> {
+        let count = self.rcpts.len() as u64 + 1;
+        let octets = count.saturating_mul(RECIPIENT);
+        if count <= FEW || octets <= self.held.octets() {
+            return Ok(());
+        }
+        self.held.grow_to(octets.saturating_add(FEW * RECIPIENT))
     }
 }
 

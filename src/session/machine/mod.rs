@@ -26,7 +26,7 @@ use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
-use crate::memory::Budget;
+use crate::memory::{Budget, Permit};
 use crate::tenant::Tenant;
 
 /// Replies are written out when so many octets have gathered, so that a long pipelined batch stays bounded.
@@ -135,6 +135,8 @@ struct Transaction {
     refused: bool,
     /// BDAT has begun.
     chunks: Option<Box<Body>>,
+    /// The memory of the recipients.
+    held: Permit,
 }
 
 #[derive(Debug, Default)]
