@@ -119,10 +119,9 @@ async fn accept(socket: Bound, door: Arc<Door>, sessions: TaskTracker) {
         let taken = tokio::select! {
             biased;
             () = door.stop.cancelled() => return,
-            ready = socket.readable() => ready.map(|mut ready| ready.try_io(|socket| take(socket.get_ref()))),
+            // It yields now and then, however many wait.
+            taken = socket.async_io(Interest::READABLE, take) => taken,
         };
-        // Nobody waits any more: the runtime will say when somebody does.
-        let Some(taken) = taken.map_or_else(|error| Some(Err(error)), Result::ok) else { continue };
         match taken.and_then(|(stream, peer)| admit(&door, stream, peer, &sessions)) {
             Ok(()) => pause = PAUSE_FIRST,
             // The client left before it was taken: nobody's fault, and no reason to wait.
