@@ -23,6 +23,8 @@ const LOOK_SELDOM: u64 = LOOK_EVERY * 1024;
 const COPY_ROOM: u64 = 2;
 /// Entries copied at once: the index's thread has other work.
 const COPY_AT_ONCE: usize = 256;
+/// Entries copied between two syncs of the copy: much to be synced at once would hold up the journal's syncs.
+const FLUSH_EVERY: usize = 4096;
 /// Where octets that live are counted. Written with `applied`, so after a kill it is what it was a little earlier.
 const LIVE: &[u8] = b"live";
 
@@ -51,7 +53,11 @@ struct Copy {
     last: Vec<u8>,
     /// Something could not be written to it.
     broken: Cell<bool>,
-    /// All is copied, and is being handed to the disk.
+    /// Entries since it was last handed to the disk.
+    unflushed: usize,
+    /// All is copied.
+    whole: bool,
+    /// It is being handed to the disk.
     flushing: Option<JoinHandle<sled::Result<usize>>>,
 }
 
@@ -149,7 +155,8 @@ impl Tree {
         // What an earlier copy left behind must not come back to life in this one.
         clear(&self.site.path(self.side.other()))?;
         let db = self.site.open(self.side.other())?;
-        self.copy = Some(Copy { db, last: Vec::new(), broken: Cell::new(false), flushing: None });
+        let (last, broken) = (Vec::new(), Cell::new(false));
+        self.copy = Some(Copy { db, last, broken, unflushed: 0, whole: false, flushing: None });
         Ok(())
     }
 
@@ -159,6 +166,8 @@ impl Tree {
         }
         if let Some(flushing) = copy.flushing.take() {
             flushing.join().map_err(|_| doubt("a defect in sled"))??;
+        }
+        if copy.whole {
             return self.replace(copy);
         }
         let mut copied = 0;
@@ -168,7 +177,10 @@ impl Tree {
             copied += 1;
             copy.last = [&*key, &[0]].concat();
         }
-        if copied < COPY_AT_ONCE {
+        copy.whole = copied < COPY_AT_ONCE;
+        copy.unflushed += copied;
+        if copy.whole || copy.unflushed >= FLUSH_EVERY {
+            copy.unflushed = 0;
             let db = copy.db.clone();
             copy.flushing =
                 Some(std::thread::Builder::new().name("index-flush".into()).spawn(move || db.flush())?);
