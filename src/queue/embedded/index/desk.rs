@@ -98,7 +98,9 @@ impl Desk {
 
     /// Whether there is work that need not wait to be asked for.
     pub(super) fn busy(&self) -> bool {
-        !self.sweeps.is_empty() || self.rows.heavy() || self.rows.tree().busy() || self.compaction.busy()
+        // Nor may this thread sleep while the committer waits for it to write.
+        let owes = self.unpaid > 0 || self.rows.heavy();
+        owes || !self.sweeps.is_empty() || self.rows.tree().busy() || self.compaction.busy()
     }
 
     /// Changes a message, and with it everything that follows from it: sizes, use of segments, turns. `freed` are its
@@ -292,7 +294,8 @@ impl Desk {
     /// waits for that before its 250, and whatever else is asked does not.
     pub(super) fn ease(&mut self, most: usize) -> sled::Result<()> {
         // What waits for its own record to be durable cannot be written, and must not hold up the committer.
-        let paid = if self.rows.heavy() && self.spill(most)? { most } else { usize::MAX };
+        let more = self.rows.heavy() && self.spill(most)? && self.rows.heavy();
+        let paid = if more { most } else { usize::MAX };
         self.pay(paid);
         Ok(())
     }
