@@ -312,6 +312,8 @@ impl Desk {
             self.sweep()?;
         }
         self.spool.inbox.close();
+        // From here on everything is written anyway: the committer, whose last records are awaited below, waits for nothing.
+        self.pay(usize::MAX);
         while self.rows.dirty() {
             if self.spill(usize::MAX)? || !self.rows.dirty() {
                 continue;
