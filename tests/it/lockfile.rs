@@ -13,7 +13,12 @@ const AT_MOST_ONE: &[(&str, usize, &str)] = &[
 
 /// The lowest versions free of known advisories.
 const AT_LEAST: &[(&str, &[u64], &str)] = &[
-    ("hickory-resolver", &[0, 26, 1], "RUSTSEC-2026-0118, RUSTSEC-2026-0119"),
+    ("hickory-resolver", &[0, 26, 1], "RUSTSEC-2026-0119"),
+    (
+        "hickory-net",
+        &[0, 26, 2],
+        "RUSTSEC-2026-0118, RUSTSEC-2026-0120, RUSTSEC-2026-0505: it has the checks of NSEC3",
+    ),
     ("mail-parser", &[0, 11, 5], "CVE-2026-26312"),
     ("rustls", &[0, 23, 45], "RUSTSEC-2024-0399, RUSTSEC-2026-0285"),
     ("rustls-webpki", &[0, 103, 13], "RUSTSEC-2026-0049, RUSTSEC-2026-0104"),

@@ -37,6 +37,7 @@ mod deliver_mx;
 mod deliver_sources;
 mod deliver_sts;
 mod deliver_tls;
+mod deliver_traps;
 mod deliver_upstream;
 mod descriptors;
 mod dialogue;

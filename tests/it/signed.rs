@@ -1,6 +1,7 @@
-//! A name server whose root zone is signed, with one child zone that is not: `plain.test`. Resolvers that validate begin from
-//! the key in `anchors`.
+//! A name server whose root zone is signed, with one child zone that is not, `plain.test`, and perhaps one that is a trap for whoever
+//! checks its signatures: `trap.test`. Resolvers that validate begin from the key in `anchors`.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
@@ -11,8 +12,10 @@ use hickory_server::Server;
 use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::proto::dnssec::crypto::Ed25519SigningKey;
-use hickory_server::proto::dnssec::rdata::DNSKEY;
-use hickory_server::proto::dnssec::{DnssecSigner, SigningKey};
+use hickory_server::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
+use hickory_server::proto::dnssec::{
+    Algorithm, DigestType, DnssecSigner, PublicKey as _, PublicKeyBuf, SigningKey,
+};
 use hickory_server::proto::rr::rdata::SOA;
 use hickory_server::proto::rr::{Name, RData, Record, RecordType, RrKey};
 use hickory_server::proto::serialize::txt::Parser;
@@ -32,10 +35,41 @@ pub struct Signed {
     _server: Server<Router>,
 }
 
-/// Asks the child's servers about the child, and the root about its delegation.
+/// The zone `trap.test`, signed, and what its answers cost whoever checks them.
+pub struct Trap<'a> {
+    pub text: &'a str,
+    /// How it shows that something is not there.
+    pub denial: NxProofKind,
+    /// Keys that have the tag of the one that signs, and stand before it.
+    pub keys: usize,
+    /// Signatures by nobody that stand before the right one.
+    pub signatures: usize,
+}
+
+const TRAP: &str = "trap.test.";
+
+/// Asks the children's servers about the children, and the root about their delegation.
 struct Router {
-    root: Catalog,
-    child: Catalog,
+    root: Served,
+    children: Vec<Served>,
+}
+
+/// A zone. hickory's own denies by NSEC3 even what is there, so that another answers that.
+struct Served {
+    origin: Name,
+    has: HashSet<RrKey>,
+    answers: Catalog,
+    denials: Catalog,
+}
+
+impl Served {
+    fn new(mut zone: Handler) -> Self {
+        let origin = Name::from(zone.origin());
+        let mut answering = self::zone(origin.clone(), None);
+        answering.records_get_mut().clone_from(zone.records_get_mut());
+        let has = zone.records_get_mut().keys().cloned().collect();
+        Self { origin, has, answers: catalog(answering), denials: catalog(zone) }
+    }
 }
 
 /// As `async_trait` writes it out.
@@ -53,10 +87,10 @@ impl RequestHandler for Router {
         Self: 'async_trait,
     {
         let query = request.request_info().unwrap().query.clone();
-        let child = Name::from_ascii(CHILD).unwrap();
-        let below = child.zone_of(&Name::from(query.name()));
-        let of_child = below && query.query_type() != RecordType::DS;
-        let catalog = if of_child { &self.child } else { &self.root };
+        let (name, kind) = (query.name().clone(), query.query_type());
+        let of = |child: &&Served| kind != RecordType::DS && child.origin.zone_of(&Name::from(&name));
+        let zone = self.children.iter().find(of).unwrap_or(&self.root);
+        let catalog = if zone.has.contains(&RrKey::new(name, kind)) { &zone.answers } else { &zone.denials };
         catalog.handle_request::<R, T>(request, to)
     }
 }
@@ -65,21 +99,34 @@ impl Signed {
     /// Serves this text, signed, and this one below the child, unsigned. What `forge` names gets another address after it was
     /// signed.
     pub async fn start(text: &str, plain: &str, forge: &[(&str, RecordType)]) -> Self {
+        let mut child = zone(Name::from_ascii(CHILD).unwrap(), None);
+        fill(&mut child, &format!("{CHILD} 60 IN NS ns.{CHILD}\n{plain}"));
+        let text = format!("{text}{CHILD} 60 IN NS ns.{CHILD}\n");
+        Self::serve(&text, forge, vec![Served::new(child)]).await
+    }
+
+    /// Serves this text, signed, and the trap.
+    pub async fn beside(text: &str, trap: &Trap<'_>) -> Self {
+        let origin = Name::from_ascii(TRAP).unwrap();
+        let mut child = zone(origin.clone(), Some(trap.denial.clone()));
+        fill(&mut child, &format!("{TRAP} 60 IN NS ns.{TRAP}\n{}", trap.text));
+        let key = sign(&mut child, trap.keys);
+        forge_signatures(&mut child, trap.signatures);
+        let (tag, digest) =
+            (key.calculate_key_tag().unwrap(), key.to_digest(&origin, DigestType::SHA256).unwrap());
+        let ds = DS::new(tag, Algorithm::ED25519, DigestType::SHA256, digest.as_ref().to_vec());
+        let text = format!("{text}{TRAP} 60 IN NS ns.{TRAP}\n{TRAP} 60 IN DS {ds}\n");
+        Self::serve(&text, &[], vec![Served::new(child)]).await
+    }
+
+    async fn serve(text: &str, forge: &[(&str, RecordType)], children: Vec<Served>) -> Self {
         let mut root = zone(Name::root(), Some(NxProofKind::Nsec));
-        fill(&mut root, &format!("{text}{CHILD} 60 IN NS ns.{CHILD}\n"));
-        let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
-        let dnskey = DNSKEY::from_key(&key.to_public_key().unwrap());
-        let anchors = format!(". 60 IN DNSKEY {dnskey}\n");
-        let signer = DnssecSigner::new(dnskey, Box::new(key), Name::root(), Duration::from_secs(86_400));
-        root.add_zone_signing_key_mut(signer).unwrap();
-        root.secure_zone_mut().unwrap();
+        fill(&mut root, text);
+        let anchors = format!(". 60 IN DNSKEY {}\n", sign(&mut root, 0));
         for (name, kind) in forge {
             tamper(&mut root, name, *kind);
         }
-        let mut child = zone(Name::from_ascii(CHILD).unwrap(), None);
-        fill(&mut child, &format!("{CHILD} 60 IN NS ns.{CHILD}\n{plain}"));
-        let router = Router { root: catalog(root), child: catalog(child) };
-        let mut server = Server::new(router);
+        let mut server = Server::new(Router { root: Served::new(root), children });
         let (udp, tcp) = pair().await;
         let address = udp.local_addr().unwrap();
         server.register_socket(udp);
@@ -103,6 +150,46 @@ fn fill(zone: &mut Handler, text: &str) {
     let (_, sets) = Parser::new(text, None, Some(Name::root())).parse().unwrap();
     for record in sets.values().flat_map(|set| set.records_without_rrsigs()) {
         zone.upsert_mut(record.clone(), 1);
+    }
+}
+
+/// Signs the zone with a new key, before which stand so many others of its tag.
+fn sign(zone: &mut Handler, others: usize) -> DNSKEY {
+    let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
+    let dnskey = DNSKEY::from_key(&key.to_public_key().unwrap());
+    let origin = Name::from(zone.origin());
+    for n in 1..=others {
+        // A tag is a sum of pairs of octets (RFC 4034 appendix B), in whatever order they stand.
+        let mut octets = dnskey.public_key().public_bytes().to_vec();
+        octets.rotate_left(2 * n);
+        let other =
+            DNSKEY::with_flags(dnskey.flags(), PublicKeyBuf::new(octets, dnskey.public_key().algorithm()));
+        assert_eq!(other.calculate_key_tag().unwrap(), dnskey.calculate_key_tag().unwrap());
+        let data = RData::DNSSEC(DNSSECRData::DNSKEY(other));
+        zone.upsert_mut(Record::from_rdata(origin.clone(), 60, data), 1);
+    }
+    let signer = DnssecSigner::new(dnskey.clone(), Box::new(key), origin, Duration::from_secs(86_400));
+    zone.add_zone_signing_key_mut(signer).unwrap();
+    zone.secure_zone_mut().unwrap();
+    dnskey
+}
+
+/// Puts so many wrong signatures before the right one of everything but the keys.
+fn forge_signatures(zone: &mut Handler, count: usize) {
+    for (key, set) in zone.records_get_mut() {
+        let Some(right) = set.rrsigs().first().filter(|_| key.record_type != RecordType::DNSKEY) else {
+            continue;
+        };
+        let RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &right.data else { panic!("{right}") };
+        let wrong = (0..count).map(|n| {
+            let mut octets = signature.sig().to_vec();
+            octets[n] ^= 1;
+            let wrong = RRSIG::from_sig(signature.input().clone(), octets);
+            Record::from_rdata(right.name.clone(), right.ttl, RData::DNSSEC(DNSSECRData::RRSIG(wrong)))
+        });
+        let mut forged = (**set).clone();
+        forged.set_rrsigs(wrong.chain([right.clone()]).collect());
+        *set = Arc::new(forged);
     }
 }
 
