@@ -8,7 +8,7 @@ use crate::mail::header::{Field, Headers};
 use crate::mail::message::Lane;
 use crate::mail::priority::Priority;
 
-/// The header field that carries a priority through servers without MT-PRIORITY (RFC 6758 section 3).
+/// The header field that carries a priority through servers without MT-PRIORITY (RFC 6758 section 4).
 pub(super) const HEADER: &str = "MT-Priority";
 
 /// By what a message's priority was told.

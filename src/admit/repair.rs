@@ -116,7 +116,7 @@ pub(super) fn repair(
     })
 }
 
-/// What the sender asks for. REQUIRETLS outdoes the header field (RFC 8689 section 3); two fields, or another value than
+/// What the sender asks for. REQUIRETLS outdoes the header field (RFC 8689 section 4.1); two fields, or another value than
 /// `No`, say nothing.
 fn asked_tls(submission: &Submission, headers: &Headers<'_>) -> TlsNeed {
     if submission.require_tls {

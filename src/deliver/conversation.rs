@@ -265,7 +265,7 @@ fn is_too_many(reply: &PeerReply) -> bool {
     }
 }
 
-/// RFC 1870 section 6.1, RFC 6152 section 3, RFC 6531 section 3.2: a message that the server cannot carry is not sent to it.
+/// RFC 1870 section 7, RFC 6152 section 3, RFC 6531 section 3.2: a message that the server cannot carry is not sent to it.
 /// It was sealed as it is, so it is not converted here.
 fn check_needs(message: &Message, offered: &Extensions) -> Result<(), Trouble> {
     // Another host may offer it. What has no sender is not thrown away for it (RFC 8689 section 5).
@@ -340,7 +340,7 @@ fn write_mail(out: &mut String, message: &Message, offered: &Extensions) {
     if requires_tls(message) && offered.require_tls {
         out.push_str(" REQUIRETLS");
     }
-    // RFC 6710 section 4.2: also where nobody asked for one.
+    // RFC 6710 section 4.2; also where nobody asked for one (RFC 6758 section 3.2).
     if offered.mt_priority {
         let _ = write!(out, " MT-PRIORITY={}", message.facts.priority);
     }

@@ -14,7 +14,7 @@ const EXPIRED: Enhanced = Enhanced(5, 4, 7);
 /// What goes behind MAIL; `None`: nothing.
 ///
 /// # Errors
-/// RFC 2852 section 4.1.4: with mode R the message must not be handed to this server. Another one may do.
+/// RFC 2852 section 4.1.4.1: with mode R the message must not be handed to this server. Another one may do.
 pub(super) fn passed_on(facts: &Facts, offered: &Extensions, now: Time) -> Result<Option<By>, Trouble> {
     let Some(until) = &facts.deliver_by else { return Ok(None) };
     let left = until.left(now);

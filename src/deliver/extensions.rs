@@ -47,7 +47,7 @@ impl Extensions {
     fn take<'a>(&mut self, keyword: &'a str, words: &mut dyn Iterator<Item = &'a str>) {
         match keyword {
             "PIPELINING" => self.pipelining = true,
-            // Absent, zero or unreadable: no fixed limit (RFC 1870 section 4).
+            // Absent, zero or unreadable: no fixed limit (RFC 1870 section 3).
             "SIZE" => {
                 self.size = Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0))
             }

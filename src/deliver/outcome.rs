@@ -108,7 +108,7 @@ impl Trouble {
         lasts && asked
     }
 
-    /// The same of every host: then it is the destination that cannot (RFC 8689 section 4.2.1, RFC 2852 section 4.1.4), and the sender is told.
+    /// The same of every host: then it is the destination that cannot (RFC 8689 section 4.2.1, RFC 2852 section 4.1.4.1), and the sender is told.
     #[must_use]
     pub fn of_all_hosts(mut self) -> Self {
         self.scope = Scope::Destination;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::time::Time;
 
-/// RFC 2852 section 2: nine digits of seconds, either way.
+/// RFC 2852 section 4: nine digits of seconds, either way.
 const SECONDS_MAX: i64 = 999_999_999;
 
 /// What MAIL says: `BY=120;RT`.
@@ -88,7 +88,7 @@ impl fmt::Display for By {
     }
 }
 
-/// RFC 2852's `by-value`: `by-time ";" by-mode [by-trace]`, in any case. With mode R the time must lie ahead.
+/// RFC 2852 section 4, `by-value`: `by-time ";" by-mode [by-trace]`, in any case. With mode R the time must lie ahead.
 impl FromStr for By {
     type Err = BadBy;
 

@@ -11,7 +11,7 @@ use crate::queue::store::Last;
 const TEXT: usize = 512;
 /// RFC 3463 section 3.5: delivery time expired.
 pub(super) const EXPIRED: Enhanced = Enhanced(4, 4, 7);
-/// The same, for good: its sender does not want it any more (RFC 2852 section 4.1).
+/// The same, for good: its sender does not want it any more (RFC 2852 section 4.1.3).
 const RETURNED: Enhanced = Enhanced(5, 4, 7);
 /// Whose life is over: the time that the sender set.
 pub(super) const DELIVER_BY: &str = "deliver_by";

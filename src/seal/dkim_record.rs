@@ -197,7 +197,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(':').map(|item| item.trim_matches(space))
 }
 
-/// Base64 with white space anywhere (RFC 6376 section 3.2).
+/// Base64 with white space anywhere (RFC 6376 section 2.10).
 fn decoded(text: &str) -> Option<Vec<u8>> {
     if text.contains(space) {
         STANDARD.decode(text.chars().filter(|c| !space(*c)).collect::<String>()).ok()

@@ -13,7 +13,7 @@ const NO_DKIM: Enhanced = Enhanced(5, 7, 20);
 const NO_SPF: Enhanced = Enhanced(5, 7, 23);
 /// RFC 7372: several authentication checks failed.
 const NOTHING: Enhanced = Enhanced(5, 7, 26);
-/// RFC 7505 section 4.2: the sender's name has a null MX.
+/// RFC 7505 section 4.1: the sender's name has a null MX.
 const NULL_MX: Enhanced = Enhanced(5, 7, 27);
 /// RFC 3463: the sender's name does not exist.
 const NO_SUCH_NAME: Enhanced = Enhanced(5, 1, 8);

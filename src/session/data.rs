@@ -38,7 +38,7 @@ pub enum Fault {
     TooBig,
     /// There is no memory for more of it now.
     NoMemory,
-    /// A NUL octet (RFC 5321 section 2.3.8 and RFC 5322 section 4 leave no room for it).
+    /// A NUL octet: RFC 5322 section 3.5 has none in a body, nor has the 7bit and 8bit data of RFC 2045 sections 2.7 and 2.8.
     Nul,
     /// LF without CR.
     BareLf,

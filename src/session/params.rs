@@ -5,7 +5,7 @@ use crate::mail::deliver_by::By;
 use crate::mail::envelope::{Notify, Ret};
 use crate::mail::priority::Priority;
 
-/// RFC 3461 section 4.4: characters of an ENVID, before xtext.
+/// RFC 3461 section 4.4: characters of an ENVID. Counted before xtext, so that whatever the RFC lets through is taken.
 const ENVID_MAX: usize = 100;
 /// RFC 3461 section 4.2: characters of an ORCPT value.
 const ORCPT_MAX: usize = 500;
@@ -144,7 +144,7 @@ fn take_mail(params: &mut MailParams, keyword: Keyword, value: Option<&str>) -> 
     Some(())
 }
 
-/// RFC 1870 section 5: one to twenty digits.
+/// RFC 1870 section 3: one to twenty digits.
 fn size(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().ok()).flatten()

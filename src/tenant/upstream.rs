@@ -360,6 +360,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(Ipv4Addr::new(p, q, r, s));
     }
     let documentation = a == 0x2001 && b == 0xdb8; // RFC 3849
-    // RFC 4291 section 2.4: global unicast is 2000::/3 so far; all else is loopback, ULA, link-local, multicast or unassigned.
+    // Of the global unicast space (RFC 4291 section 2.4) IANA has given out 2000::/3 so far; all else is loopback, ULA, link-local,
+    // multicast or unassigned.
     a & 0xe000 == 0x2000 && !documentation
 }

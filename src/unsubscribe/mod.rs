@@ -163,7 +163,7 @@ async fn answer(State(parts): State<Arc<Parts>>, request: Request) -> Response {
     }
 }
 
-/// As a form, or as a part of one (RFC 8058 section 3.1 allows both), with the colon of forms that quote it.
+/// As a form, or as a part of one (RFC 8058 section 3.2 allows both), with the colon of forms that quote it.
 fn says_one_click(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
     text.split('&').any(|pair| pair.trim() == ONE_CLICK)

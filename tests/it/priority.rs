@@ -127,7 +127,7 @@ async fn it_goes_along_where_the_next_hop_offers_it() {
     for (offers, number, mail, why) in [
         ("MT-PRIORITY", 4, "MAIL FROM:<a@acme.test> MT-PRIORITY=4", "as it is"),
         ("MT-PRIORITY MIXER", -3, "MAIL FROM:<a@acme.test> MT-PRIORITY=-3", "whatever its policy"),
-        ("MT-PRIORITY", 0, "MAIL FROM:<a@acme.test> MT-PRIORITY=0", "RFC 6710 4.2: also where nobody asked"),
+        ("MT-PRIORITY", 0, "MAIL FROM:<a@acme.test> MT-PRIORITY=0", "RFC 6758 3.2: also where nobody asked"),
         ("HELP", 9, "MAIL FROM:<a@acme.test>", "not offered"),
     ] {
         let world = world(ONE, vec![vec![exchanger(offers, mail)]]).await;

@@ -40,8 +40,8 @@ impl Machine {
             "{}\nPIPELINING\nSIZE {}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nSMTPUTF8",
             config.hostname, config.limits.message_size
         );
-        // RFC 6710: without the name of a policy, for none of those registered has our four lanes. What comes back has no
-        // priority: it is read here and goes no further.
+        // RFC 6710 section 9.2: without the name of a policy clients take MIXER, whose three levels (-4, 0, 4) have lanes of their
+        // own here; our four are in none that is registered. What comes back has no priority: it is read here and goes no further.
         if !self.is_inbound() {
             text.push_str("\nMT-PRIORITY\nDELIVERBY");
             // RFC 2852 section 2: the shortest time that is taken with mode R.

@@ -238,12 +238,12 @@ pub(super) fn bad_param(bad: BadParam) -> Reply {
     }
 }
 
-/// RFC 8689 section 4.1: it means nothing in clear text.
+/// RFC 8689 section 2: only in a session under TLS.
 pub(super) fn require_tls_in_clear() -> Reply {
     reply(530, (5, 7, 10), "REQUIRETLS is for sessions under TLS, where it is offered: issue STARTTLS first")
 }
 
-/// RFC 2852 section 4: less than the minimum that EHLO named.
+/// RFC 2852 sections 3 and 4: less than the minimum that EHLO named is refused for good, with 55z and a suitable code.
 pub(super) fn by_too_soon(least: u64) -> Reply {
     reply(555, (5, 5, 4), &format!("With mode R the time in BY is {least} seconds at least"))
 }
