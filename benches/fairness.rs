@@ -230,15 +230,22 @@ async fn situation(name: &str, backlog: usize, burst: usize) -> Duration {
     p99
 }
 
+/// Beside so many messages for a destination that never answers (faults.md QU8).
+async fn stuck(backlog: usize) -> Duration {
+    situation(&format!("beside {backlog} for a stuck destination"), backlog, 0).await
+}
+
+/// Beside so many that one tenant sends at once.
+async fn flood(burst: usize) -> Duration {
+    situation(&format!("beside a burst of {burst} of one tenant"), 0, burst).await
+}
+
 fn main() {
     let number = |name: &str, usual| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let (backlog, burst) = (number("WAXSEAL_BACKLOG", 500_000), number("WAXSEAL_BURST", 100_000));
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let alone = runtime().block_on(situation("alone", 0, 0));
-    let stuck = format!("beside {backlog} for a stuck destination");
-    let stuck = runtime().block_on(situation(&stuck, backlog, 0));
-    let flood = format!("beside a burst of {burst} of one tenant");
-    let flood = runtime().block_on(situation(&flood, 0, burst));
+    let (stuck, flood) = (runtime().block_on(stuck(backlog)), runtime().block_on(flood(burst)));
     let change = |p99: Duration| 100.0 * (p99.as_secs_f64() / alone.as_secs_f64() - 1.0);
     println!("p99 changes by {:.0} % and {:.0} %", change(stuck), change(flood));
 }
