@@ -84,6 +84,7 @@ impl Check {
             let found = tokio::time::timeout(PATIENCE, looking).await.unwrap_or_default();
             let (result, broken, why) = verdict(&seals, &found);
             metrics.seal_checks.get_or_create(&ResultLabel { result }).inc();
+            tracing::debug!(id = %message.facts.id, result, "signatures of ours were verified");
             if !broken.is_empty() {
                 tracing::error!(id = %message.facts.id, why, "a signature of ours does not verify");
                 log.seal_check(&message.facts, &broken, &repairs, &why);

@@ -7,6 +7,7 @@ use waxseal::mail::return_path::{self, Secret};
 use waxseal::sandbox::client::Method;
 use waxseal::sandbox::world::{Extra, World};
 
+use crate::follow::Follow;
 use crate::relay::smtp;
 use crate::rig;
 use crate::world::{arrival, log, start, submit};
@@ -59,6 +60,13 @@ pub fn report(rcpt: &str, action: &str, status: &str, returned: &str) -> String 
 pub fn logged(world: &World, kind: &str) -> Vec<serde_json::Value> {
     let lines = log(world).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>();
     lines.into_iter().filter(|line: &serde_json::Value| line["type"] == kind).collect()
+}
+
+/// The log's lines of this type, once there is one.
+pub async fn waited_for(world: &World, kind: &str) -> Vec<serde_json::Value> {
+    let mut log_file = Follow::new(&world.config.log.path);
+    let found = log_file.until(|_| Some(logged(world, kind)).filter(|lines| !lines.is_empty())).await;
+    found.unwrap_or_else(|| panic!("{}", log(world)))
 }
 
 /// The secret of a running relay.

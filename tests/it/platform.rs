@@ -7,10 +7,9 @@ use waxseal::sandbox::client::Method;
 use waxseal::sandbox::world::{Extra, World};
 use waxseal::seal::Keyring;
 
-use crate::follow::Follow;
-use crate::inbound::logged;
+use crate::inbound::waited_for;
 use crate::relay::smtp;
-use crate::world::{arrival, log, start};
+use crate::world::{arrival, start};
 
 /// The key in tests/it/data as the record that publishes it.
 const RECORD: &str = include_str!("data/rsa2048.txt");
@@ -96,13 +95,6 @@ async fn of_mail_with_more_than_ten_signatures_none_is_looked_at() {
     let ids: Vec<_> = told.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(ids, [looked_at], "{told:#?}");
     world.end().await.unwrap();
-}
-
-/// The log's lines of this type, once there is one.
-async fn waited_for(world: &World, kind: &str) -> Vec<serde_json::Value> {
-    let mut log_file = Follow::new(&world.config.log.path);
-    let found = log_file.until(|_| Some(logged(world, kind)).filter(|lines| !lines.is_empty())).await;
-    found.unwrap_or_else(|| panic!("{}", log(world)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

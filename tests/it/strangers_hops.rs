@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -166,13 +167,13 @@ async fn send(hop: SocketAddr, messages: Vec<Message>) {
     config.delivery.concurrency_per_destination = 8;
     let resolver = Resolver::new(&config.dns).unwrap();
     let deliverer = Arc::new(Deliverer::new(&config, resolver, Vec::new(), Default::default()));
-    let messages = Arc::new(std::sync::Mutex::new(messages));
+    let (messages, left) = (Arc::new(std::sync::Mutex::new(messages)), Arc::new(tokio::sync::Notify::new()));
     let senders = (0..8).map(|_| {
-        let (deliverer, messages) = (Arc::clone(&deliverer), Arc::clone(&messages));
+        let (deliverer, messages, left) = (Arc::clone(&deliverer), Arc::clone(&messages), Arc::clone(&left));
         tokio::spawn(async move {
             loop {
                 let Some(message) = messages.lock().unwrap().pop() else { return };
-                one(&deliverer, message).await;
+                one(&deliverer, &left, message).await;
             }
         })
     });
@@ -182,19 +183,22 @@ async fn send(hop: SocketAddr, messages: Vec<Message>) {
     deliverer.close_idle().await;
 }
 
-/// Until its site has room for it, as the scheduler does.
-async fn one(deliverer: &Deliverer, message: Message) {
+/// Again whenever another attempt has left room, as the scheduler does.
+async fn one(deliverer: &Deliverer, left: &tokio::sync::Notify, message: Message) {
     let job = job(message, &Arc::new(Route::Mx));
     loop {
+        let mut room = pin!(left.notified());
+        room.as_mut().enable();
         let mut decided: Vec<Decided> = Vec::new();
         let mut witness = |more: Vec<Decided>| decided.extend(more);
         deliverer.attempt(&job, &mut witness).await;
         if !decided.is_empty() {
+            left.notify_waiters();
             let refused: Vec<&Decided> = decided.iter().filter(|one| one.fate != Fate::Delivered).collect();
             assert!(refused.is_empty(), "{refused:?}");
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::timeout(PATIENCE, room).await.expect("its site never has room");
     }
 }
 
