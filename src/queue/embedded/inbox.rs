@@ -121,7 +121,9 @@ impl Inbox {
             if state.closing && state.waiting.is_empty() {
                 return None;
             }
-            let ready = !state.waiting.is_empty() && self.behind.load(Ordering::Acquire) <= BEHIND_MAX;
+            // Once the store closes the index takes in whatever comes, and waits for the last of it: nothing waits for the index.
+            let room = state.closing || self.behind.load(Ordering::Acquire) <= BEHIND_MAX;
+            let ready = !state.waiting.is_empty() && room;
             if ready && (waited || state.mail > 0 || state.closing) {
                 return Some(state.take(octets_max));
             }
@@ -170,5 +172,50 @@ impl Inbox {
             drop(self.state());
             self.bell.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    fn inbox(behind: usize) -> Arc<Inbox> {
+        let inbox = Arc::new(Inbox::default());
+        inbox.fed(behind);
+        inbox.submit(Request { records: Vec::new(), essential: false, done: Box::new(drop) });
+        inbox
+    }
+
+    fn collect(inbox: &Arc<Inbox>) -> thread::JoinHandle<usize> {
+        let inbox = Arc::clone(inbox);
+        thread::spawn(move || inbox.collect(u64::MAX).map_or(0, |group| group.len()))
+    }
+
+    #[test]
+    fn a_group_waits_until_the_index_has_caught_up() {
+        let inbox = inbox(BEHIND_MAX + 2);
+        let early = Arc::new(AtomicBool::new(true));
+        let (seen, its) = (Arc::clone(&early), Arc::clone(&inbox));
+        let group = thread::spawn(move || {
+            let group = its.collect(u64::MAX).map_or(0, |group| group.len());
+            (group, seen.load(Ordering::SeqCst))
+        });
+        inbox.caught_up(1);
+        early.store(false, Ordering::SeqCst);
+        inbox.caught_up(1);
+        assert_eq!(group.join().unwrap(), (1, false));
+    }
+
+    #[test]
+    fn a_store_that_closes_waits_for_no_index() {
+        let inbox = inbox(BEHIND_MAX + 1);
+        let group = collect(&inbox);
+        inbox.close();
+        assert_eq!(group.join().unwrap(), 1);
+        assert_eq!(collect(&inbox).join().unwrap(), 0, "closed, and nothing is left");
     }
 }

@@ -295,15 +295,10 @@ impl Desk {
     pub(super) fn ease(&mut self, most: usize) -> sled::Result<()> {
         // What waits for its own record to be durable cannot be written, and must not hold up the committer.
         let more = self.rows.heavy() && self.spill(most)? && self.rows.heavy();
-        let paid = if more { most } else { usize::MAX };
-        self.pay(paid);
-        Ok(())
-    }
-
-    fn pay(&mut self, most: usize) {
-        let paid = self.unpaid.min(most);
+        let paid = if more { self.unpaid.min(most) } else { self.unpaid };
         self.unpaid -= paid;
         self.spool.inbox.caught_up(paid);
+        Ok(())
     }
 
     /// Writes everything. What is still on its way to the journal arrives first.
@@ -312,17 +307,12 @@ impl Desk {
             self.sweep()?;
         }
         self.spool.inbox.close();
-        // From here on everything is written anyway: the committer, whose last records are awaited below, waits for nothing.
-        self.pay(usize::MAX);
         while self.rows.dirty() {
             if self.spill(usize::MAX)? || !self.rows.dirty() {
                 continue;
             }
             match inbox.recv_timeout(super::IDLE) {
-                Ok(Ask::Fed(fed, end)) => {
-                    self.take_in(fed, end)?;
-                    self.pay(usize::MAX);
-                }
+                Ok(Ask::Fed(fed, end)) => self.take_in(fed, end)?,
                 Ok(_) => {}
                 Err(_) if self.spool.inbox.has_failed() => return Ok(()),
                 Err(_) => {}
