@@ -18,7 +18,7 @@ mod sink;
 use sink::{REFUSED, Sink};
 
 /// Kills under load; each is a start, a burst, a SIGKILL. `WAXSEAL_CRASH_ROUNDS` raises it for a soak.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 300;
 /// Sessions that submit at once.
 const WRITERS: usize = 8;
 /// Attempts at once, as configured.
