@@ -38,6 +38,8 @@ use waxseal::tenant::Directory;
 
 #[path = "../tests/it/intake.rs"]
 mod intake;
+#[path = "load/process.rs"]
+mod process;
 
 /// Messages of small tenants in a measurement, one every two milliseconds.
 const PROBES: usize = 3000;
@@ -173,7 +175,12 @@ impl World {
         let mut took = std::mem::take(&mut *self.script.took.lock().unwrap());
         took.sort_unstable();
         let at = |share: usize| took.get(took.len() * share / 100).copied().unwrap_or_default();
-        println!("{beside}: p50 {:?}, p99 {:?}, {} MiB resident", at(50), at(99), resident() >> 10);
+        println!(
+            "{beside}: p50 {:?}, p99 {:?}, {} MiB resident",
+            at(50),
+            at(99),
+            process::kib(std::process::id(), "VmRSS:") >> 10
+        );
         at(99)
     }
 }
@@ -248,11 +255,4 @@ fn main() {
     let (stuck, flood) = (runtime().block_on(stuck(backlog)), runtime().block_on(flood(burst)));
     let change = |p99: Duration| 100.0 * (p99.as_secs_f64() / alone.as_secs_f64() - 1.0);
     println!("p99 changes by {:.0} % and {:.0} %", change(stuck), change(flood));
-}
-
-/// VmRSS in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }

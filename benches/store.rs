@@ -3,12 +3,18 @@
 //!   append with fdatasync costs on the same disk in the same run;
 //! - the same at 4 KiB while mail leaves as fast as it comes, one in ten stays for long, and the spool is compacted all the time;
 //! - a backlog (`WAXSEAL_BACKLOG`, default 100,000; 1,000,000 is the size promised for): how long a restart takes until mail is
-//!   accepted, until the index answers, and the memory that is resident then.
+//!   accepted, until the index answers, and the memory that is resident then;
+//! - what a message costs on its way in and out where so many are queued, beside a tenth of them: it fails where their number is
+//!   felt.
+//!
+//! `-- accepts`, `-- compacted`, `-- restart` and `-- growth` run one of these.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    dead_code,
     missing_docs,
-    reason = "a bench prints its figures and stops where it cannot go on"
+    unreachable_pub,
+    reason = "a bench prints its figures and stops where it cannot go on; what it uses of the others' is not all of it"
 )]
 
 use std::io::Write;
@@ -26,8 +32,13 @@ use waxseal::mail::time::Time;
 use waxseal::queue::embedded::{Embedded, Options};
 use waxseal::queue::store::{Accept, Destination, Last, Leg, Settlement, Store, StoreError, Then, Turns};
 
+#[path = "load/process.rs"]
+mod process;
+
 /// Writers at once: as many sessions end a message at the same time on a busy day.
 const WRITERS: u64 = 64;
+/// What a message may cost beside ten times as many others, for what it costs beside those.
+const GROWTH: f64 = 1.25;
 /// Set for the process that opens what another filled.
 const REOPEN: &str = "WAXSEAL_BENCH_REOPEN";
 /// When all of it came. Nothing claims it, so nothing but accepting is measured.
@@ -38,13 +49,24 @@ fn main() {
     if let Some(dir) = std::env::var_os(REOPEN) {
         return runtime.block_on(reopen(Path::new(&dir)));
     }
-    println!("4 KiB append with fdatasync, alone: {:?} each", append_and_sync());
-    for (name, size, count) in [("4 KiB", 4 << 10, 100_000), ("50 KiB", 50 << 10, 20_000)] {
-        runtime.block_on(accepts(name, size, count));
-    }
-    runtime.block_on(compacted(400_000));
+    let named = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let wanted = |name: &str| named.as_deref().is_none_or(|named| named == name);
     let backlog = std::env::var("WAXSEAL_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
-    runtime.block_on(restart(backlog));
+    if wanted("accepts") {
+        println!("4 KiB append with fdatasync, alone: {:?} each", append_and_sync());
+        for (name, size, count) in [("4 KiB", 4 << 10, 100_000), ("50 KiB", 50 << 10, 20_000)] {
+            runtime.block_on(accepts(name, size, count));
+        }
+    }
+    if wanted("compacted") {
+        runtime.block_on(compacted(400_000));
+    }
+    if wanted("restart") {
+        runtime.block_on(restart(backlog));
+    }
+    if wanted("growth") {
+        runtime.block_on(growth(backlog));
+    }
 }
 
 fn open(dir: &Path) -> Arc<Embedded> {
@@ -236,14 +258,36 @@ async fn reopen(dir: &Path) {
     let ready = started.elapsed();
     println!(
         "{messages} queued: accepting {accepting:?} after a restart, index ready after {ready:?}, {} MiB resident",
-        resident() >> 10
+        process::kib(std::process::id(), "VmRSS:") >> 10
     );
     store.close().await.unwrap();
 }
 
-/// VmRSS in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+/// The processor's time for a message, in microseconds: to take it in until so many are queued, and to have all of them leave.
+async fn cost(queued: u64) -> (f64, f64) {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = open(dir.path());
+    while store.stats().await.unwrap().rebuilding {
+        store.nudged().await;
+    }
+    let used = || process::processor(std::process::id()).as_secs_f64() * 1e6;
+    let number = f64::from(u32::try_from(queued).unwrap());
+    let begun = used();
+    fill(&store, 1024, queued).await;
+    let filled = used();
+    leave(Arc::clone(&store), queued).await;
+    let (each_in, each_out) = ((filled - begun) / number, (used() - filled) / number);
+    println!(
+        "{queued} queued: a message costs {each_in:.1} us on its way in, {each_out:.1} us on its way out"
+    );
+    store.close().await.unwrap();
+    (each_in, each_out)
+}
+
+/// Whether what a message costs follows the number that is queued.
+async fn growth(backlog: u64) {
+    let ((in_few, out_few), (in_many, out_many)) = (cost(backlog / 10).await, cost(backlog).await);
+    let (way_in, way_out) = (in_many / in_few, out_many / out_few);
+    println!("beside ten times as many it costs {way_in:.2} and {way_out:.2} times as much");
+    assert!(way_in <= GROWTH && way_out <= GROWTH, "more than {GROWTH} times as much");
 }

@@ -2,6 +2,7 @@
 //! process.
 
 pub mod client;
+pub mod process;
 pub mod sink;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, Said, Way};
+pub use process::{descriptors, kib, processor};
 
 use crate::relay::{Layout, Relay, Running};
 use sink::Sink;
@@ -51,26 +53,6 @@ impl Scene {
     pub fn resident(&self) -> u64 {
         kib(self.daemon.id(), "VmRSS:")
     }
-}
-
-/// Processor time that a process has used.
-pub fn processor(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // Behind the program's name in brackets: utime and stime are the 12th and 13th, in hundredths (proc(5), USER_HZ).
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
-}
-
-/// A field of /proc/PID/status, in KiB.
-pub fn kib(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
-}
-
-/// Descriptors that a process has open.
-pub fn descriptors(pid: u32) -> u64 {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
 }
 
 /// Octets of all files below.
