@@ -75,6 +75,23 @@ impl Place {
     }
 }
 
+/// A place that asks by HTTPS alone; the day is over, and it did not take its report.
+async fn not_taken() -> Place {
+    let mut place = place().await;
+    let elsewhere = format!(
+        "_smtp._tls.inbox.test. 1 IN TXT \"v=TLSRPTv1; rua=https://rpt.inbox.test:{}/v1\"\n",
+        place.reports.address.port()
+    );
+    place.world.zone.withdraw("_smtp._tls.inbox.test.", RecordType::TXT).await.unwrap();
+    place.world.zone.publish(&elsewhere).await.unwrap();
+    place.reports.answers(answer("503 Not Now", "text/plain", ""));
+    place.send().await;
+    place.turn_to_tomorrow(SPREAD);
+    place.world.daemon.report_tls().await;
+    assert_eq!(place.reports.asked().len(), 1);
+    place
+}
+
 /// The report in a request's or a mail's octets.
 fn unpacked(gzip: &[u8]) -> TlsReport {
     let mut json = String::new();
@@ -148,17 +165,7 @@ async fn a_report_goes_to_no_inside_address_by_https() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_nobody_takes_is_tried_again_within_its_day() {
-    let mut place = place().await;
-    let elsewhere = format!(
-        "_smtp._tls.inbox.test. 1 IN TXT \"v=TLSRPTv1; rua=https://rpt.inbox.test:{}/v1\"\n",
-        place.reports.address.port()
-    );
-    place.world.zone.withdraw("_smtp._tls.inbox.test.", RecordType::TXT).await.unwrap();
-    place.world.zone.publish(&elsewhere).await.unwrap();
-    place.reports.answers(answer("503 Not Now", "text/plain", ""));
-    place.send().await;
-    place.turn_to_tomorrow(SPREAD);
-    place.world.daemon.report_tls().await;
+    let place = not_taken().await;
     place.world.daemon.report_tls().await;
     assert_eq!(place.reports.asked().len(), 1, "not again at once");
     place.reports.answers(answer("201 Created", "text/plain", ""));
@@ -174,19 +181,7 @@ async fn a_report_that_nobody_takes_is_tried_again_within_its_day() {
 /// was taken never again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_loses_no_report_and_sends_none_twice() {
-    let mut place = place().await;
-    let elsewhere = format!(
-        "_smtp._tls.inbox.test. 1 IN TXT \"v=TLSRPTv1; rua=https://rpt.inbox.test:{}/v1\"\n",
-        place.reports.address.port()
-    );
-    place.world.zone.withdraw("_smtp._tls.inbox.test.", RecordType::TXT).await.unwrap();
-    place.world.zone.publish(&elsewhere).await.unwrap();
-    place.reports.answers(answer("503 Not Now", "text/plain", ""));
-    place.send().await;
-    place.turn_to_tomorrow(SPREAD);
-    place.world.daemon.report_tls().await;
-    assert_eq!(place.reports.asked().len(), 1);
-
+    let mut place = not_taken().await;
     place = place.restarted().await;
     place.world.daemon.report_tls().await;
     assert_eq!(place.reports.asked().len(), 2, "not lost: tried at once");

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::tests::{message, options, ready, wait};
+use super::tests::{Attended, Attends, message, options, ready, wait};
 use super::*;
-use crate::fsx::DiskFile;
 use crate::mail::attempt::Fate;
 use crate::mail::meaning::Reason;
 use crate::queue::store::{Last, Leg, State, StateName, Then};
@@ -204,41 +203,17 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(dir: &Path, ended: &Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self { dir: dir.to_owned(), ended: Arc::clone(ended), kept: Mutex::default() })
-    }
-
-    fn keep(&self) {
-        let (ended, to) = (self.ended.load(Ordering::SeqCst), tempfile::tempdir().unwrap());
-        copy(&self.dir, to.path());
-        self.kept.lock().unwrap().push((ended, to));
+    pub(super) fn new(dir: &Path, ended: &Arc<AtomicU64>) -> Arc<Attended<Self>> {
+        let watched = Self { dir: dir.to_owned(), ended: Arc::clone(ended), kept: Mutex::default() };
+        Arc::new(Attended(watched))
     }
 }
 
-impl Disk for Watched {
-    fn create(&self, path: &Path, room: u64) -> io::Result<Box<dyn DiskFile>> {
-        LocalDisk.create(path, room)
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        LocalDisk.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        LocalDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.keep();
-        LocalDisk.remove(path)?;
-        self.keep();
-        Ok(())
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        LocalDisk.sync_dir(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        LocalDisk.list(dir)
-    }
-    fn free(&self, path: &Path) -> io::Result<u64> {
-        LocalDisk.free(path)
+impl Attends for Watched {
+    fn removal(&self) {
+        let (ended, to) = (self.ended.load(Ordering::SeqCst), tempfile::tempdir().unwrap());
+        copy(&self.dir, to.path());
+        self.kept.lock().unwrap().push((ended, to));
     }
 }
 
@@ -266,7 +241,7 @@ fn a_kill_around_the_removal_of_a_segment_loses_and_revives_nothing() {
     pass_through(&store, 0..600, |serial| stuck.contains(&serial), &ended);
     shrinks(&store, 4 * SEGMENT);
     drop(store);
-    let kept = std::mem::take(&mut *disk.kept.lock().unwrap());
+    let kept = std::mem::take(&mut *disk.0.kept.lock().unwrap());
     assert!(kept.len() > 20, "{}", kept.len());
     for (ended, left) in kept.iter().skip_while(|(ended, _)| *ended < 40) {
         let check = || {

@@ -90,7 +90,7 @@ fn a_memo_that_was_replaced_or_forgotten_never_comes_back() {
         pass_through(&store, serials, |_| false, &AtomicU64::new(0));
     }
     drop(store);
-    let kept = std::mem::take(&mut *disk.kept.lock().unwrap());
+    let kept = std::mem::take(&mut *disk.0.kept.lock().unwrap());
     assert!(kept.len() > 50, "{}", kept.len());
     for (round, left) in kept.iter().step_by(3) {
         let check = || {

@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::tests::{message, options};
+use super::tests::{Attended, Attends, message, options};
 use super::*;
-use crate::fsx::DiskFile;
 
 /// A disk on which some files cannot be opened, for want of descriptors.
 #[derive(Default)]
@@ -13,37 +12,13 @@ struct Starved {
     tries: tokio::sync::watch::Sender<usize>,
 }
 
-impl Disk for Starved {
-    fn create(&self, path: &Path, room: u64) -> io::Result<Box<dyn DiskFile>> {
-        LocalDisk.create(path, room)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+impl Attends for Starved {
+    fn opening(&self, path: &Path) -> io::Result<()> {
         if self.closed.lock().unwrap().contains(path) {
             self.tries.send_modify(|tries| *tries += 1);
             return Err(io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()));
         }
-        LocalDisk.open(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        LocalDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        LocalDisk.remove(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        LocalDisk.sync_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        LocalDisk.list(dir)
-    }
-
-    fn free(&self, path: &Path) -> io::Result<u64> {
-        LocalDisk.free(path)
+        Ok(())
     }
 }
 
@@ -59,13 +34,13 @@ async fn put(store: &Embedded, serial: u128, octets: usize) -> Id {
 
 #[tokio::test]
 async fn a_body_without_a_descriptor_keeps_no_other_waiting() {
-    let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(Starved::default()));
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(Attended::<Starved>::default()));
     let store = Embedded::open_on(Arc::clone(&disk) as _, dir.path(), options()).unwrap();
     let mut starved = Vec::new();
     // More than there are threads.
     for serial in 0..5 {
         let id = put(&store, serial, INLINE_MAX + 1).await;
-        disk.closed.lock().unwrap().insert(store.spool.body_path(id));
+        disk.0.closed.lock().unwrap().insert(store.spool.body_path(id));
         starved.push(id);
     }
     let fed = put(&store, 9, INLINE_MAX + 1).await;
@@ -76,10 +51,10 @@ async fn a_body_without_a_descriptor_keeps_no_other_waiting() {
             tokio::spawn(async move { store.message(id).await })
         })
         .collect();
-    disk.tries.subscribe().wait_for(|tries| *tries >= 10).await.unwrap();
+    disk.0.tries.subscribe().wait_for(|tries| *tries >= 10).await.unwrap();
     assert!(store.message(fed).await.unwrap().is_some(), "read while five others wait");
     assert!(waiting.iter().all(|one| !one.is_finished()));
-    disk.closed.lock().unwrap().clear();
+    disk.0.closed.lock().unwrap().clear();
     for one in waiting {
         assert_eq!(
             one.await.unwrap().unwrap().unwrap().body.len(),

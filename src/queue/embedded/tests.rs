@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use super::record::{Kind, Record};
 use super::*;
+use crate::fsx::DiskFile;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::message::{Kind as Whose, Lane, Needs};
 use crate::queue::store::{Cause, Destination, Hold, Then};
@@ -47,6 +48,55 @@ pub(super) fn message(serial: u128) -> Accept {
     let body = vec![serial as u8; 3000].into();
     let legs = vec![(Destination("b.example".into()), vec![0])];
     Accept { message: Arc::new(Message { facts, body }), legs, held: None, tells: vec![] }
+}
+
+/// What a test has to say of a disk; all else is the machine's own.
+pub(super) trait Attends: Send + Sync {
+    /// Before a file is opened.
+    fn opening(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Just before a file is removed and just after.
+    fn removal(&self) {}
+}
+
+/// The machine's disk, attended.
+#[derive(Default)]
+pub(super) struct Attended<T>(pub(super) T);
+
+impl<T: Attends + 'static> Disk for Attended<T> {
+    fn create(&self, path: &Path, room: u64) -> io::Result<Box<dyn DiskFile>> {
+        LocalDisk.create(path, room)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.0.opening(path)?;
+        LocalDisk.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.removal();
+        LocalDisk.remove(path)?;
+        self.0.removal();
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.sync_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(dir)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.free(path)
+    }
 }
 
 pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
