@@ -1,9 +1,10 @@
 //! Which of our IPv6 addresses an attempt is told to come from last: what the sender's SPF says of each, read from a real name server.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use waxseal::clock::Clock;
@@ -20,6 +21,7 @@ use waxseal::seal::outlook::Outlook;
 use waxseal::seal::survey::Wanted;
 
 use crate::rig::{Rig, patiently};
+use crate::vouching::{Finding, Finds, Vouching};
 
 const TURNS: Turns = Turns { per_destination: 1, total: 1 };
 const NAMED: &str = "2001:db8::1";
@@ -55,10 +57,15 @@ impl Courier for Listener {
 /// Asks DNS about these names, then sends one mail; answers which addresses its attempt was told of.
 async fn told(zone: &str, looked_at: &[&str], change: impl FnOnce(&mut Facts)) -> Vec<String> {
     let zone = Zone::start(zone).await.unwrap();
+    told_by(zone.address(), looked_at, change).await
+}
+
+/// Asks this server.
+async fn told_by(server: SocketAddr, looked_at: &[&str], change: impl FnOnce(&mut Facts)) -> Vec<String> {
     let rig = Rig::new(TURNS);
     let sources: Vec<IpAddr> = [FOUR, NAMED, OTHER].map(|ip| ip.parse().unwrap()).into();
     rig.configure(|config| config.delivery.sources = sources.clone());
-    let dns = Dns { servers: vec![zone.address()], ..Dns::default() };
+    let dns = Dns { servers: vec![server], timeout: Duration::from_secs(1), ..Dns::default() };
     let outlook = Outlook::new(Resolver::new(&dns).unwrap(), Clock::Set(Arc::clone(&rig.hand)));
     for name in looked_at {
         let hostname = "relay.test".parse().unwrap();
@@ -121,4 +128,42 @@ async fn what_is_not_known_counts_as_named() {
     let silent =
         "acme.test. 60 IN TXT \"v=spf1 include:loop.test -all\"\nloop.test. 60 IN CNAME loop.test.\n";
     assert!(told(silent, &["acme.test"], |_| ()).await.is_empty(), "an include that DNS cannot answer");
+}
+
+/// Whether DNS fails at this name or says nothing, it is not known whether the address is named: silence as long as the record is a sound
+/// one, and a temperror (RFC 7208 section 2.6.6) of one that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dns_does_not_answer_counts_as_named() {
+    let include =
+        "acme.test. 60 IN TXT \"v=spf1 include:out.test -all\"\nout.test. 60 IN TXT \"v=spf1 -all\"\n";
+    // Asked for each address. That what is included has no record makes it unsound.
+    let exists = format!(
+        "acme.test. 60 IN TXT \"v=spf1 exists:%{{i}}.out.test include:none.test -all\"\n{}.out.test. 60 IN A 127.0.0.2\n",
+        nibbles(NAMED)
+    );
+    let rows: [(&str, Finds, &[&str], &str); 6] = [
+        (include, |_| Finding::Unsigned, &[NAMED, OTHER], "it answers: fail"),
+        (include, |name| at(name, "out.test.", Finding::Forged), &[], "SERVFAIL"),
+        (include, |name| at(name, "out.test.", Finding::Silent), &[], "no answer"),
+        (&exists, |_| Finding::Unsigned, &[OTHER], "one is named; of the other it answers: permerror"),
+        (&exists, |name| at(name, &nibbles(OTHER), Finding::Forged), &[], "temperror by SERVFAIL"),
+        (&exists, |name| at(name, &nibbles(OTHER), Finding::Silent), &[], "temperror by no answer"),
+    ];
+    for (zone, finding, expected, why) in rows {
+        let zone = Zone::start(zone).await.unwrap();
+        let server = Vouching::start(zone.address(), finding).await;
+        assert_eq!(told_by(server.address, &["acme.test"], |_| ()).await, expected, "{why}");
+    }
+}
+
+/// What is found of names that begin like this; the rest is answered.
+fn at(name: &str, begin: &str, finding: Finding) -> Finding {
+    if name.starts_with(begin) { finding } else { Finding::Unsigned }
+}
+
+/// An IPv6 address as `%{i}` writes it (RFC 7208 section 7.3).
+fn nibbles(address: &str) -> String {
+    let octets = address.parse::<Ipv6Addr>().unwrap().octets();
+    let nibbles = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
+    nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
 }

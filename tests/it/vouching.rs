@@ -1,5 +1,5 @@
 //! A name server on this machine that says of each answer whether it was validated: asks another one, and sets the AD bit as a
-//! test wants it. What it finds forged it answers with SERVFAIL.
+//! test wants it. What it finds forged it answers with SERVFAIL, and of some it says nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -13,6 +13,8 @@ pub enum Finding {
     Signed,
     Unsigned,
     Forged,
+    /// It does not answer.
+    Silent,
 }
 
 /// What it finds of a name.
@@ -31,8 +33,9 @@ impl Vouching {
         let serving = tokio::spawn(async move {
             let mut octets = [0; 4096];
             while let Ok((length, from)) = socket.recv_from(&mut octets).await {
-                let answer = answer(behind, &octets[..length], finding).await;
-                socket.send_to(&answer, from).await.unwrap();
+                if let Some(answer) = answer(behind, &octets[..length], finding).await {
+                    socket.send_to(&answer, from).await.unwrap();
+                }
             }
         });
         Self { address, serving }
@@ -45,7 +48,7 @@ impl Drop for Vouching {
     }
 }
 
-async fn answer(behind: SocketAddr, question: &[u8], finding: Finds) -> Vec<u8> {
+async fn answer(behind: SocketAddr, question: &[u8], finding: Finds) -> Option<Vec<u8>> {
     let asking = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     asking.send_to(question, behind).await.unwrap();
     let mut octets = [0; 4096];
@@ -59,10 +62,11 @@ async fn answer(behind: SocketAddr, question: &[u8], finding: Finds) -> Vec<u8> 
             message.metadata.response_code = ServFail;
             message.answers.clear();
         }
+        Finding::Silent => return None,
     }
     // RFC 6840 section 5.7: who does not ask is not told.
     let asked = Message::from_vec(question).unwrap();
     let told = asked.metadata.authentic_data || asked.edns.is_some_and(|edns| edns.flags().dnssec_ok);
     message.metadata.authentic_data &= told;
-    message.to_vec().unwrap()
+    Some(message.to_vec().unwrap())
 }
