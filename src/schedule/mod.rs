@@ -171,7 +171,8 @@ impl Scheduler {
         self.room.failure.get().cloned().unwrap_or_else(|| StoreError::Failed("the scheduler ended".into()))
     }
 
-    /// When the queue was last looked at: no longer ago than `turn`'s heartbeat, or the scheduler hangs.
+    /// When the queue was last looked at: no longer ago than `turn`'s heartbeat, or the scheduler hangs. While the index is built it
+    /// is asked all the time, and that it says so counts.
     #[must_use]
     pub fn looked(&self) -> Time {
         Time(self.room.looked.load(Ordering::Relaxed))
@@ -187,7 +188,8 @@ impl Drop for Scheduler {
 
 impl Room {
     fn new(parts: Parts) -> Self {
-        let steady = Mutex::new(Steady::new(parts.clock.now(), parts.clock.ticks()));
+        let now = parts.clock.now();
+        let steady = Mutex::new(Steady::new(now, parts.clock.ticks()));
         Self {
             parts,
             steady,
@@ -195,7 +197,7 @@ impl Room {
             owed: Notify::new(),
             lockouts: Lockouts::default(),
             unsettled: AtomicUsize::new(0),
-            looked: AtomicU64::new(0),
+            looked: AtomicU64::new(now.0),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
             failure: OnceLock::new(),
@@ -211,6 +213,11 @@ impl Room {
             self.abandon.cancel();
             self.failed.cancel();
         }
+    }
+
+    /// Notes that the queue was asked.
+    fn alive(&self) {
+        self.looked.store(self.parts.clock.now().0, Ordering::Relaxed);
     }
 
     /// Looks at the clock, and works with what it says.

@@ -42,7 +42,7 @@ impl Room {
                     self.fail(error);
                     return false;
                 }
-                Err(_) => {}
+                Err(_) => self.alive(),
             }
             tokio::select! {
                 () = self.stop.cancelled() => return false,

@@ -65,7 +65,7 @@ async fn claim(
     flights: &mut JoinSet<()>,
 ) -> Result<Pause, StoreError> {
     let turn = room.steady(|steady| steady.turn());
-    room.looked.store(room.parts.clock.now().0, Ordering::Relaxed);
+    room.alive();
     let free = free(room, flying(flights));
     if free == 0 {
         return Ok(Pause::Crowded);

@@ -12,6 +12,9 @@ use crate::mail::message::Message;
 /// After this long without an attempt a message waits for something else than its turn.
 const STALE: Duration = Duration::from_secs(10);
 
+/// Names of what has gone that are not worth looking for.
+const NAMES: usize = 64;
+
 #[derive(Default)]
 struct Inner {
     octets: u64,
@@ -50,10 +53,7 @@ impl Cache {
         inner.octets += size;
         inner.order.push_back((message.facts.id, Instant::now()));
         inner.messages.insert(message.facts.id, Arc::clone(message));
-        // Names of what has gone meanwhile are dropped as they come to the front.
-        while inner.order.front().is_some_and(|(id, _)| !inner.messages.contains_key(id)) {
-            inner.order.pop_front();
-        }
+        inner.tidy();
     }
 
     pub(super) fn of(&self, id: Id) -> Option<Arc<Message>> {
@@ -66,9 +66,39 @@ impl Cache {
 }
 
 impl Inner {
+    /// Drops the names of what has gone meanwhile: at the front, and everywhere once they are the most.
+    fn tidy(&mut self) {
+        while self.order.front().is_some_and(|(id, _)| !self.messages.contains_key(id)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * self.messages.len() + NAMES {
+            self.order.retain(|(id, _)| self.messages.contains_key(id));
+        }
+    }
+
     fn remove(&mut self, id: Id) {
         if let Some(message) = self.messages.remove(&id) {
             self.octets -= message.body.len() as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::message;
+    use super::*;
+
+    #[test]
+    fn a_message_that_stays_keeps_no_names_of_those_that_go() {
+        let cache = Cache::new(1 << 20);
+        cache.put(&message(0).message);
+        for serial in 1..10_000 {
+            let message = message(serial).message;
+            cache.put(&message);
+            cache.remove(message.facts.id);
+        }
+        assert!(cache.of(message(0).message.facts.id).is_some());
+        let names = cache.inner().order.len();
+        assert!(names <= 2 + NAMES + 1, "{names}");
     }
 }

@@ -215,13 +215,15 @@ impl Drop for Embedded {
 impl Store for Embedded {
     fn accept(&self, accept: Accept) -> Answer<'_, ()> {
         let (reply, later) = oneshot::channel();
-        if !accept.tells.is_empty() && accept.message.body.len() <= INLINE_MAX {
-            let done = Box::new(|durable| drop(reply.send(durable)));
-            self.send(Ask::Tell(Arc::new(accept), None, done));
-        } else if accept.message.body.len() <= INLINE_MAX {
-            put(&self.spool, Arc::clone(&self.cache), accept, None, reply);
-        } else {
+        if accept.message.body.len() > INLINE_MAX {
             self.accept_large(accept, reply);
+            return Box::pin(answer(later));
+        }
+        let done = Box::new(|durable| drop(reply.send(durable)));
+        if accept.tells.is_empty() {
+            put(&self.spool, Arc::clone(&self.cache), accept, None, done);
+        } else {
+            self.send(Ask::Tell(Arc::new(accept), None, done));
         }
         Box::pin(answer(later))
     }

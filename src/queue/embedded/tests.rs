@@ -5,9 +5,11 @@ use std::os::unix::fs::FileExt;
 use super::record::{Kind, Record};
 use super::*;
 use crate::fsx::DiskFile;
+use crate::mail::attempt::Fate;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
+use crate::mail::meaning::Reason;
 use crate::mail::message::{Kind as Whose, Lane, Needs};
-use crate::queue::store::{Cause, Destination, Hold, Then};
+use crate::queue::store::{Cause, Destination, Hold, Last, Leg, Settlement, Then};
 
 pub(super) fn options() -> Options {
     let turns = Turns { per_destination: 5, total: 50 };
@@ -148,6 +150,22 @@ fn below_the_reserve_mail_is_refused_and_the_queue_drains() {
     assert_eq!(ready(&store).messages, 0);
 }
 
+/// A large body is written before anybody knows that there is no room: it does not stay.
+#[test]
+fn a_large_message_that_is_refused_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), Options { disk_reserve: u64::MAX, ..options() }).unwrap();
+    let Message { facts, .. } = (*message(1).message).clone();
+    let body = vec![b'x'; INLINE_MAX + 1].into();
+    let large = Accept { message: Arc::new(Message { facts, body }), ..message(1) };
+    // As if the room had gone while the body was written.
+    store.spool.room.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(wait(store.accept(large)), Err(StoreError::Full(_))));
+    let names = std::fs::read_dir(dir.path().join("spool")).unwrap().map(|entry| entry.unwrap().file_name());
+    let bodies: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("body-")).collect();
+    assert!(bodies.is_empty(), "{bodies:?}");
+}
+
 /// However fast mail comes in, and much of it at once: what is kept of it in memory is bounded.
 #[test]
 fn a_backlog_that_comes_in_fast_does_not_stay_in_memory() {
@@ -251,4 +269,88 @@ fn what_is_due_and_what_ends_are_told_apart() {
     assert_eq!((claimed.next, claimed.ends), (Some(Time(5000)), Some(Time(900))));
     let [leg] = claimed.legs.as_slice() else { panic!("{claimed:?}") };
     assert_eq!((leg.id, &leg.state), (Id::new(Time(1), 3), &hold(Some(Time(700))).since(Time(1))));
+}
+
+/// Two recipients, of whom the first takes the message and the second puts it off.
+fn half(leg: &Leg) -> Settlement {
+    let last = |fate| {
+        let code = if fate == Fate::Delivered { 250 } else { 451 };
+        let (text, reason) = (String::new(), Reason::Other);
+        (fate, Last { at: Time(2), code, enhanced: None, text, host: None, reason, lost: false })
+    };
+    let fates = [Fate::Delivered, Fate::Deferred].map(last);
+    let fates = (0..).zip(fates).map(|(rcpt, (fate, last))| (rcpt, fate, last)).collect();
+    let then = Then::Due { at: Time(u64::MAX), delay_told: false };
+    Settlement { id: leg.id, leg: leg.leg, fates, owe: true, then }
+}
+
+/// A command over many messages takes a while. What becomes of the first of them meanwhile stands in the journal behind what the
+/// command did to them: whoever has had the mail does not get it again.
+#[test]
+fn what_mail_does_during_a_long_command_is_not_undone_by_it() {
+    const MANY: u128 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    ready(&store);
+    wait(async {
+        for serial in 0..MANY {
+            let mut accept = message(serial);
+            let mut facts = accept.message.facts.clone();
+            facts.envelope.rcpts.push(facts.envelope.rcpts[0].clone());
+            accept.message = Arc::new(Message { facts, body: b"x".to_vec().into() });
+            accept.legs = vec![(Destination("b.example".into()), vec![0, 1])];
+            accept.held = Some(Hold { reason: "test".into(), cause: Cause::Operator, until: None });
+            let accepted = store.accept(accept);
+            if serial % 1000 == 999 {
+                accepted.await.unwrap();
+            }
+        }
+    });
+    let settled = wait(async {
+        let releasing = store.act(Filter::default(), Action::Release, Time(2));
+        let first = loop {
+            match store.claim(Time(3), 1).await.unwrap().legs.pop() {
+                Some(leg) => break leg,
+                None => store.nudged().await,
+            }
+        };
+        store.settle(vec![half(&first)]).await.unwrap();
+        assert_eq!(releasing.await.unwrap().len(), MANY as usize);
+        first.id
+    });
+    // Not closed: what comes back is what the journal says, as after a kill.
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    assert_eq!(ready(&store).messages, MANY as u64);
+    let filter = Filter { ids: vec![settled], ..Filter::default() };
+    let entries = wait(store.list(filter, Time(3))).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.leg.rcpts.clone()).collect::<Vec<_>>(), [vec![1]]);
+}
+
+/// Building an index of a large queue takes a while: who asks meanwhile is told so, and does not wait.
+#[test]
+fn who_asks_while_the_index_is_built_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    wait(async {
+        for serial in 0..20_000 {
+            let accepted = store.accept(message(serial));
+            if serial % 1000 == 999 {
+                accepted.await.unwrap();
+            }
+        }
+        store.close().await.unwrap();
+    });
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    let (mut told, mut stats) = (0, wait(store.stats()).unwrap());
+    while stats.rebuilding {
+        told += 1;
+        stats = wait(store.stats()).unwrap();
+    }
+    assert_eq!(stats.messages, 20_000);
+    // Were they answered between two rounds of it only, it would be some dozens.
+    assert!(told > 300, "asked and answered {told} times");
 }

@@ -243,18 +243,29 @@ impl Desk {
         answer: T,
         reply: Reply<T>,
     ) {
-        // In memory it has happened: what it frees can be claimed while it becomes durable.
-        self.nudge.notify_one();
         if records.is_empty() {
+            self.nudge.notify_one();
             drop(reply.send(Ok(answer)));
             return;
         }
+        self.write(records, files, move |durable| drop(reply.send(durable.map(|()| answer))));
+    }
+
+    /// Has records written behind all that were before.
+    pub(super) fn write(
+        &self,
+        records: Vec<(Record, Said)>,
+        files: Vec<Id>,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        // In memory it has happened: what it frees can be claimed while it becomes durable.
+        self.nudge.notify_one();
         let spool = Arc::clone(&self.spool);
         let done = Box::new(move |durable: Result<(), StoreError>| {
             if durable.is_ok() {
                 files.into_iter().for_each(|id| drop(spool.disk.remove(&spool.body_path(id))));
             }
-            drop(reply.send(durable.map(|()| answer)));
+            done(durable);
         });
         self.spool.inbox.submit(Request { records, essential: true, done });
     }

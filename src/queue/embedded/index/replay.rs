@@ -67,7 +67,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
-    let mut desk = Desk {
+    let desk = Desk {
         spool,
         rows,
         lanes: Lanes::new(turns, window),
@@ -84,26 +84,30 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         memos: Pending::default(),
         unpaid: 0,
     };
-    loop {
-        if refuse(inbox) || desk.spool.is_over() {
+    let counted = sizes.is_some() || empty;
+    let mut replay = Replay { desk, inbox, closed: false };
+    // What takes long comes before the index listens: once it does, mail waits for it.
+    let mut end = replay.catch_up()?;
+    if !counted {
+        replay.recount()?;
+    }
+    // What was given up half way knows of too few messages to say whose body is nobody's.
+    if replay.is_closed() {
+        return Ok(None);
+    }
+    replay.desk.remove_orphans(bodies)?;
+    while !replay.desk.spool.listen(end, &feed) {
+        end = replay.catch_up()?;
+        if replay.is_closed() {
             return Ok(None);
         }
-        let end = desk.spool.end();
-        catch_up(&mut desk, end)?;
-        while desk.rows.dirty() && desk.spill(usize::MAX)? {}
-        if desk.spool.listen(end, &feed) {
-            break;
-        }
     }
+    let mut desk = replay.desk;
     failpoint::pass(Failpoint::ReplayDone);
-    if sizes.is_none() && !empty {
-        recount(&mut desk)?;
-    }
     for (key, first) in keys::streams(desk.rows.tree().read())? {
         desk.lanes.restore(key, first);
     }
     desk.replaying = false;
-    desk.remove_orphans(bodies)?;
     desk.nudge.notify_one();
     Ok(Some(desk))
 }
@@ -192,72 +196,95 @@ fn boot() -> String {
     std::fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
-/// Replays the journal from where the index has it up to `end`.
-fn catch_up(desk: &mut Desk, end: Position) -> sled::Result<()> {
-    let numbers: Vec<u32> =
-        desk.spool.segments().into_keys().filter(|number| *number <= end.segment).collect();
-    let start = desk.end;
-    for number in numbers.into_iter().filter(|number| *number >= start.segment) {
-        let from = if number == start.segment { start.offset } else { 0 };
-        let to = if number == end.segment { u64::from(end.offset) } else { u64::MAX };
-        segment(desk, Position { segment: number, offset: from }, to)?;
-    }
-    desk.end = end;
-    Ok(())
+/// An index that is being built.
+struct Replay<'a> {
+    desk: Desk,
+    inbox: &'a Receiver<Ask>,
+    /// The store is being closed: what is built is thrown away.
+    closed: bool,
 }
 
-/// What stands in one segment from an offset on. Records that recovery copied count once their batch is complete.
-fn segment(desk: &mut Desk, from: Position, to: u64) -> sled::Result<()> {
-    let number = from.segment;
-    let Some(segment) = desk.spool.segment(number) else { return Ok(()) };
-    let mut scan = Scan::new(&*segment.file, number, u64::from(from.offset))?;
-    let mut again: Vec<Found> = Vec::new();
-    while scan.offset() < to {
-        match scan.next()? {
-            Step::Record(found) if found.header.flags & AGAIN != 0 => again.push(found),
-            Step::Record(found) => {
-                // With its last record damaged the batch was complete all the same, if anything was written after it.
-                if found.header.kind == Kind::Forwarded || found.header.flags & FIRST != 0 {
-                    for copied in again.drain(..) {
-                        take(desk, number, &copied)?;
+impl Replay<'_> {
+    /// Answers whoever asked meanwhile.
+    fn is_closed(&mut self) -> bool {
+        self.closed = self.closed || refuse(self.inbox) || self.desk.spool.is_over();
+        self.closed
+    }
+
+    /// Replays the journal from where the index has it up to where it ends now, and answers that end.
+    fn catch_up(&mut self) -> sled::Result<Position> {
+        let end = self.desk.spool.end();
+        let numbers: Vec<u32> =
+            self.desk.spool.segments().into_keys().filter(|number| *number <= end.segment).collect();
+        let start = self.desk.end;
+        for number in numbers.into_iter().filter(|number| *number >= start.segment) {
+            let from = if number == start.segment { start.offset } else { 0 };
+            let to = if number == end.segment { u64::from(end.offset) } else { u64::MAX };
+            self.segment(Position { segment: number, offset: from }, to)?;
+        }
+        if self.closed {
+            return Ok(end);
+        }
+        self.desk.end = end;
+        while self.desk.rows.dirty() && self.desk.spill(super::SPILL_AT_ONCE)? && !self.is_closed() {}
+        Ok(end)
+    }
+
+    /// What stands in one segment from an offset on. Records that recovery copied count once their batch is complete.
+    fn segment(&mut self, from: Position, to: u64) -> sled::Result<()> {
+        let number = from.segment;
+        let Some(segment) = self.desk.spool.segment(number) else { return Ok(()) };
+        let mut scan = Scan::new(&*segment.file, number, u64::from(from.offset))?;
+        let mut again: Vec<Found> = Vec::new();
+        while scan.offset() < to && !self.is_closed() {
+            match scan.next()? {
+                Step::Record(found) if found.header.flags & AGAIN != 0 => again.push(found),
+                Step::Record(found) => {
+                    // With its last record damaged the batch was complete all the same, if anything was written after it.
+                    if found.header.kind == Kind::Forwarded || found.header.flags & FIRST != 0 {
+                        for copied in again.drain(..) {
+                            self.take(number, &copied)?;
+                        }
                     }
+                    self.take(number, &found)?;
                 }
-                take(desk, number, &found)?;
-            }
-            Step::Bad { from } => desk.quarantine(position(number, from), "its octets are not a record"),
-            Step::End { at, torn } => {
-                if torn || segment.is_short(at) {
-                    desk.quarantine(position(number, at), "its end is damaged, or missing");
+                Step::Bad { from } => {
+                    self.desk.quarantine(position(number, from), "its octets are not a record");
                 }
-                break;
+                Step::End { at, torn } => {
+                    if torn || segment.is_short(at) {
+                        self.desk.quarantine(position(number, at), "its end is damaged, or missing");
+                    }
+                    break;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn take(desk: &mut Desk, segment: u32, found: &Found) -> sled::Result<()> {
-    let at = position(segment, found.offset);
-    desk.replay(at, &found.header, &found.payload)?;
-    failpoint::pass(Failpoint::ReplayRecord);
-    while desk.rows.heavy() && desk.spill(super::SPILL_AT_ONCE)? {}
-    desk.end = at;
-    Ok(())
+    fn take(&mut self, segment: u32, found: &Found) -> sled::Result<()> {
+        let at = position(segment, found.offset);
+        self.desk.replay(at, &found.header, &found.payload)?;
+        failpoint::pass(Failpoint::ReplayRecord);
+        while self.desk.rows.heavy() && self.desk.spill(super::SPILL_AT_ONCE)? {}
+        self.desk.end = at;
+        Ok(())
+    }
+
+    /// Counts everything anew: after a crash the sizes were not written.
+    fn recount(&mut self) -> sled::Result<()> {
+        self.desk.stats = Stats::default();
+        self.desk.usage.recount();
+        let mut from = Some(Id::from_bytes([0; 16]));
+        while let Some(id) = from.filter(|_| !self.is_closed()) {
+            let (rows, next) = self.desk.rows.range(id, COUNT)?;
+            rows.iter().for_each(|row| self.desk.count(row));
+            from = next;
+        }
+        self.desk.count_memos()
+    }
 }
 
 fn position(segment: u32, offset: u64) -> Position {
     Position { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX) }
-}
-
-/// Counts everything anew: after a crash the sizes were not written.
-fn recount(desk: &mut Desk) -> sled::Result<()> {
-    desk.stats = Stats::default();
-    desk.usage.recount();
-    let mut from = Some(Id::from_bytes([0; 16]));
-    while let Some(id) = from {
-        let (rows, next) = desk.rows.range(id, COUNT)?;
-        rows.iter().for_each(|row| desk.count(row));
-        from = next;
-    }
-    desk.count_memos()
 }

@@ -21,6 +21,8 @@ use crate::queue::store::{
 
 /// Messages looked at between two looks at the inbox.
 const PIECE: usize = 200;
+/// Messages looked at there by a command while more has changed than memory is for: fewer than are written meanwhile.
+const PIECE_WHEN_HEAVY: usize = super::SPILL_AT_ONCE / 2;
 /// What a failure by command says where a reply would have an enhanced code: other or undefined status (RFC 3463).
 const BY_COMMAND: Enhanced = Enhanced(5, 0, 0);
 
@@ -66,28 +68,36 @@ impl Desk {
         for row in &rows {
             self.visit(&mut sweep, row)?;
         }
-        match next.filter(|_| !sweep.full()) {
-            Some(next) => {
-                sweep.from = next;
-                self.sweeps.push_back(sweep);
+        // What was done to these stands in the journal before anything else that becomes of them.
+        let (records, files) = (std::mem::take(&mut sweep.records), std::mem::take(&mut sweep.files));
+        if let Some(next) = next.filter(|_| !sweep.full()) {
+            if !records.is_empty() {
+                self.write(records, files, drop);
             }
-            None => {
-                let Sweep { records, files, found, reply, .. } = *sweep;
-                self.submit(records, files, found, reply);
-            }
+            sweep.from = next;
+            self.sweeps.push_back(sweep);
+            return Ok(());
+        }
+        let Sweep { action, found, reply, .. } = *sweep;
+        let answer = move |durable: Result<(), StoreError>| drop(reply.send(durable.map(|()| found)));
+        match action {
+            None => answer(Ok(())),
+            // Records are written in the order in which they come: with these all before them are durable.
+            Some(_) => self.write(records, files, answer),
         }
         Ok(())
     }
 
     /// The next messages to look at, and from where to go on after them.
     fn piece(&self, sweep: &mut Sweep) -> sled::Result<(Vec<Row>, Option<Id>)> {
+        let most = if sweep.action.is_some() && self.rows.heavy() { PIECE_WHEN_HEAVY } else { PIECE };
         if sweep.filter.ids.is_empty() {
-            return self.rows.range(sweep.from, PIECE);
+            return self.rows.range(sweep.from, most);
         }
         let mut ids = std::mem::take(&mut sweep.filter.ids);
         ids.sort_unstable();
         ids.dedup();
-        let later = ids.split_off(ids.len().min(PIECE));
+        let later = ids.split_off(ids.len().min(most));
         let mut rows = Vec::new();
         for id in ids {
             rows.extend(self.rows.look(id)?);
@@ -156,6 +166,9 @@ impl Desk {
         })?;
         let Some(note) = note else { return Ok(false) };
         self.pend(id)?;
+        if ended {
+            self.cache.remove(id);
+        }
         let grave = grave.filter(|_| ended);
         sweep.files.extend(grave.as_ref().filter(|(_, file)| *file).map(|_| id));
         let grave = grave.map(|(grave, _)| grave);
