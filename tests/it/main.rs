@@ -118,4 +118,5 @@ mod verbs;
 mod versions;
 mod vouching;
 mod web;
+mod whole_way;
 mod world;

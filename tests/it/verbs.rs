@@ -27,7 +27,7 @@ fn list(relay: &Relay, args: &[&str]) -> Vec<Value> {
 
 /// Asks until the list is as wanted: attempts end when the operating system says so.
 #[track_caller]
-fn until(relay: &Relay, args: &[&str], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub fn until(relay: &Relay, args: &[&str], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let legs = list(relay, args);
@@ -40,7 +40,7 @@ fn until(relay: &Relay, args: &[&str], wanted: impl Fn(&[Value]) -> bool) -> Vec
     }
 }
 
-fn act(relay: &Relay, args: &[&str]) {
+pub fn act(relay: &Relay, args: &[&str]) {
     let output = relay.run(args);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {said}");
