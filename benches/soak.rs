@@ -20,7 +20,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use load::client::{Client, Way};
-use load::{Scene, Tally, descriptors, message, octets, one, quit};
+use load::process::descriptors;
+use load::{Scene, Tally, message, octets, one, quit};
 
 mod load;
 #[path = "../tests/it/relay.rs"]

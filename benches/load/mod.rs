@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, Said, Way};
-pub use process::{descriptors, kib, processor};
+pub use process::{kib, processor};
 
 use crate::relay::{Layout, Relay, Running};
 use sink::Sink;

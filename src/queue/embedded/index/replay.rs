@@ -241,12 +241,11 @@ impl Replay<'_> {
                 Step::Record(found) if found.header.flags & AGAIN != 0 => again.push(found),
                 Step::Record(found) => {
                     // With its last record damaged the batch was complete all the same, if anything was written after it.
-                    if found.header.kind == Kind::Forwarded || found.header.flags & FIRST != 0 {
-                        for copied in again.drain(..) {
-                            self.take(number, &copied)?;
-                        }
+                    let complete = found.header.kind == Kind::Forwarded || found.header.flags & FIRST != 0;
+                    let copied = if complete { std::mem::take(&mut again) } else { Vec::new() };
+                    for found in copied.iter().chain([&found]) {
+                        self.take(number, found)?;
                     }
-                    self.take(number, &found)?;
                 }
                 Step::Bad { from } => {
                     self.desk.quarantine(position(number, from), "its octets are not a record");
