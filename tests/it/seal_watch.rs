@@ -43,6 +43,8 @@ async fn a_sound_signature_of_ours_is_verified_once_and_not_spoken_of() {
     let (tell, mut traced) = mpsc::unbounded_channel();
     let trace = Trace(tell);
     let writer = move || trace.clone();
+    // While there is one listener, `tracing` asks the thread that speaks first whether anybody listens; of two it asks each.
+    let _nobody = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(writer).finish();
     let _traced = tracing::subscriber::set_default(subscriber);
