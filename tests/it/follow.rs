@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 /// Longest wait: only a test that has failed comes near it.
@@ -44,4 +45,16 @@ impl Follow {
         };
         tokio::time::timeout(PATIENCE, waiting).await.ok()
     }
+}
+
+/// A mail log's first event of this type that has this id, or is about it, once it is there.
+pub async fn logged(log: &Path, kind: &str, id: &str) -> Value {
+    let line = |text: &str| {
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let about = |line: &Value| line["id"] == id || line["about"][0] == id;
+        lines.find(|line| line["type"] == kind && about(line))
+    };
+    let said = || std::fs::read_to_string(log).unwrap();
+    Follow::new(log).until(line).await.unwrap_or_else(|| panic!("no {kind} event for {id}:\n{}", said()))
 }

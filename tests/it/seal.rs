@@ -13,6 +13,7 @@ use waxseal::seal::keys::Kind;
 use waxseal::seal::stages::{self, Make};
 
 use super::world::{arrival, log, start, submit};
+use crate::follow::Follow;
 use crate::relay::smtp;
 
 const KEY: &str = "wx1._domainkey.acme.test";
@@ -186,11 +187,9 @@ async fn gone(dns: std::net::SocketAddr) {
 
 /// Waits until the log has said this so many times.
 async fn until(world: &World, text: &str, times: usize) {
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while log(world).matches(text).count() < times {
-        assert!(tokio::time::Instant::now() < end, "{text} is not said {times} times:\n{}", log(world));
-        tokio::task::yield_now().await;
-    }
+    let mut file = Follow::new(&world.config.log.path);
+    let said = file.until(|log| (log.matches(text).count() >= times).then_some(())).await;
+    assert!(said.is_some(), "{text} is not said {times} times:\n{}", log(world));
 }
 
 #[tokio::test(flavor = "multi_thread")]

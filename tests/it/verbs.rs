@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::follow::logged;
 use crate::relay::{Layout, Relay, smtp};
 
 /// `queue list --json`, a value a leg. READY does not wait for the index: until it is there, the daemon says so.
@@ -46,28 +47,9 @@ pub fn act(relay: &Relay, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {said}");
 }
 
-/// Whether the mail log has an event of this type for this id. A line that is being written has no end yet.
-fn logged(relay: &Relay, kind: &str, id: &str) -> bool {
-    let text = std::fs::read_to_string(relay.dir.join("data/mail.jsonl")).unwrap();
-    text.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .any(|event| event["type"] == kind && event["id"] == id)
-}
-
-/// Waits until the mail log has it: a verb is answered before the log's thread has written.
-#[track_caller]
-fn until_logged(relay: &Relay, kind: &str, id: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !logged(relay, kind, id) {
-        assert!(Instant::now() < deadline, "no {kind} event for {id}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
-
 #[allow(clippy::cognitive_complexity, reason = "one story, told in order")]
-#[test]
-fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
+#[tokio::test]
+async fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     let dir = tempfile::tempdir().unwrap();
     // Nothing listens there, and the next attempt is far away: what moves is what the verbs move.
     let layout = Layout {
@@ -95,7 +77,8 @@ fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     assert_eq!(list(&relay, &mine).len(), 1);
     assert!(list(&relay, &["--from-domain", "test"]).is_empty(), "the domain itself, not those below");
     assert!(list(&relay, &["--cause", "seal"]).is_empty());
-    until_logged(&relay, "held", &id);
+    let log = relay.dir.join("data/mail.jsonl");
+    logged(&log, "held", &id).await;
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     daemon = relay.start();
@@ -127,7 +110,7 @@ fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(daemon.wait().unwrap().success(), "SIGTERM drains and ends with 0");
     for (kind, id) in [("received", &*id), ("held", &*id), ("released", &*id), ("bounced", &*id)] {
-        assert!(logged(&relay, kind, id), "no {kind} event for {id}");
+        logged(&log, kind, id).await;
     }
-    assert!(logged(&relay, "dropped", told[0]["id"].as_str().unwrap()));
+    logged(&log, "dropped", told[0]["id"].as_str().unwrap()).await;
 }

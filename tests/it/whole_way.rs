@@ -6,7 +6,7 @@ use serde_json::Value;
 use waxseal::sandbox::zone::Zone;
 
 use crate::exchanger::{Exchanger, Script, script, street};
-use crate::follow::Follow;
+use crate::follow;
 use crate::relay::{Layout, Relay, Running, smtp};
 use crate::rig::report;
 use crate::verbs::{act, until};
@@ -82,17 +82,9 @@ fn submit(relay: &Relay, parameters: &str) -> String {
     reply.strip_prefix("250 2.0.0 Ok: queued as ").unwrap_or_else(|| panic!("{reply}")).to_owned()
 }
 
-/// The log's first line of this type about this message, once it is there.
+/// The event of this type about this message, once it is in the log.
 async fn logged(relay: &Relay, kind: &str, id: &str) -> Value {
-    let path = relay.dir.join("data/mail.jsonl");
-    let line = |text: &str| {
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let mut lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let about = |line: &Value| line["id"] == id || line["about"][0] == id;
-        lines.find(|line| line["type"] == kind && about(line))
-    };
-    let said = || std::fs::read_to_string(&path).unwrap();
-    Follow::new(&path).until(line).await.unwrap_or_else(|| panic!("no {kind} event for {id}:\n{}", said()))
+    follow::logged(&relay.dir.join("data/mail.jsonl"), kind, id).await
 }
 
 /// The seconds of `BY=` and the number of `MT-PRIORITY=` in each MAIL that a peer heard.
