@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Class, Classes, Config};
 use crate::mail::class::Classed;
-use crate::mail::deliver_by::{By, Mode};
+use crate::mail::deliver_by::{DeliverBy, Mode};
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::mailbox::mailboxes;
@@ -28,8 +28,8 @@ pub(super) fn of(
 }
 
 /// When the queue is done with it: at the end of its life, or of its sender's time where that wants it back (RFC 2852, mode R).
-pub(super) fn expires((now, life): (Time, Duration), deliver_by: Option<By>) -> Time {
-    let returned = deliver_by.filter(|by| by.mode == Mode::Return).map(|by| by.from(now).at);
+pub(super) fn expires((now, life): (Time, Duration), deliver_by: Option<DeliverBy>) -> Time {
+    let returned = deliver_by.filter(|by| by.mode == Mode::Return).map(|by| by.at);
     let end = now.after(life);
     returned.map_or(end, |returned| returned.min(end))
 }

@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::mail::address::{Address, Domain};
 use crate::mail::attempt::TlsFacts;
-use crate::mail::deliver_by::By;
+use crate::mail::deliver_by::DeliverBy;
 use crate::mail::envelope::Envelope;
 use crate::mail::header::Headers;
 use crate::mail::id::Id;
@@ -120,8 +120,8 @@ pub struct Submission {
     pub require_tls: bool,
     /// `MT-PRIORITY` (RFC 6710).
     pub priority: Option<Priority>,
-    /// `BY` (RFC 2852).
-    pub deliver_by: Option<By>,
+    /// `BY` (RFC 2852), counted from MAIL.
+    pub deliver_by: Option<DeliverBy>,
     /// Headers and body.
     pub body: Vec<u8>,
     /// The memory they take.

@@ -68,7 +68,7 @@ impl Admit {
             envelope,
             received: now,
             expires: expires((now, life), deliver_by),
-            deliver_by: deliver_by.map(|by| by.from(now)),
+            deliver_by,
             return_path,
             unsealed,
             size: octets.len() as u64,

@@ -65,7 +65,11 @@ pub(super) fn received(submission: &Submission, stamp: &Stamp<'_>, utf8: bool) -
     };
     let Stamp { hostname, id, now } = stamp;
     let (name, date) = (host_like(helo), date(*now));
-    format!("Received: from {name} ({literal})\r\n\tby {hostname} with {with} id {id};\r\n\t{date}\r\n")
+    // RFC 6710 sections 4.1 and 7: what MAIL said, not what its class has.
+    let asked = submission.priority.map(|priority| format!("\r\n\tPRIORITY {priority}")).unwrap_or_default();
+    format!(
+        "Received: from {name} ({literal})\r\n\tby {hostname} with {with} id {id}{asked};\r\n\t{date}\r\n"
+    )
 }
 
 /// What a client called itself, if it can stand in a header as it is.

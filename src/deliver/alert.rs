@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::mail::address::Address;
 use crate::mail::id::Id;
 use crate::mail::message::TlsNeed;
+use crate::mail::priority::Priority;
 use crate::mail::time::Time;
 use crate::queue::store::Accept;
 use crate::seal::{self, Keyring};
@@ -110,7 +111,8 @@ pub fn sealed(
     let plain = compose(config, alert, (id, at))?;
     let mut body = keyring.sign(domain, &plain, at, seal::life(config))?;
     body.extend_from_slice(&plain);
-    Ok(enqueue(config, Letter { id, at, to: &alert.to, body, tls: TlsNeed::Usual, tells: Vec::new() }))
+    let (tls, priority) = (TlsNeed::Usual, Priority::default());
+    Ok(enqueue(config, Letter { id, at, to: &alert.to, body, tls, priority, tells: Vec::new() }))
 }
 
 fn compose(config: &Config, alert: &Alert, (id, at): (Id, Time)) -> Result<Vec<u8>, Unwritten> {

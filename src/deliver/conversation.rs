@@ -8,10 +8,9 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use super::deadline;
+use super::deadline::{self, Passed};
 use super::extensions::Extensions;
 use super::outcome::{Scope, Trouble};
-use crate::mail::deliver_by::By;
 use crate::mail::envelope::{Envelope, Recipient, Ret};
 use crate::mail::message::{Message, TlsNeed};
 use crate::mail::reply::{Enhanced, PeerReply};
@@ -65,7 +64,7 @@ pub struct Verdict {
 pub struct Conversation<'a> {
     message: &'a Message,
     offered: &'a Extensions,
-    by: Option<By>,
+    time: Passed,
     unsent: VecDeque<Await>,
     awaited: VecDeque<Await>,
     mail_refused: bool,
@@ -87,7 +86,7 @@ impl<'a> Conversation<'a> {
         (reset, now): (bool, Time),
     ) -> Result<Self, Trouble> {
         check_needs(message, offered)?;
-        let by = deadline::passed_on(&message.facts, offered, now)?;
+        let time = deadline::passed_on(&message.facts, offered, now)?;
         let mut unsent = VecDeque::with_capacity(rcpts.len() + 3);
         if reset {
             unsent.push_back(Await::Rset);
@@ -98,7 +97,7 @@ impl<'a> Conversation<'a> {
         Ok(Self {
             message,
             offered,
-            by,
+            time,
             unsent,
             awaited: VecDeque::new(),
             mail_refused: false,
@@ -113,7 +112,7 @@ impl<'a> Conversation<'a> {
         let group = if self.offered.pipelining { self.unsent.len() } else { 1 };
         if self.awaited.is_empty() {
             for command in self.unsent.drain(..group.min(self.unsent.len())) {
-                write_command(&mut out, command, self.message, (self.offered, self.by));
+                write_command(&mut out, command, self.message, (self.offered, self.time));
                 self.awaited.push_back(command);
             }
         }
@@ -300,19 +299,19 @@ fn write_command(
     out: &mut String,
     command: Await,
     message: &Message,
-    (offered, by): (&Extensions, Option<By>),
+    (offered, time): (&Extensions, Passed),
 ) {
     match command {
         Await::Rset => out.push_str("RSET"),
         Await::Mail => {
             write_mail(out, message, offered);
-            if let Some(by) = by {
+            if let Some(by) = time.by {
                 let _ = write!(out, " BY={by}");
             }
         }
         Await::Rcpt(rcpt) => {
             if let Some(recipient) = message.facts.envelope.rcpts.get(usize::from(rcpt)) {
-                write_rcpt(out, recipient, offered);
+                write_rcpt(out, recipient, (offered, time));
             }
         }
         Await::Data => out.push_str("DATA"),
@@ -358,12 +357,12 @@ fn write_mail(out: &mut String, message: &Message, offered: &Extensions) {
     }
 }
 
-fn write_rcpt(out: &mut String, recipient: &Recipient, offered: &Extensions) {
+fn write_rcpt(out: &mut String, recipient: &Recipient, (offered, time): (&Extensions, Passed)) {
     let _ = write!(out, "RCPT TO:<{}>", recipient.address);
     if !offered.dsn {
         return;
     }
-    let notify = recipient.notify;
+    let notify = if time.delay { recipient.notify.with_delay() } else { recipient.notify };
     if notify.stated {
         let words = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
         let wanted: Vec<&str> = words.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect();

@@ -56,6 +56,12 @@ impl Notify {
     pub fn ever(self) -> bool {
         self.success || self.failure || self.delay
     }
+
+    /// The same with DELAY, said aloud; NEVER stays (RFC 2852 section 4.1.4.2).
+    #[must_use]
+    pub fn with_delay(self) -> Self {
+        if self.ever() { Self { delay: true, stated: true, ..self } } else { self }
+    }
 }
 
 impl Default for Notify {

@@ -9,7 +9,7 @@ use super::retry::{self, Life, Next};
 use super::words::{DELIVER_BY, EXPIRED, bounded, given_up, heard};
 use crate::deliver::bounce::{Action, wanted};
 use crate::mail::attempt::{Decided, Fate, Hop, Timings};
-use crate::mail::deliver_by::Mode;
+use crate::mail::deliver_by::{DeliverBy, Mode};
 use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Message};
 use crate::mail::reply::{Enhanced, PeerReply};
@@ -253,7 +253,7 @@ impl Verdict {
                 // path, it is we who tell.
                 let reports = one.hop.dsn && self.message.facts.return_path.is_none();
                 let asked = !reports && self.told(rcpt, Action::Relayed);
-                if asked || self.handed_on(rcpt, &one.hop) {
+                if asked || self.handed_on(rcpt, &one.hop, when) {
                     ruling.relayed.push((rcpt, last.clone()));
                 }
                 ruling.said.push((one, None));
@@ -267,11 +267,11 @@ impl Verdict {
     }
 
     /// RFC 2852 section 4.1.4: whether the sender is told that a server took it: at each of them where it asked for a trace, and
-    /// with mode N where the server keeps no time. NEVER counts.
-    fn handed_on(&self, rcpt: u16, hop: &Hop) -> bool {
+    /// with mode N where the server keeps no time and it is not over yet. NEVER counts.
+    fn handed_on(&self, rcpt: u16, hop: &Hop, when: &When<'_>) -> bool {
         let facts = &self.message.facts;
-        let asked =
-            facts.deliver_by.is_some_and(|by| by.trace || (by.mode == Mode::Notify && !hop.deliver_by));
+        let lost = |by: &DeliverBy| by.mode == Mode::Notify && !hop.deliver_by && when.wall < by.at;
+        let asked = facts.deliver_by.is_some_and(|by| by.trace || lost(&by));
         let rcpt = facts.envelope.rcpts.get(usize::from(rcpt));
         asked && self.nobody.is_none() && rcpt.is_some_and(|rcpt| rcpt.notify.ever())
     }

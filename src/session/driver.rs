@@ -127,7 +127,7 @@ impl Driver {
                 Step::Authenticate(credentials) => self.authenticate(credentials).await,
                 Step::CheckMail => {
                     let verdict = self.check_mail();
-                    self.machine.mail_checked(verdict);
+                    self.machine.mail_checked(verdict, self.shared.clock.now());
                 }
                 Step::Submit(submission) => self.submit(*submission).await,
                 Step::Return(returned) => {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use waxseal::clock::Clock;
 use waxseal::deliver::Job;
 use waxseal::mail::attempt::Fate::{Deferred, Delivered, Failed};
 use waxseal::mail::deliver_by::{By, Mode};
@@ -43,10 +44,12 @@ async fn what_is_asked_for_is_kept_with_the_message() {
         ("999999999;R", false, "the queue gives up long before"),
     ] {
         let mut submission = intake.submission(b"From: a@t.example\r\nTo: r@rcpt.example\r\n\r\nbody\r\n");
-        submission.deliver_by = text.parse().ok();
+        // MAIL came two minutes ago: RFC 2852 section 4 counts from there.
+        let mail = Time(Clock::System.now().0 - 120 * SECOND);
+        submission.deliver_by = text.parse::<By>().ok().map(|by| by.from(mail));
         let facts = intake.take(submission).await.message.facts.clone();
         let until = facts.deliver_by.unwrap();
-        assert_eq!(until.left(facts.received).to_string(), text, "{why}");
+        assert_eq!(until.left(mail).to_string(), text, "{why}");
         assert_eq!((facts.is_returned(), facts.expires == until.at), (returned, returned), "{why}");
         assert_eq!(facts.priority, Priority::default(), "RFC 2852: it is no priority");
     }
@@ -143,6 +146,7 @@ async fn with_mode_n_a_delay_is_told_once_and_it_is_tried_further() {
     assert_eq!(rig.seen().await.id, id);
     let words = report(&rig.notification().await.message.body);
     assert!(words.contains("Action: delayed") && words.contains("Deliver-By-Date: "), "{words}");
+    assert!(words.contains("Status: 4.4.7\n"), "RFC 2852 section 4.1.3, whatever the server said: {words}");
     assert!(words.contains("Will-Retry-Until: Tue, 6 Jan 2026"), "the usual life: {words}");
     // The usual notice after four hours has been given.
     rig.pass(5 * HOUR);
@@ -155,7 +159,7 @@ async fn with_mode_n_a_delay_is_told_once_and_it_is_tried_further() {
         |kind: &str| rig.logged(kind).iter().filter(|line| line["about"][0] == id.to_string()).count();
     let delivered = rig.logged("delivered").iter().filter(|line| line["id"] == id.to_string()).count();
     assert_eq!(delivered, 1, "late, but delivered");
-    assert_eq!(about("dsn"), 2, "one delay, and that it went to a server that keeps no time");
+    assert_eq!(about("dsn"), 1, "the delay: a hand-over is told of while there is time (section 4.1.4.2)");
 }
 
 #[tokio::test]
@@ -199,6 +203,8 @@ async fn a_hand_over_is_told_of_where_the_rfc_says_so() {
         ("600;N", Notify::default(), true, "nobody keeps the time from here on"),
         ("600;N", notify(false, true, false), true, "any word but NEVER"),
         ("600;N", notify(false, false, false), false, "NEVER"),
+        ("-60;N", Notify::default(), false, "the time was over before"),
+        ("-60;NT", Notify::default(), true, "a trace is asked for, whenever it is"),
         ("600;R", Notify::default(), false, "with mode R the server that took it keeps the time"),
         ("600;RT", Notify::default(), true, "a trace is asked for"),
         ("600;RT", notify(false, false, false), false, "NEVER outdoes it"),
@@ -263,6 +269,30 @@ async fn what_is_left_goes_along_where_the_next_hop_keeps_it() {
         let asked: By = asked.parse().unwrap();
         let passed = asked.seconds - said.seconds;
         assert!(mail.ends_with(mode) && (0..20).contains(&passed), "{why}: what is left of {asked}: {mail}");
+    }
+}
+
+/// RFC 2852 section 4.1.4.2: a server that keeps no time may still tell of a delay.
+#[tokio::test]
+async fn with_mode_n_a_server_that_keeps_no_time_is_asked_for_word_of_a_delay() {
+    let notify = |success| Notify { success, failure: false, delay: false, stated: true };
+    for (asked, offers, said, rcpt, why) in [
+        ("600;N", "DSN", Notify::default(), "RCPT TO:<b@b.test> NOTIFY=FAILURE,DELAY", "nothing was said"),
+        ("600;N", "DSN", notify(true), "RCPT TO:<b@b.test> NOTIFY=SUCCESS,DELAY", "beside what was said"),
+        ("600;N", "DSN", notify(false), "RCPT TO:<b@b.test> NOTIFY=NEVER", "NEVER stays"),
+        ("-20;N", "DSN", Notify::default(), "RCPT TO:<b@b.test>", "the delay has been told of"),
+        ("600;N", "HELP", Notify::default(), "RCPT TO:<b@b.test>", "it tells nothing"),
+    ] {
+        let world = world(ONE, vec![vec![takes(offers)]]).await;
+        let mut mail = message(&["b@b.test"], BODY);
+        mail.facts.received = Time(1_000_000);
+        by(&mut mail.facts, asked);
+        mail.facts.envelope.rcpts[0].notify = said;
+        let job = Job { started: mail.facts.received, ..job(mail, &Arc::new(Route::Mx)) };
+        let decided = world.attempt(&job).await;
+        assert_eq!(fates(&decided), [(Delivered, 250)], "{why}: {}", words(&decided));
+        let lines = world.exchangers[0].lines();
+        assert!(lines.iter().any(|line| line == rcpt), "{why}: {lines:?}");
     }
 }
 

@@ -28,6 +28,9 @@ use waxseal::mail::time::Time;
 use waxseal::session::machine::{Machine, Note, Setting, Step};
 use waxseal::tenant::{BareNewlines, Directory, OnFail, OwnedDomain, Route, Tenant, TenantLimits};
 
+/// When every MAIL comes.
+const MAIL: Time = Time(1_800_000_000_000);
+
 /// One case.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -301,7 +304,7 @@ impl House {
                     } else {
                         Err((Reply::new(550, Enhanced(5, 7, 1), "Not yours"), "from"))
                     };
-                    self.machine.mail_checked(verdict);
+                    self.machine.mail_checked(verdict, MAIL);
                 }
                 Step::Return(returned) => {
                     self.outcome.envelopes.push(returned.to.to_string());
@@ -312,7 +315,7 @@ impl House {
                     let mut named: Vec<String> =
                         message.envelope.rcpts.iter().map(|rcpt| rcpt.address.to_string()).collect();
                     named.extend(message.priority.map(|priority| format!("MT-PRIORITY={priority}")));
-                    named.extend(message.deliver_by.map(|by| format!("BY={by}")));
+                    named.extend(message.deliver_by.map(|until| format!("BY={}", until.left(MAIL))));
                     self.outcome.envelopes.push(named.join(" "));
                     self.outcome.bodies.push(message.body);
                     self.machine.submitted(&Reply::new(250, Enhanced(2, 0, 0), "Ok: queued as 01"));

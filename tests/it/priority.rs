@@ -113,6 +113,37 @@ async fn the_field_is_replaced_before_sealing_and_not_sealed() {
     }
 }
 
+/// RFC 6710 section 4.1: what MAIL said stands in our Received field, and nothing that only the class or the header field has.
+#[tokio::test]
+async fn the_trace_shows_what_mail_said() {
+    let intake = Intake::new();
+    for (parameter, field, clause, why) in [
+        (Some(-4), "", Some("\r\n\tPRIORITY -4;\r\n"), "as it was said"),
+        (None, "MT-Priority: 6\r\n", None, "the parameter alone is meant"),
+        (None, "X-Waxseal-Class: password_reset\r\n", None, "a class is not shown to receivers"),
+    ] {
+        let mut submission = intake.submission(&text(field));
+        submission.priority = parameter.map(Priority::nearest);
+        let sealed = String::from_utf8_lossy(&intake.take(submission).await.message.body).into_owned();
+        let (_, received) = sealed.split_once("Received: from ").unwrap();
+        let (received, _) = received.split_once("+0000\r\n").unwrap();
+        let found = clause.map_or(!received.contains("PRIORITY"), |clause| received.contains(clause));
+        assert!(found, "{why}: {received}");
+    }
+}
+
+/// RFC 6710 section 4.6: what is told of a message is as urgent as the message.
+#[tokio::test]
+async fn a_notification_has_the_priority_of_its_message() {
+    for number in [4, -9] {
+        let mut rig = Rig::new(Turns { per_destination: 4, total: 20 });
+        rig.script.plan([Plan::All(550)]);
+        rig.start();
+        rig.accept_with("acme", &["d@there.test"], |facts| prioritise(facts, number)).await;
+        assert_eq!(rig.notification().await.message.facts.priority.number(), number);
+    }
+}
+
 const ONE: &str = "b.test. 60 IN MX 10 mx2.test.\n";
 
 fn exchanger(offers: &str, mail: &str) -> Script {

@@ -9,6 +9,7 @@ use crate::mail::address::Address;
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::Id;
 use crate::mail::message::{Facts, Kind, Lane, Message, Needs, TlsNeed};
+use crate::mail::priority::Priority;
 use crate::mail::time::Time;
 use crate::queue::store::{Accept, Destination};
 use crate::seal::{self, Keyring, SealError};
@@ -41,8 +42,8 @@ pub fn sealed(
     let plain = compose(&identity, notice)?;
     let mut body = keyring.sign(&identity.domain, &plain, notice.at, seal::life(config))?;
     body.extend_from_slice(&plain);
-    let tls = tls(notice);
-    Ok(enqueue(config, Letter { id: notice.id, at: notice.at, to: &notice.to, body, tls, tells }))
+    let (tls, priority) = (tls(notice), priority(notice));
+    Ok(enqueue(config, Letter { id: notice.id, at: notice.at, to: &notice.to, body, tls, priority, tells }))
 }
 
 /// A mail of the relay's own, written and sealed.
@@ -58,6 +59,8 @@ pub struct Letter<'a> {
     pub body: Vec<u8>,
     /// What TLS it needs on its way.
     pub tls: TlsNeed,
+    /// How urgent it is to the servers behind us.
+    pub priority: Priority,
     /// The failures that it pays.
     pub tells: Vec<(Id, u16)>,
 }
@@ -93,7 +96,7 @@ fn facts(config: &Config, letter: &Letter<'_>) -> Facts {
         unsealed: None,
         needs: Needs { smtputf8, tls: letter.tls, ..Needs::default() },
         asked: crate::mail::message::Asked::default(),
-        priority: crate::mail::priority::Priority::default(),
+        priority: letter.priority,
         deliver_by: None,
         size: u64::try_from(letter.body.len()).unwrap_or(u64::MAX),
     }
@@ -103,6 +106,11 @@ fn facts(config: &Config, letter: &Letter<'_>) -> Facts {
 fn tls(notice: &Notice) -> TlsNeed {
     let required = notice.told.iter().any(|told| told.facts.needs.tls == TlsNeed::RequireTls);
     if required { TlsNeed::RequireTls } else { TlsNeed::Usual }
+}
+
+/// RFC 6710 section 4.6: that of the message; of several, the most urgent.
+fn priority(notice: &Notice) -> Priority {
+    notice.told.iter().map(|told| told.facts.priority).max().unwrap_or_default()
 }
 
 /// The relay's own mail goes to the exchangers: a leg for each domain.

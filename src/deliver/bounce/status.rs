@@ -17,6 +17,8 @@ use crate::queue::store::Last;
 
 /// A field's value ends here: with its name it stays below RFC 5322's 998.
 const VALUE: usize = 900;
+/// RFC 3463 section 3.5: delivery time expired.
+const EXPIRED: Enhanced = Enhanced(4, 4, 7);
 
 /// The whole part, CRLF throughout.
 pub(super) fn fields(identity: &Identity, notice: &Notice) -> String {
@@ -57,7 +59,7 @@ fn recipient(out: &mut String, action: Action, told: &Told, named: bool) {
         field(out, "Final-Recipient", &final_recipient(&rcpt.address));
     }
     field(out, "Action", word(action));
-    field(out, "Status", &status(action, &told.last).to_string());
+    field(out, "Status", &status(action, told).to_string());
     if let Some(host) = &told.last.host {
         field(out, "Remote-MTA", &format!("dns; {host}"));
     }
@@ -80,9 +82,19 @@ fn word(action: Action) -> &'static str {
     }
 }
 
+/// What is said of a recipient. RFC 2852 section 4.1.3: a delay that is told because the time is over that its sender set says that,
+/// whatever a server said last.
+pub(super) fn status(action: Action, told: &Told) -> Enhanced {
+    if action == Action::Delayed && told.facts.notify_at().is_some() {
+        EXPIRED
+    } else {
+        fit(action, &told.last)
+    }
+}
+
 /// RFC 3464 section 2.3.4: the class must fit the action, whatever the remote server wrote. A failure may keep a
 /// persistent transient code (4.4.7: we gave up).
-pub(super) fn status(action: Action, last: &Last) -> Enhanced {
+pub(super) fn fit(action: Action, last: &Last) -> Enhanced {
     let fits = |code: &Enhanced| match action {
         Action::Failed => matches!(code.0, 4 | 5),
         Action::Delayed => code.0 == 4,

@@ -152,7 +152,7 @@ fn status_class_fits_the_action() {
         (Action::Relayed, None, Enhanced(2, 0, 0), "no code at all"),
     ];
     for (action, said, expected, why) in rows {
-        assert_eq!(status::status(action, &last(1, said, "")), expected, "{why}");
+        assert_eq!(status::fit(action, &last(1, said, "")), expected, "{why}");
     }
 }
 

@@ -84,7 +84,7 @@ fn job(whose: Whose) -> &'static str {
 /// Who said what: the remote server, or we.
 fn said(action: Action, told: &Told) -> String {
     let last = &told.last;
-    let code = status(action, last);
+    let code = status(action, told);
     match (&last.host, last.code) {
         (Some(host), 0) => format!("{host}: {} ({code})", last.text),
         (None, 0) => format!("{} ({code})", last.text),

@@ -26,7 +26,7 @@ impl Machine {
         if self.in_chunks() {
             return self.fail(replies::in_chunks());
         }
-        // The transaction stays as it is: DATA may be tried again (RFC 5321 section 3.3).
+        // The transaction stays as it is: DATA may be tried again.
         let Ok(body) = self.new_body(Framing::Dots) else {
             return self.reject(replies::no_memory(), "memory", None);
         };
@@ -220,7 +220,7 @@ impl Machine {
             smtputf8: transaction.params.smtputf8,
             require_tls: transaction.params.require_tls,
             priority: transaction.params.priority,
-            deliver_by: transaction.params.deliver_by,
+            deliver_by: transaction.deliver_by,
             envelope: envelope(*transaction),
             body,
             held,

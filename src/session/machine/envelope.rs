@@ -9,6 +9,7 @@ use crate::mail::address::{Address, BadAddress};
 use crate::mail::deliver_by::Mode;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
+use crate::mail::time::Time;
 use crate::memory::Full;
 use crate::session::params::{self, BadParam, MailParams, RcptParams};
 use crate::session::path::{self, BadPath};
@@ -106,7 +107,7 @@ impl Machine {
     }
 
     /// The answer to `Step::CheckMail`: the tenant as it is now, or the refusal.
-    pub fn mail_checked(&mut self, verdict: Result<Option<Arc<Tenant>>, (Reply, &'static str)>) {
+    pub fn mail_checked(&mut self, verdict: Result<Option<Arc<Tenant>>, (Reply, &'static str)>, now: Time) {
         self.phase = Phase::Command;
         let Some((from, params)) = self.pending.take() else { return };
         match verdict {
@@ -115,6 +116,8 @@ impl Machine {
                 let held = self.memory(0).unwrap_or_default();
                 self.transaction = Some(Box::new(Transaction {
                     from,
+                    // RFC 2852 section 4: from MAIL on, however long the message takes to come.
+                    deliver_by: params.deliver_by.map(|by| by.from(now)),
                     params,
                     rcpts: Vec::new(),
                     named: HashSet::new(),

@@ -24,6 +24,7 @@ use crate::config::{Config, Listener, Role};
 use crate::inbound::{Returned, Returns};
 use crate::mail::address::Address;
 use crate::mail::attempt::TlsFacts;
+use crate::mail::deliver_by::DeliverBy;
 use crate::mail::envelope::Recipient;
 use crate::mail::reply::Reply;
 use crate::memory::{Budget, Permit};
@@ -129,6 +130,8 @@ struct Octets {
 struct Transaction {
     from: Option<Address>,
     params: MailParams,
+    /// What BY said, counted from MAIL.
+    deliver_by: Option<DeliverBy>,
     rcpts: Vec<Recipient>,
     named: HashSet<Address>,
     /// Some RCPT was refused.
