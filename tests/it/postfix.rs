@@ -116,7 +116,7 @@ fn lay_out(dir: &Path, address: SocketAddr, taking: Taking, onward: SocketAddr) 
         std::fs::create_dir_all(dir.join(name)).unwrap();
     }
     // Children run as the owner and must reach the directories through those above.
-    for above in dir.ancestors().take(3).chain([&*dir.join("etc"), &*dir.join("spool")]) {
+    for above in dir.ancestors().take(2).chain([&*dir.join("etc"), &*dir.join("spool")]) {
         let _ = std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755));
     }
     chown(dir.join("data"), Some(owner), None).unwrap();
