@@ -35,14 +35,16 @@ debian opendkim usr/sbin/opendkim opendkim opendkim-tools libopendkim11 libmilte
   libhashkit2 liblua5.3-0 libvbr2 librbl1 libbsd0 libmd0 libunbound8 libevent-2.1-7
 debian postfix usr/lib/postfix/sbin/master postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db libdb5.3 \
   libicu72 libnsl2 libtirpc3
-# These two insist on users and paths of their own, and get them in a mount namespace.
-if unshare -m true 2>/dev/null; then
+# These insist on users, paths and host names of their own, and get them in namespaces.
+if unshare -mu true 2>/dev/null; then
   debian exim usr/sbin/exim4 exim4-daemon-light exim4-base libidn12 libdb5.3
   # A program with the setuid bit does not look for libraries where it is told to.
   [ -e "$here/root/usr/sbin/exim4" ] && chmod 755 "$here/root/usr/sbin/exim4"
   debian opensmtpd usr/sbin/smtpd opensmtpd libdb5.3 libevent-2.1-7
+  debian sendmail usr/libexec/sendmail/sendmail sendmail-bin libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libtirpc3 libwrap0
+  [ -e "$here/root/usr/libexec/sendmail/sendmail" ] && chmod 755 "$here/root/usr/libexec/sendmail/sendmail"
 else
-  for p in exim opensmtpd; do echo "$p no mount namespaces for us on this machine" >> "$here/absent.new"; done
+  for p in exim opensmtpd sendmail; do echo "$p no namespaces for us on this machine" >> "$here/absent.new"; done
 fi
 
 if [ ! -x "$here/venv/bin/python" ] || ! "$here/venv/bin/python" -c 'import dkim' 2>/dev/null; then

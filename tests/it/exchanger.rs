@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::pki;
@@ -88,6 +89,8 @@ pub struct Exchanger {
     /// Its self-signed certificate, PEM.
     pub certificate: String,
     seen: Arc<Mutex<Seen>>,
+    /// How many messages it has heard to their end.
+    heard: watch::Sender<usize>,
 }
 
 /// Listens on 127.0.0.2, 127.0.0.3 …, one for each set of scripts, all on one port. An empty set: nobody listens there.
@@ -127,7 +130,7 @@ pub async fn street_with(
 
 impl Exchanger {
     fn nobody(address: SocketAddr) -> Self {
-        Self { address, certificate: String::new(), seen: Arc::default() }
+        Self { address, certificate: String::new(), seen: Arc::default(), heard: watch::Sender::default() }
     }
 
     fn serve(listener: TcpListener, scripts: Vec<Script>, served: &pki::Served) -> Self {
@@ -135,6 +138,8 @@ impl Exchanger {
         let acceptor = TlsAcceptor::from(served.server());
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let record = Arc::clone(&seen);
+        let heard = watch::Sender::default();
+        let tell = heard.clone();
         tokio::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
@@ -145,12 +150,12 @@ impl Exchanger {
                     seen.connections - 1
                 };
                 let script = scripts.get(at).or(scripts.last()).cloned().unwrap_or_default();
-                let player =
-                    Player { seen: Arc::clone(&record), acceptor: acceptor.clone(), buffer: Vec::new() };
+                let (seen, heard) = (Arc::clone(&record), tell.clone());
+                let player = Player { seen, heard, acceptor: acceptor.clone(), buffer: Vec::new() };
                 tokio::spawn(player.play(stream, script));
             }
         });
-        Self { address, certificate: served.pem(), seen }
+        Self { address, certificate: served.pem(), seen, heard }
     }
 
     pub fn connections(&self) -> usize {
@@ -164,6 +169,13 @@ impl Exchanger {
 
     pub fn bodies(&self) -> Vec<Vec<u8>> {
         self.seen.lock().unwrap().bodies.clone()
+    }
+
+    /// Waits until it has heard so many messages to their end.
+    pub async fn hears(&self, count: usize) {
+        let mut heard = self.heard.subscribe();
+        let waiting = heard.wait_for(|heard| *heard >= count);
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("nothing comes").unwrap();
     }
 
     pub fn lines(&self) -> Vec<String> {
@@ -185,6 +197,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 struct Player {
     seen: Arc<Mutex<Seen>>,
+    heard: watch::Sender<usize>,
     acceptor: TlsAcceptor,
     buffer: Vec<u8>,
 }
@@ -249,6 +262,7 @@ impl Player {
             Act::Body => {
                 let body = self.body(wire).await?;
                 self.seen.lock().unwrap().bodies.push(body);
+                self.heard.send_modify(|heard| *heard += 1);
             }
             Act::Hangup => {
                 if let Ok(line) = self.line(wire).await {

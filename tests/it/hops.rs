@@ -1,6 +1,6 @@
-//! Debian's Exim and OpenSMTPD, unpacked below target/strangers, each run from a directory of its own on a loopback port as a next
-//! hop that passes everything on. Both insist on users and paths that their packages would have made; they get these in a mount
-//! namespace of their own, so that nothing of the machine is changed.
+//! Debian's Exim, OpenSMTPD and Sendmail, unpacked below target/strangers, each run from a directory of its own on a loopback port as a
+//! next hop that passes everything on. They insist on users, paths and a host name that their packages would have made; they get
+//! these in namespaces of their own, so that nothing of the machine is changed.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +16,8 @@ use crate::strangers;
 pub enum Software {
     Exim,
     OpenSmtpd,
+    /// It keeps DELIVERBY.
+    Sendmail,
 }
 
 /// A running one; it ends when this is dropped.
@@ -36,7 +38,7 @@ impl Hop {
     pub fn start(software: Software, dir: &Path, address: SocketAddr, onward: SocketAddr) -> Self {
         let dir = dir.join("hop");
         std::fs::create_dir_all(dir.join("spool")).unwrap();
-        for above in dir.ancestors().take(3) {
+        for above in dir.ancestors().take(2) {
             let _ = std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755));
         }
         let with = |file: &str, more: &str| std::fs::read_to_string(file).unwrap() + more;
@@ -45,11 +47,12 @@ impl Hop {
         let program = match software {
             Software::Exim => exim(&dir, address, onward),
             Software::OpenSmtpd => opensmtpd(&dir, address, onward),
+            Software::Sendmail => sendmail(&dir, address, onward),
         };
         let users = "mount --bind passwd /etc/passwd && mount --bind group /etc/group";
         let out = std::fs::File::create(dir.join("out")).unwrap();
         let child = Command::new("unshare")
-            .args(["-m", "sh", "-c", &format!("{users} && {program}")])
+            .args(["-mu", "sh", "-c", &format!("{users} && {program}")])
             .current_dir(&dir)
             .env("LD_LIBRARY_PATH", strangers::library_path())
             .process_group(0)
@@ -66,7 +69,7 @@ impl Hop {
     /// What it said so far, for a failed test's words.
     pub fn log(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.dir.join(name)).unwrap_or_default();
-        read("out") + &read("main") + &read("panic")
+        read("out") + &read("main") + &read("panic") + &read("wire")
     }
 
     fn wait_until_it_listens(&self) {
@@ -80,7 +83,7 @@ impl Hop {
 
 impl Drop for Hop {
     fn drop(&mut self) {
-        // The whole group: both have children.
+        // The whole group: all have children.
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
         let _ = self.child.wait();
@@ -131,5 +134,32 @@ fn opensmtpd(dir: &Path, address: SocketAddr, onward: SocketAddr) -> String {
         "{rooms}; mkdir -p /var/lib/opensmtpd/empty /var/spool/smtpd; chmod 711 /var/lib/opensmtpd/empty \
          /var/spool/smtpd; exec {} -d -f smtpd.conf",
         strangers::program("smtpd").display()
+    )
+}
+
+/// DELIVERBY with a minimum of a minute. Every line of its conversations goes to `wire`.
+fn sendmail(dir: &Path, address: SocketAddr, onward: SocketAddr) -> String {
+    let here = dir.display();
+    let configuration = format!(
+        "V10/Berkeley\nO QueueDirectory={here}/spool\nO PidFile={here}/pid\nO DeliverByMin=60\nO DeliveryMode=background\n\
+         O DaemonPortOptions=Name=MTA, Family=inet, Addr={ip}, Port={port}\nO ServiceSwitchFile={here}/switch\nO Timeout.ident=0\n\
+         O DontProbeInterfaces=true\nO RunAsUser=root:root\nO DefaultUser=root:root\nO QueueLA=1000\nO RefuseLA=1000\n\
+         Djnext.test\nDnMAILER-DAEMON\nDo.:%@!^/[]+\nHReceived: by $j; $b\n\
+         Mlocal, P=/bin/false, F=lsDFM, A=false\nMprog, P=/bin/false, F=lsDFM, A=false\n\
+         Monward, P=[IPC], F=mDFMXa8, E=\\r\\n, T=DNS/RFC822/SMTP, A=TCP $h {to_port}\n\
+         Scanonify=3\nR$* < > $*\t<@>\nR$* < $+ > $*\t$2\nSparse=0\nR$*\t$#onward $@ [{to}] $: $1\n",
+        ip = address.ip(),
+        port = address.port(),
+        to = onward.ip(),
+        to_port = onward.port(),
+    );
+    std::fs::write(dir.join("sendmail.cf"), configuration).unwrap();
+    std::fs::write(dir.join("switch"), "hosts\tfiles\naliases\tfiles\n").unwrap();
+    std::fs::write(dir.join("hosts"), "127.0.0.1\tnext.test localhost\n").unwrap();
+    std::fs::set_permissions(dir.join("spool"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    // Without a host name that has a dot it rests for a minute.
+    format!(
+        "hostname next.test && mount --bind hosts /etc/hosts && exec {} -bD -C {here}/sendmail.cf -X {here}/wire",
+        strangers::root().join("root/usr/libexec/sendmail/sendmail").display()
     )
 }

@@ -104,6 +104,7 @@ mod store_model;
 mod strace;
 mod strangers;
 mod strangers_bounce;
+mod strangers_by;
 mod strangers_dkim;
 mod strangers_hops;
 mod strangers_postfix;
