@@ -75,7 +75,9 @@ impl Reader {
                 return Ok(Some(reply));
             }
         }
-        if self.buffer.len() > LINE_MAX { Err(Garbled::Line) } else { Ok(None) }
+        // The CR of a line's end may be here already: the longest line is one however it comes in.
+        let line = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
+        if line.len() > LINE_MAX { Err(Garbled::Line) } else { Ok(None) }
     }
 
     /// Adds a line to the reply under way; the reply, if this was its last.
