@@ -303,7 +303,7 @@ impl Attempt<'_> {
     ) -> Result<(), Trouble> {
         let mut last = None;
         let facts = &self.job.message.facts;
-        let mut unfit = facts.needs.tls == TlsNeed::RequireTls || facts.is_returned();
+        let mut unfit = facts.needs.tls == TlsNeed::RequireTls || facts.wants_back();
         let rank = |host: &Host| self.rank(host, rules);
         while let Some(host) = hosts.next(&rank).await {
             ledger.at(&host);

@@ -102,7 +102,7 @@ impl Trouble {
         let lasts = self.scope == Scope::Host && self.permanence == Permanence::Permanent;
         let asked = match code {
             Some(Enhanced(_, 7, 10 | 30)) => facts.needs.tls == TlsNeed::RequireTls,
-            Some(Enhanced(_, 4, 7)) => facts.is_returned(),
+            Some(Enhanced(_, 4, 7)) => facts.wants_back(),
             Some(_) | None => false,
         };
         lasts && asked

@@ -160,10 +160,16 @@ impl TlsNeed {
 }
 
 impl Facts {
+    /// Whether its sender wants it back rather than late, whichever life of it ends first.
+    #[must_use]
+    pub fn wants_back(&self) -> bool {
+        self.deliver_by.is_some_and(|by| by.mode == Mode::Return)
+    }
+
     /// Whether `expires` is the end of the time after which its sender wants it back.
     #[must_use]
     pub fn is_returned(&self) -> bool {
-        self.deliver_by.is_some_and(|by| by.mode == Mode::Return && by.at == self.expires)
+        self.wants_back() && self.deliver_by.is_some_and(|by| by.at == self.expires)
     }
 
     /// When its sender wants to be told of a delay, if it said so.

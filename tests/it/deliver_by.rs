@@ -311,6 +311,13 @@ async fn with_mode_r_nothing_is_handed_to_a_server_that_promises_nothing() {
         assert_eq!(fates(&decided), [(Failed, 0)], "{why}");
         assert!(words(&decided).starts_with(said), "{why}: {}", words(&decided));
     }
+    let world = world(ONE, vec![vec![turned("HELP")]]).await;
+    let mut mail = message(&["b@b.test"], BODY);
+    (mail.facts.received, mail.facts.expires) = (Time(1_000_000), Time(1_000_000 + 5 * 24 * HOUR));
+    by(&mut mail.facts, "999999999;R");
+    assert!(!mail.facts.is_returned(), "the queue gives up first");
+    let job = Job { started: mail.facts.received, ..job(mail, &Arc::new(Route::Mx)) };
+    assert_eq!(fates(&world.attempt(&job).await), [(Failed, 0)], "at once all the same");
 }
 
 #[tokio::test]
