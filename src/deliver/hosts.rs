@@ -134,6 +134,11 @@ impl<'a> Hosts<'a> {
         Some(host)
     }
 
+    /// Whether every host was tried: none is left, and DNS was silent about none.
+    pub(super) fn saw_all(&self) -> bool {
+        self.exchangers.is_empty() && self.ready.is_empty() && self.faults.silent.is_none()
+    }
+
     /// Why there was no host at all; the explanation that gives most hope.
     #[must_use]
     pub(super) fn verdict(self) -> Trouble {

@@ -317,7 +317,8 @@ impl Attempt<'_> {
             }
         }
         match last {
-            Some(trouble) if unfit => Err(trouble.of_all_hosts()),
+            // A host that was not tried may be one that can.
+            Some(trouble) if unfit && hosts.saw_all() => Err(trouble.of_all_hosts()),
             Some(trouble) => Err(trouble),
             None => Err(hosts.verdict()),
         }

@@ -25,6 +25,8 @@ pub(super) type Refused = (By, Trouble);
 pub(super) struct Rules {
     /// Its MTA-STS policy, if it has one in force.
     pub(super) sts: Option<Arc<Policy>>,
+    /// It may have one that is not known now.
+    pub(super) unsure: bool,
     /// The domain, where sessions with its exchangers are counted.
     pub(super) domain: Option<Domain>,
 }
@@ -49,7 +51,8 @@ impl Attempt<'_> {
         };
         // Reports themselves, which leave whatever the policies say, are not reported (RFC 8460 section 5.3).
         let counted = self.settings.tls_reports && self.job.message.facts.needs.tls != TlsNeed::Waived;
-        let rules = Rules { sts: found.policy, domain: counted.then(|| domain.clone()) };
+        let unsure = found.is_unsure();
+        let rules = Rules { sts: found.policy, unsure, domain: counted.then(|| domain.clone()) };
         if let Some(fault) = &found.fault {
             self.tally_fault(&rules, fault);
         }
@@ -70,7 +73,15 @@ impl Attempt<'_> {
         let dane = if need == TlsNeed::Waived { Dane::Silent } else { self.dane(host).await? };
         let made = rules.protect(self.access.usual(), need, (host, dane))?;
         let vouched = upstream || host.proven || made.by == By::Sts;
-        if need == TlsNeed::RequireTls && !vouched { Err((By::Sender, unvouched(host))) } else { Ok(made) }
+        match need {
+            TlsNeed::RequireTls if !vouched && rules.unsure => Err((By::Sender, unsure(host))),
+            TlsNeed::RequireTls if !vouched => Err((By::Sender, unvouched(host))),
+            TlsNeed::Waived
+            | TlsNeed::Usual
+            | TlsNeed::Required
+            | TlsNeed::Verified
+            | TlsNeed::RequireTls => Ok(made),
+        }
     }
 
     /// In which order hosts of one preference are tried, the least first: those to which a connection is kept, others, and those
@@ -172,6 +183,16 @@ fn unnamed(host: &Host) -> Trouble {
     Trouble::transient(Scope::Host, Enhanced(4, 7, 5), text)
 }
 
+/// The same, where the domain's word could not be had: it is asked again.
+fn unsure(host: &Host) -> Trouble {
+    let text = format!(
+        "nobody vouches that {} is the recipient's exchanger: no DNSSEC, and whether an MTA-STS policy names it cannot be learned \
+         now; nothing was sent",
+        host.name
+    );
+    Trouble::transient(Scope::Host, Enhanced(4, 7, 10), text)
+}
+
 /// RFC 8689 section 4.2.1: a name out of DNS alone may be anybody's.
 fn unvouched(host: &Host) -> Trouble {
     let text = format!(
@@ -234,7 +255,7 @@ mod tests {
             ),
         ];
         for (mode, name, need, expected, why) in rows {
-            let rules = Rules { sts: mode.map(policy).map(Arc::new), domain: None };
+            let rules = Rules { sts: mode.map(policy).map(Arc::new), ..Rules::default() };
             let made = rules.protect(Protection::OPPORTUNISTIC, need, (&host(name), Dane::Silent));
             if let Ok(made) = &made {
                 assert_eq!(

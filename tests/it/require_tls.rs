@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use waxseal::mail::attempt::Fate::{Delivered, Failed};
+use waxseal::mail::attempt::Fate::{Deferred, Delivered, Failed};
 use waxseal::mail::message::TlsNeed::{RequireTls, Usual, Waived};
 use waxseal::mail::message::{Kind, TlsNeed};
 use waxseal::session::params;
@@ -113,6 +113,24 @@ async fn an_exchanger_that_nobody_vouches_for_gets_nothing() {
     assert_eq!(fates(&decided), [(Failed, 0)]);
     assert!(words(&decided).starts_with("5.7.10 nobody vouches"), "{}", words(&decided));
     assert_eq!(world.exchangers[0].connections(), 0);
+}
+
+/// What DNS does not say about an exchanger or a policy may be what the sender asked for: the mail waits.
+#[tokio::test]
+async fn silence_fails_no_mail() {
+    let silent = "loop.test. 60 IN CNAME pool.test.\npool.test. 60 IN CNAME loop.test.\n";
+    let rows = [
+        ("", "b.test. 60 IN MX 5 loop.test.\n", "5.7.10 nobody vouches", "the best exchanger's address"),
+        ("_mta-sts.b.test. 60 IN CNAME loop.test.\n", "", "4.7.10 nobody vouches", "the policy"),
+        ("_mta-sts.b.test. 60 IN TXT \"v=STSv1; id=1\"\n", "", "4.7.10 nobody vouches", "the policy's host"),
+    ];
+    for (policy, exchanger, says, why) in rows {
+        let zone = [ONE, silent, policy, exchanger].concat();
+        let world = world(&zone, vec![vec![script("<- 554 nobody may come here")]]).await;
+        let decided = world.needing(RequireTls).await;
+        assert_eq!(fates(&decided), [(Deferred, 0)], "{why}: {}", words(&decided));
+        assert!(words(&decided).starts_with(says), "{why}: {}", words(&decided));
+    }
 }
 
 #[tokio::test]

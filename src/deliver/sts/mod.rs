@@ -19,7 +19,7 @@ use self::policy::POLICY_MAX;
 pub use self::policy::{Invalid, Mode, Policy};
 use super::https::{Asked, Https, Unanswered};
 use super::protect::Trust;
-use crate::dns::Resolver;
+use crate::dns::{Resolver, Silent};
 use crate::mail::address::Domain;
 use crate::mail::time::Time;
 use crate::metrics::ResultLabel;
@@ -85,6 +85,16 @@ pub(super) struct Found {
     pub(super) policy: Option<Arc<Policy>>,
     /// Why the published one could not be had.
     pub(super) fault: Option<Fault>,
+    /// DNS did not say whether one is published.
+    silent: bool,
+}
+
+impl Found {
+    /// There may be a policy that is not known: one that was not found out about, or could not be fetched.
+    pub(super) fn is_unsure(&self) -> bool {
+        let unfetched = matches!(self.fault, Some(Fault::Unfetched(_) | Fault::Certificate(_)));
+        self.policy.is_none() && (self.silent || unfetched)
+    }
 }
 
 /// All that is known of policies.
@@ -177,7 +187,10 @@ impl Policies {
     /// not say changes nothing (section 3.3, section 10.2).
     pub(super) async fn of(&self, domain: &Domain, https: Https<'_>, now: Time) -> Found {
         let published = published(https.resolver, domain).await;
-        let Some(id) = published else { return Found { policy: self.valid(domain, now), fault: None } };
+        let Ok(Some(id)) = published else {
+            let policy = self.valid(domain, now);
+            return Found { policy, silent: published.is_err(), ..Found::default() };
+        };
         if let Some(found) = self.known(domain, &id, now) {
             return found;
         }
@@ -197,7 +210,7 @@ impl Policies {
     pub(super) async fn refresh(&self, https: Https<'_>, now: Time) -> usize {
         let mut renewed = 0;
         for (domain, id) in self.due(now) {
-            let id = published(https.resolver, &domain).await.unwrap_or(id);
+            let id = published(https.resolver, &domain).await.ok().flatten().unwrap_or(id);
             match fetch(&domain, https).await {
                 Ok(policy) => {
                     self.with(|memory| {
@@ -245,20 +258,20 @@ impl Policies {
         let current = self.with(|memory| memory.kept.peek(domain).is_some_and(|entry| entry.kept.id == id));
         let policy = self.valid(domain, now);
         if current && policy.is_some() {
-            return Some(Found { policy, fault: None });
+            return Some(Found { policy, ..Found::default() });
         }
         let fault = self.with(|memory| {
             let failed = memory.failed.peek(domain)?;
             let fresh = failed.id == id && now.since(failed.at) < FAILED_FOR;
             fresh.then(|| failed.fault.clone())
         })?;
-        Some(Found { policy, fault: Some(fault) })
+        Some(Found { policy, fault: Some(fault), silent: false })
     }
 
     fn take(&self, domain: &Domain, id: String, fetched: Result<Policy, Fault>, now: Time) -> Found {
         match fetched {
             Ok(policy) => {
-                let found = Found { policy: Some(Arc::new(policy.clone())), fault: None };
+                let found = Found { policy: Some(Arc::new(policy.clone())), ..Found::default() };
                 self.with(|memory| {
                     memory.failed.pop(domain);
                     memory.put(Kept { domain: domain.clone(), id, policy, fetched: now }, now);
@@ -272,7 +285,7 @@ impl Policies {
                 self.with(|memory| {
                     memory.failed.put(domain.clone(), Failure { id, at: now, fault: fault.clone() });
                 });
-                Found { policy: self.valid(domain, now), fault: Some(fault) }
+                Found { policy: self.valid(domain, now), fault: Some(fault), silent: false }
             }
         }
     }
@@ -326,10 +339,13 @@ impl Memory {
     }
 }
 
-/// The id that DNS gives the domain's policy. Silence is no word either way.
-async fn published(resolver: &Resolver, domain: &Domain) -> Option<String> {
-    let text = resolver.text(&format!("_mta-sts.{domain}")).await.ok()?;
-    policy::id(&text.value.records).map(str::to_owned)
+/// The id that DNS gives the domain's policy, if it has one.
+///
+/// # Errors
+/// DNS is silent, which is no word either way.
+async fn published(resolver: &Resolver, domain: &Domain) -> Result<Option<String>, Silent> {
+    let text = resolver.text(&format!("_mta-sts.{domain}")).await?;
+    Ok(policy::id(&text.value.records).map(str::to_owned))
 }
 
 /// RFC 8461 section 3.3: status 200 and nothing else, text/plain, no redirect.
