@@ -138,7 +138,7 @@ impl Writer {
         let encoding = encoding.unwrap_or(b"7bit").to_ascii_lowercase();
         let identity = matches!(encoding.as_slice(), b"7bit" | b"8bit" | b"binary");
         match kind {
-            Some(kind) if kind.main == "multipart" && identity => Ok(multipart(kind)),
+            Some(kind) if kind.main == "multipart" && identity => Ok(multipart(kind, entity.body)),
             // RFC 2046 section 5.2.1 and RFC 6532 section 3.7.
             Some(kind)
                 if kind.main == "message" && identity && matches!(kind.sub.as_str(), "rfc822" | "global") =>
@@ -229,11 +229,15 @@ impl Writer {
     }
 }
 
-fn multipart(kind: Kind) -> Plan {
+fn multipart(kind: Kind, body: &[u8]) -> Plan {
     let sealed = matches!(kind.sub.as_str(), "signed" | "encrypted");
-    match kind.boundary.filter(|boundary| !boundary.is_empty() && boundary.len() <= BOUNDARY_MAX) {
+    let fits = |boundary: &String| !boundary.is_empty() && boundary.len() <= BOUNDARY_MAX;
+    let begins =
+        |boundary: &String| Delimiters::new(body, boundary).next().is_some_and(|first| !first.closes);
+    match kind.boundary.filter(|boundary| fits(boundary) && begins(boundary)) {
         Some(boundary) if !sealed => Plan::Multipart(boundary),
-        // Without a boundary its parts cannot be told apart: nobody can, so it is left as it is.
+        // Without a boundary that begins a part its parts cannot be told apart: nobody can, so it is left as it is. All of it may be
+        // what its sender meant to be read, and readers show it.
         Some(_) | None => Plan::Sealed,
     }
 }

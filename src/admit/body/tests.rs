@@ -100,6 +100,24 @@ fn what_is_signed_or_encrypted_is_not_touched_and_needs_8bitmime() {
     }
 }
 
+/// A template that says multipart and has no parts: what it has is all there is to read.
+#[test]
+fn what_has_no_parts_keeps_its_words() {
+    for (boundary, body, why) in [
+        ("b", "<p>Grüße</p>\r\n", "no delimiter"),
+        ("b", "<p>Grüße</p>\r\n--b--\r\n", "only the last"),
+        ("b", "<p>Grüße</p>\r\n--B\r\n\r\nsmall\r\n--B--\r\n", "another one"),
+    ] {
+        let head = format!("From: a@t.example\r\nContent-Type: multipart/mixed; boundary={boundary}\r\n\r\n");
+        let message = format!("{head}{body}");
+        assert_eq!(recoded(message.as_bytes()), Some((message.clone().into_bytes(), true)), "{why}");
+        let wrapped =
+            format!("Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n{head}{body}\r\n--o--\r\n");
+        let (out, _) = recoded(wrapped.as_bytes()).unwrap();
+        assert!(String::from_utf8_lossy(&out).contains("<p>Grüße</p>"), "{why}, within a part");
+    }
+}
+
 #[test]
 fn broken_encodings_are_written_properly() {
     for (encoding, body, expected) in [
