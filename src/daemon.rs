@@ -171,7 +171,8 @@ impl Daemon {
         let doors = Doors::bind(&config.admin).await.map_err(StartError::io("admin"))?;
         let page = Box::pin(open::page(&config, &files, &opened)).await?;
         let daemon = Box::pin(join(config, files, opened, (listeners, doors, page))).await;
-        daemon.house.tidy_tokens().await;
+        let tenants = daemon.house.tenants.load_full();
+        daemon.house.deliverer.tidy_tokens(&[&tenants], daemon.house.clock.now()).await;
         Ok(daemon)
     }
 

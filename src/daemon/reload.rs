@@ -30,15 +30,11 @@ impl House {
         *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
         let read = outcome?;
         failpoint::pass(Failpoint::ReloadRead);
+        let old = self.tenants.load_full();
         let fixed = self.take_over(read);
-        self.tidy_tokens().await;
+        self.deliverer.tidy_tokens(&[&old, &self.tenants.load_full()], self.clock.now()).await;
         failpoint::pass(Failpoint::ReloadDone);
         Ok(fixed)
-    }
-
-    /// Tokens that were kept for tenants and routes of the past go, after a while.
-    pub(super) async fn tidy_tokens(&self) {
-        self.deliverer.tidy_tokens(&self.tenants.load_full(), self.clock.now()).await;
     }
 
     /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.

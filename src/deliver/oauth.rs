@@ -106,8 +106,8 @@ impl Tokens {
         self.access.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// These are the tenants now: what was kept for others is removed, once it has been nobody's for long.
-    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
+    /// These are the tenants up to now: what was kept for others is removed, once it has been nobody's for long.
+    pub(super) async fn tidy(&self, tenants: &[&Directory], now: Time) {
         self.refresh.tidy(tenants, now).await;
     }
 

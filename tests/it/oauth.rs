@@ -340,14 +340,15 @@ async fn a_token_that_no_file_names_is_removed_after_a_month() {
         after: std::time::Duration::ZERO,
     }];
     let (named, nobody) = (Directory::new([tenant]), Directory::default());
-    for (tenants, at, expected, why) in [
-        (&named, 100, 2, "named, by a second way: however old it is"),
-        (&nobody, 129, 2, "nobody's for less than a month"),
-        (&named, 129, 2, "back again"),
-        (&nobody, 158, 2, "the month begins anew"),
-        (&nobody, 160, 1, "nobody's for a month; what we did not write stays"),
+    for (before, after, at, expected, why) in [
+        (&named, &named, 100, 2, "named, by a second way: however old it is"),
+        (&nobody, &nobody, 129, 2, "nobody's for less than a month"),
+        (&nobody, &named, 129, 2, "back again"),
+        (&named, &nobody, 200, 2, "gone by this reload, the first in months: the month begins now"),
+        (&nobody, &nobody, 229, 2, "and is not over"),
+        (&nobody, &nobody, 231, 1, "nobody's for a month; what we did not write stays"),
     ] {
-        world.deliverer.tidy_tokens(tenants, day(at)).await;
+        world.deliverer.tidy_tokens(&[before, after], day(at)).await;
         assert_eq!(kept(), expected, "day {at}: {why}");
     }
 }

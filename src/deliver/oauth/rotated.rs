@@ -72,9 +72,9 @@ impl Rotated {
 }
 
 impl Rotated {
-    /// Takes note of those that a tenant's file names now, and removes those that none has named for long.
-    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
-        let (dir, named) = (self.dir.clone(), named(tenants));
+    /// Takes note of those that a tenant's file names in one of these directories, and removes those that none has named for long.
+    pub(super) async fn tidy(&self, tenants: &[&Directory], now: Time) {
+        let (dir, named) = (self.dir.clone(), tenants.iter().flat_map(|tenants| named(tenants)).collect());
         let tidying = tokio::task::spawn_blocking(move || sweep(&dir, &named, now));
         if let Ok(Err(error)) = tidying.await
             && error.kind() != io::ErrorKind::NotFound
