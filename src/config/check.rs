@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::file::{self, File};
 use super::{
     Admin, Classes, CleartextAuth, Config, ConfigError, Delivery, Dns, Dnssec, Limits, Listener, ListenerTls,
-    Log, Queue, Relay, Role, Seal, Tls, Unsubscribe,
+    Log, Queue, RECIPIENTS_MAX, Relay, Role, Seal, Tls, Unsubscribe,
 };
 use crate::config;
 use crate::mail::address::Domain;
@@ -53,7 +53,7 @@ pub(super) fn check(source: &Source<'_>, file: File) -> Result<Config, ConfigErr
         tls,
         relay: relay(file.relay, &hostname),
         seal: seal(source, &file.seal)?,
-        limits: limits(&file.limits),
+        limits: limits(source, &file.limits)?,
         dns: dns(source, file.dns)?,
         delivery: delivery(source, file.delivery, &hostname, &classes)?,
         queue: queue(&file.queue),
@@ -183,14 +183,21 @@ fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn limits(file: &file::Limits) -> Limits {
+fn limits(source: &Source<'_>, file: &file::Limits) -> Result<Limits, ConfigError> {
     let usual = Limits::default();
-    Limits {
+    let recipients = file.recipients.as_ref().map_or(usual.recipients, |n| n.get_ref().0);
+    if let Some(count) = file.recipients.as_ref().filter(|_| recipients > RECIPIENTS_MAX) {
+        let what = format!(
+            "at most {RECIPIENTS_MAX} recipients: one record of the queue holds all that is known of a message"
+        );
+        return Err(source.wrong(count.span().start, what));
+    }
+    Ok(Limits {
         connections: file.connections.map_or(usual.connections, |n| n.0),
         connections_per_address: file.connections_per_address.map_or(usual.connections_per_address, |n| n.0),
         message_size: file.message_size.map_or(usual.message_size, |n| n.0),
         body_memory: file.body_memory.map_or(usual.body_memory, |n| n.0),
-        recipients: file.recipients.map_or(usual.recipients, |n| n.0),
+        recipients,
         errors: file.errors.map_or(usual.errors, |n| narrow(n.0)),
         junk_commands: file.junk_commands.map_or(usual.junk_commands, |n| narrow(n.0)),
         command_timeout: file.command_timeout.map_or(usual.command_timeout, |n| n.0),
@@ -201,7 +208,7 @@ fn limits(file: &file::Limits) -> Limits {
         header_size: file.header_size.map_or(usual.header_size, |n| length(n.0)),
         hops: file.hops.map_or(usual.hops, |n| n.0),
         deliver_by: file.deliver_by.map_or(usual.deliver_by, |n| n.0),
-    }
+    })
 }
 
 fn dns(source: &Source<'_>, file: file::Dns) -> Result<Dns, ConfigError> {

@@ -119,7 +119,7 @@ section!(Limits {
     connections_per_address: Count,
     message_size: Size,
     body_memory: Size,
-    recipients: Count,
+    recipients: Spanned<Count>,
     errors: Count,
     junk_commands: Count,
     command_timeout: Wait,

@@ -138,6 +138,10 @@ pub struct Seal {
     pub rotate_after: Duration,
 }
 
+/// The most RCPTs of a transaction: all that is known of a message fits into one record of the queue, which leaves 3,355 octets
+/// for each of so many recipients.
+pub const RECIPIENTS_MAX: usize = 5_000;
+
 /// Every bound of the listener; each has a default and a line in the sample configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

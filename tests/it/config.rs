@@ -136,12 +136,7 @@ fn each_mistake_is_named_with_its_place() {
             "cannot be zero",
             "no waiting",
         ),
-        (
-            format!("{START}{LISTENER}[limits]\nrecipients = 0\n"),
-            "6:14:",
-            "whole number from 1",
-            "no mail at all",
-        ),
+        (format!("{START}{LISTENER}[limits]\nrecipients = 0\n"), "6:14:", "whole number from 1", "no mail"),
         (format!("{START}{LISTENER}[delivery]\nport = 99999\n"), "6:8:", "from 1 to 65535", "no such port"),
         (
             format!("{START}{LISTENER}[dns]\nservers = [\"127.0.0.1\"]\n"),
@@ -163,6 +158,7 @@ fn each_mistake_is_named_with_its_place() {
             "at least 14d",
             "keys faster than DNS",
         ),
+        (format!("{START}{LISTENER}[limits]\nrecipients = 5001\n"), "6:14:", "at most 5000", "too many"),
         (format!("{START}{LISTENER}[delivery]\nretry = []\n"), "6:1:", "at least one", "never again"),
         (
             format!("{START}{LISTENER}{LISTENER}[dns]\ntimeout = 1\ntimeout = 2\n"),

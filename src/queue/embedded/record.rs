@@ -19,7 +19,7 @@ pub(super) const FORMAT: u32 = 6;
 pub(super) const HEADER: usize = 56;
 /// The first four octets of every record.
 pub(super) const MAGIC: [u8; 4] = *b"WXS\x01";
-/// The largest payload that is believed: a thousand recipients with everything said about them need less.
+/// The largest payload that is believed: `config::RECIPIENTS_MAX` recipients with everything said about them need less.
 pub(super) const PAYLOAD_MAX: u32 = 16 << 20;
 
 /// The record is the first of its group: all before it was synced when it was written.
@@ -299,7 +299,12 @@ pub(super) struct Schema {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tests::message;
     use super::*;
+    use crate::config::RECIPIENTS_MAX;
+    use crate::mail::envelope::{Notify, Recipient};
+    use crate::mail::meaning::Reason;
+    use crate::mail::reply::Enhanced;
     use crate::mail::time::Time;
 
     const ORIGIN: Origin = Origin { nonce: 42, segment: 7 };
@@ -318,6 +323,49 @@ mod tests {
     fn a_header_in_another_place_is_not_one() {
         let octets = header().encode(ORIGIN, 900);
         assert_eq!([0, 388, 899, 1412].map(|offset| Header::decode(&octets, offset)), [None; 4]);
+    }
+
+    #[test]
+    fn all_that_is_known_of_the_most_recipients_fits_into_a_record() {
+        // A label is at most 63 octets; what a name server gives is escaped, up to four octets for one.
+        let domain = format!("{0}.{0}.{0}.{1}", "d".repeat(63), "d".repeat(61));
+        let last = Last {
+            at: Time(u64::MAX),
+            code: u16::MAX,
+            enhanced: Some(Enhanced(5, 999, 999)),
+            text: "t".repeat(512),
+            host: Some("\\255".repeat(255)),
+            reason: Reason::Other,
+            lost: true,
+        };
+        let rcpt = Recipient {
+            address: format!("{}@{domain}", "l".repeat(64)).parse().unwrap(),
+            orcpt: Some("o".repeat(500)),
+            notify: Notify::default(),
+        };
+        let mut facts = message(1).message.facts.clone();
+        facts.envelope.rcpts = vec![rcpt; RECIPIENTS_MAX];
+        let all: Vec<u16> = (0..u16::try_from(RECIPIENTS_MAX).unwrap()).collect();
+        let leg = |leg: u16, rcpts: &[u16]| OpenLeg {
+            leg,
+            destination: Destination(domain.as_str().into()),
+            rcpts: rcpts.to_vec(),
+            attempts: u32::MAX,
+            state: State::Due(Time(u64::MAX)),
+            last: Some(last.clone()),
+            delay_told: true,
+        };
+        let owed: Vec<_> = all.iter().map(|rcpt| (*rcpt, last.clone())).collect();
+        let note = Note { leg: leg(0, &[]), ended: all.clone(), owes: owed.clone() };
+        assert!(Record::new(Kind::Note, facts.id, &note).is_ok(), "one 5yz to MAIL");
+        let (one_each, facts) =
+            (all.iter().map(|one| leg(*one, &[*one])).collect(), std::sync::Arc::new(facts));
+        for (legs, owed) in [(Vec::new(), owed), (one_each, Vec::new())] {
+            let id = facts.id;
+            let standing = Standing { legs, owed };
+            let copied = Copied { facts: facts.clone(), standing, homes: vec![u32::MAX; 100], file: None };
+            assert!(Record::new(Kind::Copy, id, &copied).is_ok(), "moved by compaction");
+        }
     }
 
     proptest! {
