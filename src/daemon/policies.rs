@@ -116,6 +116,10 @@ impl Memory {
                 tracing::warn!(%error, %domain, "an MTA-STS policy is not remembered over a restart");
             }
         }
+        if !self.recalled.load(Ordering::Acquire) {
+            // What was remembered is still to be added: it must not be overwritten before.
+            return;
+        }
         for tally in self.deliverer.tallies().changed() {
             let Ok(value) = serde_json::to_vec(&tally) else { continue };
             let memo = Memo { key: reports::key(&tally), value: Some(value) };

@@ -100,7 +100,32 @@ pub struct Failure {
     pub count: u32,
 }
 
+impl Tally {
+    /// Adds what was counted earlier. The policy stays that of the later sessions.
+    fn take(&mut self, against: Against, earlier: Count) {
+        let count = self.counts.entry(against).or_default();
+        count.good = count.good.saturating_add(earlier.good);
+        if count.policy.is_empty() {
+            (count.policy, count.exchangers) = (earlier.policy, earlier.exchangers);
+        }
+        earlier.failures.into_iter().for_each(|failure| count.fail(failure));
+    }
+}
+
 impl Count {
+    /// Adds sessions that failed; of more than so many kinds nothing is told.
+    fn fail(&mut self, more: Failure) {
+        let same = |failure: &&mut Failure| {
+            (failure.problem, &failure.host, failure.ip) == (more.problem, &more.host, more.ip)
+        };
+        let room = self.failures.len() < FAILURES_MAX;
+        match self.failures.iter_mut().find(same) {
+            Some(failure) => failure.count = failure.count.saturating_add(more.count),
+            None if room => self.failures.push(more),
+            None => {}
+        }
+    }
+
     /// All sessions that failed.
     #[must_use]
     pub fn bad(&self) -> u32 {
@@ -184,7 +209,14 @@ impl Tallies {
     pub fn recall(&self, tallies: impl IntoIterator<Item = Tally>) {
         self.with(|inner| {
             for old in tallies {
-                inner.all.entry((old.day, old.domain.clone())).or_insert(old);
+                let key = (old.day, old.domain.clone());
+                match inner.all.get_mut(&key) {
+                    Some(tally) => {
+                        old.counts.into_iter().for_each(|(against, count)| tally.take(against, count));
+                        inner.changed.insert(key);
+                    }
+                    None => drop(inner.all.insert(key, old)),
+                }
             }
         });
     }
@@ -243,18 +275,8 @@ fn add(count: &mut Count, session: &Session<'_>) {
         count.good = count.good.saturating_add(1);
         return;
     };
-    let (host, ip) = (session.host.map(|(host, _)| host), session.host.map(|(_, ip)| ip));
-    let same = |failure: &&mut Failure| {
-        failure.problem == problem && failure.host.as_deref() == host && failure.ip == ip
-    };
-    let room = count.failures.len() < FAILURES_MAX;
-    match count.failures.iter_mut().find(same) {
-        Some(failure) => failure.count = failure.count.saturating_add(1),
-        None if room => {
-            count.failures.push(Failure { problem, host: host.map(str::to_owned), ip, count: 1 });
-        }
-        None => {}
-    }
+    let (host, ip) = session.host.map(|(host, ip)| (host.to_owned(), ip)).unzip();
+    count.fail(Failure { problem, host, ip, count: 1 });
 }
 
 #[cfg(test)]
@@ -300,6 +322,31 @@ mod tests {
             });
         }
         assert_eq!(over(1)[0].counts[&Against::Sts].failures.len(), FAILURES_MAX, "bounded");
+    }
+
+    #[test]
+    fn what_was_counted_before_a_late_recall_is_added_to_what_was_remembered() {
+        let domain: Domain = "b.test".parse().unwrap();
+        let counted = |problems: &[Option<Problem>]| {
+            let tallies = Tallies::default();
+            for problem in problems.iter().copied() {
+                let (at, against, policy) = (Time(1), Against::Sts, None);
+                let host = Some(("mx.test", "192.0.2.1".parse().unwrap()));
+                tallies.count(&Session { domain: &domain, at, against, policy, problem, host });
+            }
+            tallies
+        };
+        let remembered = counted(&[None, Some(Problem::Expired), Some(Problem::Failed)]).changed();
+        let tallies = counted(&[None, Some(Problem::Expired)]);
+        assert_eq!(tallies.changed().len(), 1);
+        tallies.recall(remembered.clone());
+        let changed = tallies.changed();
+        let sum = &changed.first().expect("the sum is to be remembered").counts[&Against::Sts];
+        let failures: Vec<_> = sum.failures.iter().map(|it| (it.problem, it.count)).collect();
+        assert_eq!((sum.good, failures), (2, vec![(Problem::Expired, 2), (Problem::Failed, 1)]));
+        let fresh = Tallies::default();
+        fresh.recall(remembered);
+        assert!(fresh.changed().is_empty(), "nothing new in it");
     }
 
     #[test]
