@@ -130,14 +130,19 @@ impl Rows {
         self.marks.extend(slot.marks.iter().map(|mark| (*mark, id)));
     }
 
-    /// Messages that bear this mark, at most so many.
+    /// Messages that bear this mark, at most so many; those that have ended do not count, though their marks are still there.
     pub(super) fn marked(&self, mark: u64, most: usize) -> sled::Result<Vec<Id>> {
         let [first, end] = [[0; 16], [0xff; 16]].map(|octets| (mark, Id::from_bytes(octets)));
-        let mut ids: Vec<Id> = self.marks.range(first..=end).take(most).map(|(_, id)| *id).collect();
+        let lives = |id: &Id| self.slots.get(id).is_none_or(|slot| slot.row.is_some());
+        let fresh = self.marks.range(first..=end).map(|(_, id)| *id);
+        let mut ids: Vec<Id> = fresh.filter(lives).take(most).collect();
         let prefix = supersede::prefix(mark);
-        for key in self.tree.read().scan_prefix(&prefix).keys().take(most) {
-            let id = key?.get(prefix.len()..).and_then(<[u8]>::first_chunk).map(|id| Id::from_bytes(*id));
-            ids.extend(id);
+        let id = |key: sled::IVec| Some(Id::from_bytes(*key.get(prefix.len()..)?.first_chunk()?));
+        let keys = self.tree.read().scan_prefix(&prefix).keys();
+        let written = keys.filter_map(|key| key.map(id).transpose());
+        let living = written.filter(|id| id.as_ref().map_or(true, lives));
+        for id in living.take(most) {
+            ids.push(id?);
         }
         ids.sort_unstable();
         ids.dedup();
@@ -382,3 +387,6 @@ fn erase(db: &Tree, id: Id, slot: &Slot) -> sled::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
