@@ -1,8 +1,9 @@
 //! Bodies that are read back: what waits for memory or for a descriptor keeps nobody else waiting.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use super::tests::{Attended, Attends, message, options};
+use super::tests::{Attended, Attends, message, options, ready};
 use super::*;
 
 /// A disk on which some files cannot be opened, for want of descriptors.
@@ -20,6 +21,65 @@ impl Attends for Starved {
         }
         Ok(())
     }
+}
+
+/// A disk that stops before it opens one file until the test lets it go on, and finds then that it has gone.
+#[derive(Default)]
+struct Late {
+    file: Mutex<Option<PathBuf>>,
+    stopped: tokio::sync::Notify,
+    on: (Mutex<bool>, std::sync::Condvar),
+}
+
+impl Attends for Late {
+    fn opening(&self, path: &Path) -> io::Result<()> {
+        let (on, told) = &self.on;
+        if self.file.lock().unwrap().take_if(|file| file == path).is_some() {
+            self.stopped.notify_one();
+            // Not for ever: a test that fails ends, too.
+            drop(told.wait_timeout_while(on.lock().unwrap(), Duration::from_secs(30), |on| !*on).unwrap());
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(())
+    }
+}
+
+/// A message may end between the word where its body lies and the opening of that file: it is gone then, not damaged.
+#[tokio::test]
+async fn a_message_that_ends_while_it_is_looked_for_is_not_damaged() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(Attended::<Late>::default()));
+    let store = Embedded::open_on(Arc::clone(&disk) as _, dir.path(), options()).unwrap();
+    let id = put(&store, 1, INLINE_MAX + 1).await;
+    indexed(&store).await;
+    *disk.0.file.lock().unwrap() = Some(store.spool.body_path(id));
+    let reading = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.message(id).await }
+    });
+    disk.0.stopped.notified().await;
+    let ended = store.act(Filter::default(), Action::Drop, Time(5)).await.unwrap();
+    assert_eq!(ended.len(), 1);
+    *disk.0.on.0.lock().unwrap() = true;
+    disk.0.on.1.notify_all();
+    assert!(reading.await.unwrap().unwrap().is_none());
+    assert_eq!(store.stats().await.unwrap().quarantined, 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_file_is_missing_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    let id = put(&store, 1, INLINE_MAX + 1).await;
+    indexed(&store).await;
+    std::fs::remove_file(store.spool.body_path(id)).unwrap();
+    assert!(matches!(store.message(id).await, Err(StoreError::Damaged(damaged)) if damaged == id));
+    assert_eq!(store.stats().await.unwrap().quarantined, 1, "said and counted once");
+}
+
+/// Waits for the index.
+async fn indexed(store: &Arc<Embedded>) {
+    let store = Arc::clone(store);
+    tokio::task::spawn_blocking(move || ready(&store)).await.unwrap();
 }
 
 /// A message with a body of so many octets.

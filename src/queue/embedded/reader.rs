@@ -53,7 +53,7 @@ pub(super) fn start() -> io::Result<(Sender<Task>, Vec<JoinHandle<()>>)> {
 enum Read {
     Whole(Arc<Message>),
     Damaged,
-    /// The segment has gone, and the message is elsewhere by now.
+    /// The file has gone: the message is elsewhere by now, or has ended.
     Moved,
     /// There is no descriptor to open its file with: the message is as whole as it was, and must not be taken for damaged.
     NoDescriptor(io::Error),
@@ -88,7 +88,7 @@ impl Embedded {
             }
         }
         // Compaction moves a message once, not as often as this: the file in which it lay went without us.
-        tracing::error!(%id, "the segment in which a message lay is missing");
+        self.spool.quarantine(format_args!("the file in which the message {id} lay is missing"));
         Err(StoreError::Damaged(id))
     }
 
@@ -106,6 +106,7 @@ fn read(spool: &Spool, facts: Arc<Facts>, place: &Place, part: Part) -> Read {
     let read = match place.file {
         Some(file) => match spool.disk.open(&spool.body_path(facts.id)) {
             Err(error) if is_shortage(&error) => return Read::NoDescriptor(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Read::Moved,
             opened => opened
                 .and_then(|opened| checked(&*opened, 0, usize::try_from(file.length).unwrap_or(0), file.crc)),
         },
