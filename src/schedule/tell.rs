@@ -24,6 +24,8 @@ use crate::queue::store::StoreError;
 
 /// Failures looked at in one go; so many at once are told without waiting for more.
 const OWED: usize = 2000;
+/// Courtesies taken in one go: failures wait for no more than these.
+const COURTESIES: usize = 100;
 /// Messages of which a notification returns headers, if it tells of several.
 const RETURNED: usize = 20;
 /// How soon to try again where the disk is full.
@@ -51,15 +53,18 @@ enum Untold {
 /// Runs until the scheduler has drained; then tells the courtesies that wait.
 pub(super) async fn run(room: Arc<Room>, mut courtesies: UnboundedReceiver<Courtesy>) {
     let mut teller = Teller { room: &room, delays: Vec::new(), stuck: false };
-    let mut sleep = Duration::ZERO;
+    let (mut sleep, mut waiting) = (Duration::ZERO, Vec::new());
     loop {
         tokio::select! {
-            got = courtesies.recv() => match got {
-                Some(courtesy) => teller.courtesy(courtesy).await,
-                None => break,
+            got = courtesies.recv_many(&mut waiting, COURTESIES) => if got == 0 {
+                break;
             },
             () = room.owed.notified() => {}
             () = tokio::time::sleep(sleep) => {}
+        }
+        // All that wait, before one look: that goes through every message in memory.
+        for courtesy in waiting.drain(..) {
+            teller.courtesy(courtesy).await;
         }
         sleep = teller.look().await;
     }
