@@ -84,8 +84,12 @@ async fn indexed(store: &Arc<Embedded>) {
 
 /// A message with a body of so many octets.
 async fn put(store: &Embedded, serial: u128, octets: usize) -> Id {
+    put_for(store, "t", serial, octets).await
+}
+
+async fn put_for(store: &Embedded, tenant: &str, serial: u128, octets: usize) -> Id {
     let mut accept = message(serial);
-    let facts = accept.message.facts.clone();
+    let facts = Facts { tenant: tenant.into(), ..accept.message.facts.clone() };
     let id = facts.id;
     accept.message = Arc::new(Message { facts, body: vec![b'x'; octets].into() });
     store.accept(accept).await.unwrap();
@@ -148,9 +152,30 @@ async fn bodies_that_are_read_back_share_a_bound() {
     drop(second);
     let whole = store.message(whole).await.unwrap().unwrap();
     assert_eq!(whole.body.len(), 5 << 20, "larger than the bound, it is read when it is alone");
-    assert!(store.room.try_take(1 << 19).is_none());
+    let other = Arc::from("other");
+    assert!(store.room.try_take(&other, 1 << 19).is_none());
     drop(whole);
-    assert!(store.room.try_take(1 << 20).is_some(), "every octet came back");
+    assert!(store.room.try_take(&other, 1 << 20).is_some(), "every octet came back");
+}
+
+/// Receivers that take one tenant's mail slowly hold up no other tenant's.
+#[tokio::test]
+async fn one_tenants_bodies_leave_half_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), Options { read_memory: 1 << 20, ..options() }).unwrap();
+    let mut theirs = Vec::new();
+    for serial in 0..3 {
+        theirs.push(put_for(&store, "slow", serial, 250 << 10).await);
+    }
+    let other = put_for(&store, "other", 9, 500 << 10).await;
+    let held = [store.message(theirs[0]).await.unwrap(), store.message(theirs[1]).await.unwrap()];
+    let mut third = std::pin::pin!(store.message(theirs[2]));
+    for _ in 0..3 {
+        assert!(now(&mut third).await.is_none(), "a third of theirs waits, with half of the memory free");
+        assert!(store.message(other).await.unwrap().is_some(), "another tenant's does not");
+    }
+    drop(held);
+    assert!(third.await.unwrap().is_some());
 }
 
 /// What a future answers now, if it does.

@@ -71,9 +71,9 @@ impl Embedded {
             let Some((facts, place)) = self.ask(|reply| Ask::Where(id, reply)).await? else {
                 return Ok(None);
             };
-            let Some(mine) = part.take().or_else(|| self.room.try_take(place.octets())) else {
+            let Some(mine) = part.take().or_else(|| self.room.try_take(&facts.tenant, place.octets())) else {
                 // It may be elsewhere, or have ended, when its turn comes.
-                part = Some(self.room.take(place.octets()).await);
+                part = Some(self.room.take(&facts.tenant, place.octets()).await);
                 continue;
             };
             match self.look(facts, place, mine).await? {
