@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use axum::extract::connect_info::Connected;
@@ -16,7 +16,7 @@ use crate::config::Admin;
 #[derive(Debug)]
 pub struct Doors {
     pub(super) socket: UnixListener,
-    pub(super) path: PathBuf,
+    pub(super) path: Place,
     pub(super) http: Option<TcpListener>,
 }
 
@@ -34,13 +34,35 @@ impl Doors {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| named(&address, error))?),
             None => None,
         };
-        Ok(Self { socket, path: admin.socket.clone(), http })
+        Ok(Self { socket, path: Place::of(&admin.socket)?, http })
     }
 
     /// Where metrics and health are served by TCP.
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(|socket| socket.local_addr().ok())
+    }
+}
+
+/// A socket in the file system, known again by its inode.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), inode: (found.dev(), found.ino()) })
+    }
+
+    /// Removes it, unless a successor has put its own there: that one may start as soon as the store is closed, which is before
+    /// the last answers.
+    pub(super) fn leave(self) {
+        if Self::of(&self.path).is_ok_and(|now| now.inode == self.inode) {
+            let _ = fs::remove_file(self.path);
+        }
     }
 }
 
@@ -79,5 +101,24 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
             Err(_) => "unknown".to_owned(),
         };
         Self { actor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The store's lock is free before the last answers: a successor may have bound its own socket by then.
+    #[tokio::test]
+    async fn an_ending_daemon_leaves_its_successors_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let admin = Admin { socket: dir.path().join("admin.sock"), http: None };
+        let Doors { socket, path, .. } = Doors::bind(&admin).await.unwrap();
+        drop(socket);
+        let successor = Doors::bind(&admin).await.unwrap();
+        path.leave();
+        assert!(admin.socket.exists(), "the successor answers there");
+        successor.path.leave();
+        assert!(!admin.socket.exists(), "its own goes with it");
     }
 }

@@ -118,8 +118,7 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
     for failed in [admin.err(), open.err()].into_iter().flatten() {
         tracing::error!(%failed, "the admin API ended");
     }
-    // Ours: the state directory's lock keeps a second daemon with this configuration away.
-    let _ = std::fs::remove_file(path);
+    path.leave();
 }
 
 /// Why an order was not carried out.
