@@ -86,6 +86,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         ("[queue]", old.queue != new.queue),
         ("[log] path", old.log != new.log),
         ("[admin]", old.admin != new.admin),
+        ("[delivery] concurrency", slots(old) != slots(new)),
         ("[unsubscribe]", door(old) != door(new)),
     ];
     new.listeners.clone_from(&old.listeners);
@@ -94,13 +95,39 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     new.queue = old.queue.clone();
     new.log = old.log.clone();
     new.admin = old.admin.clone();
+    (new.delivery.concurrency, new.delivery.concurrency_per_destination) = slots(old);
     if door(old) != door(new) {
         new.unsubscribe.clone_from(&old.unsubscribe);
     }
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
+/// Attempts at once, in all and to one destination: the queue's lanes are laid out by both when it opens.
+fn slots(config: &Config) -> (usize, usize) {
+    (config.delivery.concurrency, config.delivery.concurrency_per_destination)
+}
+
 /// Where readers unsubscribe, as far as a socket is concerned; what links begin with may change.
 fn door(config: &Config) -> Option<(std::net::SocketAddr, bool)> {
     config.unsubscribe.as_ref().map(|it| (it.address, it.tls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The queue's lanes are laid out when it opens: half of a change would let slow mail hold every attempt.
+    #[test]
+    fn attempts_at_once_change_with_a_restart() {
+        let old = Config::new("relay.test".parse().unwrap(), std::path::Path::new("/nowhere"));
+        let mut new = old.clone();
+        assert!(keep_fixed(&old, &mut new).is_empty());
+        new.delivery.concurrency += 1;
+        new.delivery.rest_max *= 2;
+        assert_eq!(keep_fixed(&old, &mut new), ["[delivery] concurrency"]);
+        assert_eq!(new.delivery.concurrency, old.delivery.concurrency);
+        assert_ne!(new.delivery.rest_max, old.delivery.rest_max, "the rest is taken over");
+        new.delivery.concurrency_per_destination += 1;
+        assert_eq!(keep_fixed(&old, &mut new), ["[delivery] concurrency"]);
+    }
 }
