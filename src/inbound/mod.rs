@@ -36,6 +36,9 @@ use crate::seal::Keyring;
 use crate::suppress::{List, ListError};
 use crate::tenant::{Directory, Tenants};
 
+/// Why nobody is told of a failure yet.
+const UNTELLABLE: &str = "no notification can be made now; the report is to come again";
+
 /// What it is made of.
 pub struct Parts {
     /// Names and the queue's life; a reload swaps it.
@@ -170,29 +173,44 @@ impl Inbound {
         let hides = veil::hide(&mut status, known.as_deref(), classes);
         let (known, status) = (known.as_deref(), &status);
         let about = notice::About { id, tenant: tenant.map(Arc::as_ref), known, status, hides };
+        let name = tenant.map(|tenant| &*tenant.name);
         let told = match self.tell(&about).await {
             Ok(told) => told,
             Err(notice::NotTold::Store(error)) => return unable(&error),
             Err(notice::NotTold::Unsent(error)) => {
                 tracing::error!(%error, "a bounce that came back cannot be told; its sender will try again");
+                self.log_each(returned, (id, name), status, |_| Some(UNTELLABLE));
                 let text = "the report cannot be passed on now; send it again later";
                 return Reply::new(451, Enhanced(4, 3, 0), text);
             }
         };
         let about = (returned, known);
         let tenant = tenant.map(Arc::as_ref);
-        if let Err(error) = self.suppress_bounced(about, tenant, &status.recipients).await {
-            return unlisted(&error);
+        let listed = self.suppress_bounced(about, tenant, &status.recipients).await;
+        if let Some(later) = listed.err().and_then(|error| unlisted(&error)) {
+            return later;
         }
-        let name = tenant.map(|tenant| &*tenant.name);
-        for (at, one) in status.recipients.iter().enumerate() {
-            let untold = told.silent.iter().find(|(silent, _)| *silent == at).map(|(_, why)| *why);
-            self.log(returned, (id, name), (status, one), untold);
-        }
+        self.log_each(returned, (id, name), status, |at| {
+            told.silent.iter().find(|(silent, _)| *silent == at).map(|(_, why)| *why)
+        });
         if let Some(notification) = told.notification {
             notification.log(&self.parts.log, id);
         }
         Reply::new(250, Enhanced(2, 0, 0), "Ok: the report was taken")
+    }
+
+    /// Logs every recipient of a report; `untold` says why nobody is told of the failure at this place.
+    fn log_each(
+        &self,
+        returned: &Returned,
+        about: (Id, Option<&str>),
+        status: &Status,
+        untold: impl Fn(usize) -> Option<&'static str>,
+    ) {
+        for (at, one) in status.recipients.iter().enumerate() {
+            let untold = untold(at).filter(|_| one.action == Action::Failed);
+            self.log(returned, about, (status, one), untold);
+        }
     }
 
     fn log(
@@ -226,8 +244,9 @@ impl Inbound {
         };
         let tenants = self.parts.tenants.load_full();
         let tenant = tenants.return_path(returned.to.domain()).map(Arc::as_ref);
-        if let Err(error) = self.suppress_complainer((returned, known.as_deref()), tenant, complaint).await {
-            return unlisted(&error);
+        let listed = self.suppress_complainer((returned, known.as_deref()), tenant, complaint).await;
+        if let Some(later) = listed.err().and_then(|error| unlisted(&error)) {
+            return later;
         }
         self.parts.log.complaint(&Complained {
             id,
@@ -267,13 +286,14 @@ impl Inbound {
     }
 }
 
-/// The list did not take what a report says: it is to come again.
-fn unlisted(error: &ListError) -> Reply {
+/// The list did not take what a report says: it is to come again, unless there is no room for it in the list. Then it is logged
+/// like any other.
+fn unlisted(error: &ListError) -> Option<Reply> {
     match error {
-        ListError::Store(error) => unable(error),
+        ListError::Store(error) => Some(unable(error)),
         ListError::Full => {
             tracing::error!(%error, "what a report says is not kept");
-            Reply::new(250, Enhanced(2, 0, 0), "Ok: the report was taken")
+            None
         }
     }
 }
@@ -287,5 +307,16 @@ fn unable(error: &StoreError) -> Reply {
         StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Rebuilding | StoreError::TooLarge(_) => {
             Reply::new(451, Enhanced(4, 3, 0), "the relay cannot take reports now; send it again later")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_list_keeps_no_report_out_of_the_log() {
+        assert!(unlisted(&ListError::Full).is_none());
+        assert_eq!(unlisted(&ListError::Store(StoreError::Rebuilding)).map(|reply| reply.code), Some(451));
     }
 }

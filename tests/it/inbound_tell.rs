@@ -127,6 +127,9 @@ async fn a_failure_that_cannot_be_told_now_comes_again() {
     let key = rig.keyring.swap(Arc::new(Keyring::default()));
     let reply = comes_back(&inbound, gone, "blue", failed("a@there.test", "")).await;
     assert_eq!(reply.code, 451, "never unsigned, and not forgotten: {reply}");
+    let line = rig.logged("remote_bounce").pop().expect("what was not told is logged");
+    assert!(line["dsn"].is_null(), "{line}");
+    assert!(line["reason"].as_str().unwrap().contains("no notification can be made now"), "{line}");
     rig.keyring.store(key);
     assert_eq!(comes_back(&inbound, gone, "blue", failed("a@there.test", "")).await.code, 250);
     assert_eq!(rig.list().await.len(), 1);
