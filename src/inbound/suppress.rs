@@ -1,6 +1,6 @@
 //! What comes back fills suppression lists, where the tenant asked for that. A report may have been written by anybody who once
-//! had the message: an address is believed only if the message is known to have gone to it, by the queue, or by the return path
-//! (`return_path::proves`).
+//! had the message: an address is believed only if the message is known to have gone to it and to nobody else, by the queue, or by
+//! the return path (`return_path::proves`): each of several recipients could write a report about the others.
 
 use super::report::{Action, Complaint, Reported};
 use super::{Inbound, Returned};
@@ -51,11 +51,11 @@ impl Inbound {
     }
 
     fn went_to(&self, returned: &Returned, known: Option<&Message>, address: &Address) -> bool {
-        let folded = folded;
-        let queued = known.is_some_and(|message| {
-            message.facts.envelope.rcpts.iter().any(|rcpt| folded(&rcpt.address) == folded(address))
+        let alone = known.is_some_and(|message| match message.facts.envelope.rcpts.as_slice() {
+            [only] => folded(&only.address) == folded(address),
+            _ => false,
         });
-        queued || return_path::proves(&self.parts.secret, &returned.to, address)
+        alone || return_path::proves(&self.parts.secret, &returned.to, address)
     }
 
     async fn put_on_list(&self, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), ListError> {

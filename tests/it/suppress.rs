@@ -173,6 +173,7 @@ async fn reports_are_believed_only_of_whom_the_message_went_to() {
     let to = |rcpt: &str| return_path::make_for(&secret(), gone, &at, &rcpt.parse().unwrap());
     let several = return_path::make(&secret(), gone, &at);
     let queued = rig.accept("acme", &["one@there.test", "two@there.test"]).await;
+    let single = rig.accept("acme", &["only@there.test"]).await;
     let rows = [
         (
             gone,
@@ -188,8 +189,15 @@ async fn reports_are_believed_only_of_whom_the_message_went_to() {
             queued,
             return_path::make(&secret(), queued, &at),
             bounce("Two@there.test", "5.1.1"),
-            Some("two@there.test"),
-            "one of several, and the queue still knows them",
+            None,
+            "one of several: the other could have written it",
+        ),
+        (
+            single,
+            return_path::make(&secret(), single, &at),
+            bounce("Only@there.test", "5.1.1"),
+            Some("only@there.test"),
+            "the only one, and the queue still knows it",
         ),
         (
             gone,
