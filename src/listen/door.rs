@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::manners::Manners;
-use super::permits::{Permit, Permits};
+use super::permits::{self, Permit, Permits};
 use crate::config::{Listener, ListenerTls};
 use crate::mail::reply::Reply;
 use crate::metrics::{MethodLabel, ReasonLabel, ResultLabel};
@@ -50,7 +50,8 @@ impl Door {
     pub(super) fn permit(&self, stream: &impl AsFd, ip: IpAddr) -> Option<Permit> {
         let config = self.shared.config.load();
         let limits = &config.limits;
-        match self.permits.take(ip, limits.connections, limits.connections_per_address) {
+        let places = permits::places(limits.connections, self.listener.role);
+        match self.permits.take(ip, places, limits.connections_per_address) {
             Ok(permit) => {
                 let method = self.method();
                 self.shared.metrics.connections.get_or_create(&MethodLabel { method }).inc();

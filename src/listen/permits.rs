@@ -4,6 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::Role;
+use crate::tenant::throttle;
+
+/// One place in so many stays free for tenants: strangers, who reach inbound listeners only, cannot take the last ones.
+const KEPT: usize = 4;
+
 /// Which bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
@@ -24,6 +30,7 @@ impl Full {
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
+    /// By IPv4 address, or /64: whoever has one IPv6 address has all of its network.
     by_address: HashMap<IpAddr, usize>,
 }
 
@@ -40,9 +47,18 @@ pub(super) struct Permit {
     ip: IpAddr,
 }
 
+/// How many of all places a listener of this role may see taken, and still take one.
+pub(super) fn places(total: usize, role: Role) -> usize {
+    match role {
+        Role::Submission => total,
+        Role::Inbound => total - total / KEPT,
+    }
+}
+
 impl Permits {
     /// A place, if there is one.
     pub(super) fn take(&self, ip: IpAddr, total: usize, by_address: usize) -> Result<Permit, Full> {
+        let ip = throttle::network(ip);
         let mut counts = self.lock();
         if counts.total >= total {
             return Err(Full::Total);
@@ -89,5 +105,26 @@ mod tests {
         drop((first, second));
         assert!(permits.lock().by_address.is_empty(), "nothing is kept of addresses that left");
         assert!(permits.take(a, 2, 1).is_ok());
+    }
+    #[test]
+    fn an_ipv6_network_has_the_places_of_one_address() {
+        let permits = Permits::default();
+        let [a, b, other] = ["2001:db8:1:2::3", "2001:db8:1:2:ffff::9", "2001:db8:1:3::3"];
+        let first = permits.take(a.parse().unwrap(), 9, 1).unwrap();
+        assert_eq!(permits.take(b.parse().unwrap(), 9, 1).unwrap_err(), Full::Address);
+        let second = permits.take(other.parse().unwrap(), 9, 1).unwrap();
+        drop((first, second));
+        assert!(permits.lock().by_address.is_empty(), "what was counted is given back");
+    }
+
+    #[test]
+    fn strangers_leave_places_for_tenants() {
+        let permits = Permits::default();
+        let take = |role| permits.take(IpAddr::from([127, 0, 0, 1]), places(8, role), 99);
+        let strangers: Vec<_> = std::iter::from_fn(|| take(Role::Inbound).ok()).take(9).collect();
+        assert_eq!(strangers.len(), 6);
+        let tenants: Vec<_> = std::iter::from_fn(|| take(Role::Submission).ok()).take(9).collect();
+        assert_eq!(tenants.len(), 2);
+        assert_eq!((places(1, Role::Inbound), places(2000, Role::Inbound)), (1, 1500), "never none");
     }
 }

@@ -10,7 +10,7 @@ pub mod oauth;
 pub mod password;
 pub mod preset;
 mod signing;
-mod throttle;
+pub mod throttle;
 pub mod upstream;
 
 use std::cmp::Reverse;

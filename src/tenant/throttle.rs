@@ -139,7 +139,8 @@ impl Throttle {
 }
 
 /// One subscriber has a whole /64 of IPv6 (RFC 6177 section 2), so guesses are counted per /64.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::tenant::throttle::network;
+
 /// Requests of one address a minute. Behind a proxy on this machine all come from loopback, which is not counted.
 const A_MINUTE: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,14 +38,6 @@ impl Pace {
         }
         *count = count.saturating_add(1);
         *count <= A_MINUTE
-    }
-}
-
-/// Whoever has one IPv6 address has its /64.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
     }
 }
 
