@@ -101,9 +101,17 @@ impl Machine {
         }
         // A chunk of nothing still has to be answered, and it is, at once.
         let refusal = self.content_out_of_place();
-        let refusal = refusal.or_else(|| chunk.last.is_none().then(replies::chunk_syntax));
+        let refusal = refusal.or_else(|| self.chunk_unclear(&chunk));
         let refusal = refusal.or_else(|| self.first_chunk().err());
         self.phase = Phase::Chunk(Octets { left: chunk.octets, chunk, refusal });
+    }
+
+    /// A word after the count that is not LAST: its octets are thrown away, so the transaction is over (RFC 3030 section 2). The message
+    /// would have a hole where they were.
+    fn chunk_unclear(&mut self, chunk: &Chunk) -> Option<Reply> {
+        let unclear = chunk.last.is_none();
+        self.transaction.take_if(|_| unclear);
+        unclear.then(replies::chunk_syntax)
     }
 
     /// Room for the chunks, once. Without it the transaction is over: the next chunk must not be taken for the first.
