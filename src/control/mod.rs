@@ -8,6 +8,7 @@ mod health;
 mod queue;
 mod steer;
 mod suppress;
+mod web;
 pub mod wire;
 
 use std::future::Future;
@@ -109,13 +110,12 @@ pub async fn serve(doors: Doors, state: Arc<State>, stop: CancellationToken) {
     let admin = axum::serve(socket, verbs.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(stop.clone().cancelled_owned());
     let open = async {
-        match http {
-            Some(http) => axum::serve(http, health).with_graceful_shutdown(stop.cancelled_owned()).await,
-            None => Ok(()),
+        if let Some(http) = http {
+            web::serve(http, health, stop).await;
         }
     };
-    let (admin, open) = tokio::join!(admin, open);
-    for failed in [admin.err(), open.err()].into_iter().flatten() {
+    let (admin, ()) = tokio::join!(admin, open);
+    if let Err(failed) = admin {
         tracing::error!(%failed, "the admin API ended");
     }
     path.leave();
