@@ -27,6 +27,10 @@ const READ_SIZE: usize = 4 * 1024;
 /// How long QUIT's reply is waited for; nothing depends on it.
 const QUIT_WAIT: Duration = Duration::from_secs(5);
 
+/// Octets a second that a body goes at least, when all of it is looked at: slower links than this are given up on the way in too
+/// (`limits.minimum_rate`; Postfix smtpd_min_data_rate).
+const RATE_MIN: u64 = 500;
+
 /// The socket, with or without TLS.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
@@ -90,6 +94,11 @@ impl Broken {
     }
 }
 
+/// How long a body of so many octets may take in all.
+fn whole(octets: usize, limit: Duration) -> Duration {
+    limit.saturating_add(Duration::from_secs(octets as u64 / RATE_MIN))
+}
+
 impl Connection {
     /// Wraps a fresh socket.
     #[must_use]
@@ -151,11 +160,21 @@ impl Connection {
     }
 
     /// Writes a message with its final dot. The limit holds for each block that the server takes (RFC 5321 section
-    /// 4.5.3.2.5), not for the whole.
+    /// 4.5.3.2.5), and the whole has as much more as a slow link needs: a server that takes an octet now and then would keep
+    /// the connection, and the body's memory, for ever.
     ///
     /// # Errors
     /// `Broken`.
     pub(super) async fn send_body(&mut self, body: &[u8], limit: Duration) -> Result<(), Broken> {
+        self.send_within(body, limit, whole(body.len(), limit)).await
+    }
+
+    async fn send_within(&mut self, body: &[u8], limit: Duration, whole: Duration) -> Result<(), Broken> {
+        let sent = tokio::time::timeout(whole, self.send_blocks(body, limit)).await;
+        sent.map_err(|_| Broken::Timeout(whole))?
+    }
+
+    async fn send_blocks(&mut self, body: &[u8], limit: Duration) -> Result<(), Broken> {
         // A 250 that is already here would be taken for the answer to a message that nobody has seen.
         if self.reader.has_leftovers() {
             return Err(Broken::Early);
@@ -233,5 +252,31 @@ impl Connection {
             let _ = self.reply(QUIT_WAIT).await;
         }
         let _ = tokio::time::timeout(QUIT_WAIT, self.stream.shutdown()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that takes a little before each block's time is over does not keep a body for ever.
+    #[tokio::test]
+    async fn a_body_is_bounded_as_a_whole() {
+        let (limit, most) = (Duration::from_secs(60), Duration::from_millis(300));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, address) = listener.accept().await.unwrap();
+        let taking = tokio::spawn(async move {
+            let (mut piece, mut pace) = ([0; 1024], tokio::time::interval(Duration::from_millis(10)));
+            while peer.read(&mut piece).await.is_ok_and(|taken| taken > 0) {
+                pace.tick().await;
+            }
+        });
+        let body = vec![b'x'; 64 << 20];
+        let sent = Connection::new(stream, address.ip()).send_within(&body, limit, most).await;
+        assert!(matches!(sent, Err(Broken::Timeout(after)) if after == most), "{sent:?}");
+        taking.abort();
+        assert_eq!(whole(0, limit), limit);
+        assert_eq!(whole(25 << 20, limit), limit + Duration::from_secs(52_428));
     }
 }

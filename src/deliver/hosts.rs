@@ -128,15 +128,16 @@ impl<'a> Hosts<'a> {
         while self.ready.is_empty() && self.budget > 0 && !self.exchangers.is_empty() {
             self.look_up_group().await;
         }
-        let (at, _) = self.ready.iter().enumerate().min_by_key(|(_, host)| rank(host))?;
-        let host = self.ready.remove(at)?;
+        // The one for which there is no budget stays, and has not been seen.
         self.budget = self.budget.checked_sub(1)?;
-        Some(host)
+        let (at, _) = self.ready.iter().enumerate().min_by_key(|(_, host)| rank(host))?;
+        self.ready.remove(at)
     }
 
-    /// Whether every host was tried: none is left, and DNS was silent about none.
+    /// Whether every host was tried: none is left, none was without an address, and DNS was silent about none.
     pub(super) fn saw_all(&self) -> bool {
-        self.exchangers.is_empty() && self.ready.is_empty() && self.faults.silent.is_none()
+        let left = !self.exchangers.is_empty() || !self.ready.is_empty();
+        !left && !self.faults.nameless && self.faults.silent.is_none()
     }
 
     /// Why there was no host at all; the explanation that gives most hope.
