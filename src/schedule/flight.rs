@@ -333,7 +333,7 @@ impl Hears for Ear<'_, '_> {
 
 /// Runs a future; a panic in it becomes an error with its message. What the future shares with others is guarded by locks
 /// that do not poison, or is given up with it.
-async fn unpanicked(future: impl Future<Output = ()>) -> Result<(), Option<String>> {
+pub(super) async fn unpanicked(future: impl Future<Output = ()>) -> Result<(), Option<String>> {
     let mut future = pin!(future);
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));

@@ -134,10 +134,10 @@ impl Scheduler {
         let (rulings, to_settle) = mpsc::unbounded_channel();
         let (courtesies, to_tell) = mpsc::unbounded_channel();
         let tasks = vec![
-            tokio::spawn(turn::run(Arc::clone(&room), rulings)),
-            tokio::spawn(settle::run(Arc::clone(&room), to_settle, courtesies)),
-            tokio::spawn(tell::run(Arc::clone(&room), to_tell)),
-            tokio::spawn(lockout::run(Arc::clone(&room))),
+            watched(&room, turn::run(Arc::clone(&room), rulings)),
+            watched(&room, settle::run(Arc::clone(&room), to_settle, courtesies)),
+            watched(&room, tell::run(Arc::clone(&room), to_tell)),
+            watched(&room, lockout::run(Arc::clone(&room))),
         ];
         Self { room, tasks: Mutex::new(tasks) }
     }
@@ -177,6 +177,18 @@ impl Scheduler {
     pub fn looked(&self) -> Time {
         Time(self.room.looked.load(Ordering::Relaxed))
     }
+}
+
+/// Runs one of the tasks that all mail depends on. With a defect in it nothing would be settled, or told, any more, and nobody would
+/// notice: the process ends and recovers instead.
+fn watched(room: &Arc<Room>, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let room = Arc::clone(room);
+    tokio::spawn(async move {
+        if let Err(why) = flight::unpanicked(task).await {
+            let why = format!("a defect in the scheduler: {}", why.unwrap_or_default());
+            room.fail(StoreError::Failed(why.into()));
+        }
+    })
 }
 
 impl Drop for Scheduler {

@@ -3,10 +3,12 @@
 //! that the domain's `on_fail` is set to `tag` or `off`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Parts;
 use crate::mail::header::Headers;
 use crate::mail::message::{Facts, Message};
+use crate::mail::time::Time;
 use crate::queue::store::{Cause, Hold};
 use crate::seal::enforce::Ruling;
 use crate::seal::outlook::{self, Force, Subject};
@@ -21,7 +23,7 @@ pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>,
     let Some(tenant) = tenants.tenant(&message.facts.tenant) else { return Ok(message) };
     let (config, keyring) = (parts.config.load_full(), parts.keyring.load_full());
     let force = Force { config: &config, keyring: &keyring };
-    let until = Some(message.facts.received.after(config.seal.hold_max));
+    let until = Some(ends(message.facts.received, parts.clock.now(), config.seal.hold_max));
     let wait = |reason: String| Hold { reason: reason.into(), cause: Cause::Seal, until };
 
     let subject = Subject::of(tenant, &message.facts)
@@ -50,4 +52,30 @@ pub(super) fn seal(parts: &Parts, message: Arc<Message>) -> Result<Arc<Message>,
     octets.extend_from_slice(&message.body);
     let facts = Facts { size: octets.len() as u64, unsealed: None, ..message.facts.clone() };
     Ok(Arc::new(Message { facts, body: octets.into() }))
+}
+
+/// When a hold that begins now ends: so long after the mail came in. Mail that is older, for its receiver put it off or a person
+/// released it late, is held as long from now: a mistake that is mended in minutes fails no mail that has life left.
+fn ends(received: Time, now: Time, hold_max: Duration) -> Time {
+    let first = received.after(hold_max);
+    if first > now { first } else { now.after(hold_max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hold_has_ended_when_it_begins() {
+        let (day, at) = (Duration::from_secs(86_400), |days: u64| Time(days * 86_400_000));
+        let three = 3 * day;
+        for (received, now, expected, why) in [
+            (1, 1, 4, "as it comes in"),
+            (1, 3, 4, "held again, no longer than at first"),
+            (1, 4, 7, "its receiver put it off for as long as that"),
+            (1, 6, 9, "and for longer; its own life ends it before"),
+        ] {
+            assert_eq!(ends(at(received), at(now), three), at(expected), "{why}");
+        }
+    }
 }

@@ -110,10 +110,21 @@ impl Teller<'_> {
             let told = owed.into_iter().map(|(owed, facts)| Told { facts, rcpt: owed.rcpt, last: owed.last });
             let sorted = self.sort(told.collect(), Action::Failed, patience);
             self.waive(sorted.silent).await?;
+            let mut stuck = None;
             for group in sorted.ready {
-                self.tell(Action::Failed, group).await?;
-                self.stuck = false;
+                match self.tell(Action::Failed, group).await {
+                    Ok(()) => {}
+                    Err(error @ Untold::Store(StoreError::Failed(_) | StoreError::Rebuilding)) => {
+                        return Err(error);
+                    }
+                    // It may be for this one's sake: the others do not wait for it.
+                    Err(error) => stuck = stuck.or(Some(error)),
+                }
             }
+            if let Some(error) = stuck {
+                return Err(error);
+            }
+            self.stuck = false;
             if !full {
                 return Ok(sorted.next);
             }

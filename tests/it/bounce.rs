@@ -11,6 +11,7 @@ use waxseal::queue::store::{Action, Filter, StateName, Turns};
 use waxseal::sandbox::zone::Zone;
 use waxseal::seal::Keyring;
 
+use crate::rig::watched::NO_ROOM;
 use crate::rig::{HOUR, MINUTE, Plan, Rig, patiently, report};
 
 const TURNS: Turns = Turns { per_destination: 20, total: 50 };
@@ -233,4 +234,21 @@ async fn a_client_that_asks_hears_of_success_and_failure_in_its_own_words() {
         assert!(report.contains("Original-Envelope-Id: order 66\n"), "{report}");
         assert!(report.contains("Original-Recipient: rfc822;some+one@example.test\n"), "{report}");
     }
+}
+
+/// One notification that cannot be kept now keeps nobody else's failure from being told.
+#[tokio::test]
+async fn what_cannot_be_told_holds_up_no_other_tenants_word() {
+    let mut rig = Rig::new(TURNS);
+    let stuck = rig
+        .accept_with("acme", &["f1@example.test"], |facts| {
+            facts.envelope.from = Some(format!("{NO_ROOM}acme.test").parse().unwrap());
+        })
+        .await;
+    let told = rig.accept("blue", &["f2@example.test"]).await;
+    failing(&mut rig).await;
+    assert_eq!(rig.notification().await.destination, "help.test");
+    let owed = rig.store.owed(10).await.unwrap();
+    let owed: Vec<_> = owed.iter().map(|(owed, _)| owed.id).collect();
+    assert!(owed == [stuck] && told != stuck, "its own stays owed");
 }

@@ -356,7 +356,7 @@ struct Closed;
 mod closed;
 mod made;
 mod wait;
-mod watched;
+pub mod watched;
 
 use watched::Watched;
 

@@ -164,6 +164,12 @@ impl Inbox {
         self.behind.fetch_add(records, Ordering::AcqRel);
     }
 
+    /// Nothing is written until this is dropped, but what is being written already and what a closing store still takes in.
+    pub(super) fn pause(&self) -> Pause<'_> {
+        self.fed(BEHIND_MAX + 1);
+        Pause(self)
+    }
+
     /// The index has taken so many records in.
     pub(super) fn caught_up(&self, records: usize) {
         let was = self.behind.fetch_sub(records, Ordering::AcqRel);
@@ -175,10 +181,18 @@ impl Inbox {
     }
 }
 
+/// The committer waits.
+pub(super) struct Pause<'a>(&'a Inbox);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.caught_up(BEHIND_MAX + 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     use super::*;
@@ -195,19 +209,29 @@ mod tests {
         thread::spawn(move || inbox.collect(u64::MAX).map_or(0, |group| group.len()))
     }
 
+    /// A group is given out when this is done, and not before.
+    fn comes_with(inbox: &Arc<Inbox>, release: impl FnOnce()) {
+        let group = collect(inbox);
+        while !group.is_finished() && inbox.state().rest == Rest::None {
+            thread::yield_now();
+        }
+        assert!(!group.is_finished(), "it did not wait");
+        release();
+        assert_eq!(group.join().unwrap(), 1);
+    }
+
     #[test]
     fn a_group_waits_until_the_index_has_caught_up() {
         let inbox = inbox(BEHIND_MAX + 2);
-        let early = Arc::new(AtomicBool::new(true));
-        let (seen, its) = (Arc::clone(&early), Arc::clone(&inbox));
-        let group = thread::spawn(move || {
-            let group = its.collect(u64::MAX).map_or(0, |group| group.len());
-            (group, seen.load(Ordering::SeqCst))
-        });
         inbox.caught_up(1);
-        early.store(false, Ordering::SeqCst);
-        inbox.caught_up(1);
-        assert_eq!(group.join().unwrap(), (1, false));
+        comes_with(&inbox, || inbox.caught_up(1));
+    }
+
+    #[test]
+    fn a_group_waits_while_the_committer_pauses() {
+        let inbox = inbox(0);
+        let pause = inbox.pause();
+        comes_with(&inbox, || drop(pause));
     }
 
     #[test]

@@ -100,6 +100,7 @@ async fn put_for(store: &Embedded, tenant: &str, serial: u128, octets: usize) ->
 async fn a_body_without_a_descriptor_keeps_no_other_waiting() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(Attended::<Starved>::default()));
     let store = Embedded::open_on(Arc::clone(&disk) as _, dir.path(), options()).unwrap();
+    indexed(&store).await;
     let mut starved = Vec::new();
     // More than there are threads.
     for serial in 0..5 {
@@ -133,6 +134,7 @@ async fn a_body_without_a_descriptor_keeps_no_other_waiting() {
 async fn bodies_that_are_read_back_share_a_bound() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(dir.path(), Options { read_memory: 1 << 20, ..options() }).unwrap();
+    indexed(&store).await;
     let first = put(&store, 1, 700 << 10).await;
     let second = put(&store, 2, 700 << 10).await;
     let whole = put(&store, 3, 5 << 20).await;
@@ -163,6 +165,7 @@ async fn bodies_that_are_read_back_share_a_bound() {
 async fn one_tenants_bodies_leave_half_to_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(dir.path(), Options { read_memory: 1 << 20, ..options() }).unwrap();
+    indexed(&store).await;
     let mut theirs = Vec::new();
     for serial in 0..3 {
         theirs.push(put_for(&store, "slow", serial, 250 << 10).await);

@@ -354,3 +354,28 @@ fn who_asks_while_the_index_is_built_is_answered() {
     // Were they answered between two rounds of it only, it would be some dozens.
     assert!(told > 300, "asked and answered {told} times");
 }
+
+/// A command over many messages is cut short by a close, which does not wait for it: what it has done is durable.
+#[test]
+fn a_close_ends_a_long_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), options()).unwrap();
+    ready(&store);
+    let answered = wait(async {
+        for serial in 0..20_000 {
+            let accepted = store.accept(message(serial));
+            if serial % 1000 == 999 {
+                accepted.await.unwrap();
+            }
+        }
+        let dropping = store.act(Filter::default(), Action::Drop, Time(2));
+        store.close().await.unwrap();
+        dropping.await
+    });
+    drop(store);
+    let left = ready(&Embedded::open(dir.path(), options()).unwrap()).messages;
+    match answered {
+        Ok(dropped) => assert_eq!((dropped.len(), left), (20_000, 0)),
+        Err(error) => assert!(left > 0, "{error}"),
+    }
+}

@@ -13,6 +13,9 @@ use waxseal::queue::store::{
     StoreError, Superseded,
 };
 
+/// For mail to addresses that begin like this there is no room.
+pub const NO_ROOM: &str = "no-room@";
+
 pub struct Watched {
     pub store: Arc<dyn Store>,
     /// Told after every call that changes something.
@@ -31,6 +34,10 @@ impl Watched {
 
 impl Store for Watched {
     fn accept(&self, accept: Accept) -> Answer<'_, ()> {
+        let mut rcpts = accept.message.facts.envelope.rcpts.iter();
+        if rcpts.any(|rcpt| rcpt.address.to_string().starts_with(NO_ROOM)) {
+            return Box::pin(std::future::ready(Err(StoreError::Full("no room for this one".into()))));
+        }
         self.telling(self.store.accept(accept))
     }
     fn has_room(&self) -> bool {

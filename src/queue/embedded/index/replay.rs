@@ -28,6 +28,8 @@ use crate::queue::store::{Stats, StoreError, Turns};
 /// Tells a power cut from a killed process: sled's files are trusted after the latter only.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const BOOT: &[u8] = b"boot";
+/// Rounds of catching up with what is written meanwhile, before the committer waits for one.
+const ROUNDS: usize = 3;
 /// Rows counted at once.
 const COUNT: usize = 1000;
 
@@ -92,16 +94,24 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         replay.recount()?;
     }
     // What was given up half way knows of too few messages to say whose body is nobody's.
-    if replay.is_closed() {
+    if replay.is_given_up() {
         return Ok(None);
     }
     replay.desk.remove_orphans(bodies)?;
-    while !replay.desk.spool.listen(end, &feed) {
+    let spool = Arc::clone(&replay.desk.spool);
+    let (mut round, mut pause) = (0, None);
+    while !spool.listen(end, &feed) {
+        // Each round has less to replay than the one before. Under steady load something always comes in meanwhile: then it waits.
+        round += 1;
+        if round > ROUNDS {
+            pause.get_or_insert_with(|| spool.inbox.pause());
+        }
         end = replay.catch_up()?;
-        if replay.is_closed() {
+        if replay.is_given_up() {
             return Ok(None);
         }
     }
+    drop(pause);
     let mut desk = replay.desk;
     failpoint::pass(Failpoint::ReplayDone);
     for (key, first) in keys::streams(desk.rows.tree().read())? {
@@ -205,10 +215,14 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Answers whoever asked meanwhile.
+    /// Answers whoever asked meanwhile. True: the store is being closed.
     fn is_closed(&mut self) -> bool {
-        self.closed = self.closed || refuse(self.inbox) || self.desk.spool.is_over();
-        self.closed
+        self.closed = self.closed || refuse(self.inbox);
+        self.is_given_up()
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.closed || self.desk.spool.is_over()
     }
 
     /// Replays the journal from where the index has it up to where it ends now, and answers that end.
