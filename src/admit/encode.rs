@@ -64,18 +64,19 @@ fn unfolded(field: &Field<'_>) -> Option<String> {
     Some(value.replace("\r\n", "").trim().to_owned())
 }
 
-/// Runs of words that are not ASCII become encoded words; the space within a run is encoded with them, since readers drop
-/// the space between two encoded words (RFC 2047 section 6.2).
+/// Runs of words that are not ASCII become encoded words; all space within a run is encoded with them, since readers drop
+/// the space between two encoded words (RFC 2047 section 6.2). Of two spaces in a row an empty word lies between: it ends no run.
 fn words(value: &str) -> String {
     let mut out: Vec<String> = Vec::new();
     let mut run: Vec<&str> = Vec::new();
     for word in value.split([' ', '\t']) {
-        if word.is_ascii() {
+        let in_run = !word.is_ascii() || word.is_empty() && !run.is_empty();
+        if in_run {
+            run.push(word);
+        } else {
             out.extend(encoded(&run.join(" ")));
             run.clear();
             out.push(word.to_owned());
-        } else {
-            run.push(word);
         }
     }
     out.extend(encoded(&run.join(" ")));
@@ -265,6 +266,22 @@ mod tests {
             Some("To: jörg@t.example".to_owned()),
             "the caller asked needs_smtputf8"
         );
+    }
+
+    /// What a reader of the field as it came would see is what one of the encoded field sees.
+    #[test]
+    fn spaces_between_words_outlive_the_encoding() {
+        for (text, why) in [
+            ("é  ü", "two between two words"),
+            ("é    ü  ö", "more of them"),
+            ("a é  ü  b", "beside plain words"),
+            ("é   b", "before a plain word"),
+        ] {
+            let field = ascii(&format!("Subject: {text}")).unwrap();
+            let message = format!("{field}\r\n\r\n");
+            let parsed = mail_parser::MessageParser::new().parse(message.as_bytes()).unwrap();
+            assert_eq!(parsed.subject(), Some(text), "{why}: {field}");
+        }
     }
 
     #[test]
