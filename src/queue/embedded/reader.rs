@@ -66,7 +66,7 @@ impl Embedded {
         if let Some(message) = self.cache.of(id) {
             return Ok(Some(message));
         }
-        let (mut part, mut moves, mut pause) = (None, 0, PAUSE);
+        let (mut part, mut moves, mut pause, mut own_file) = (None, 0, PAUSE, false);
         while moves < READS_MAX {
             let Some((facts, place)) = self.ask(|reply| Ask::Where(id, reply)).await? else {
                 return Ok(None);
@@ -76,6 +76,7 @@ impl Embedded {
                 part = Some(self.room.take(&facts.tenant, place.octets()).await);
                 continue;
             };
+            own_file = place.file.is_some();
             match self.look(facts, place, mine).await? {
                 Read::Whole(message) => return Ok(Some(message)),
                 Read::Damaged => return Err(StoreError::Damaged(id)),
@@ -88,7 +89,12 @@ impl Embedded {
             }
         }
         // Compaction moves a message once, not as often as this: the file in which it lay went without us.
-        self.spool.quarantine(format_args!("the file in which the message {id} lay is missing"));
+        if own_file {
+            self.spool.quarantine(format_args!("the file of the message {id} is missing"));
+        } else {
+            // A segment that could not be read was counted, with what was in it, when it was set aside.
+            tracing::error!(%id, "the segment in which a message lay is missing");
+        }
         Err(StoreError::Damaged(id))
     }
 
