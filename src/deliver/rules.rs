@@ -73,15 +73,10 @@ impl Attempt<'_> {
         let dane = if need == TlsNeed::Waived { Dane::Silent } else { self.dane(host).await? };
         let made = rules.protect(self.access.usual(), need, (host, dane))?;
         let vouched = upstream || host.proven || made.by == By::Sts;
-        match need {
-            TlsNeed::RequireTls if !vouched && rules.unsure => Err((By::Sender, unsure(host))),
-            TlsNeed::RequireTls if !vouched => Err((By::Sender, unvouched(host))),
-            TlsNeed::Waived
-            | TlsNeed::Usual
-            | TlsNeed::Required
-            | TlsNeed::Verified
-            | TlsNeed::RequireTls => Ok(made),
+        if need != TlsNeed::RequireTls || vouched {
+            return Ok(made);
         }
+        Err((By::Sender, if rules.unsure { unsure(host) } else { unvouched(host) }))
     }
 
     /// In which order hosts of one preference are tried, the least first: those to which a connection is kept, others, and those

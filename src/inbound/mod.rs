@@ -184,9 +184,8 @@ impl Inbound {
                 return Reply::new(451, Enhanced(4, 3, 0), text);
             }
         };
-        let about = (returned, known);
         let tenant = tenant.map(Arc::as_ref);
-        let listed = self.suppress_bounced(about, tenant, &status.recipients).await;
+        let listed = self.suppress_bounced(returned, tenant, &status.recipients).await;
         if let Some(later) = listed.err().and_then(|error| unlisted(&error)) {
             return later;
         }
@@ -237,14 +236,9 @@ impl Inbound {
     }
 
     async fn complaint(&self, returned: &Returned, id: Id, complaint: &Complaint) -> Reply {
-        let known = match self.parts.store.message(id).await {
-            Ok(known) => known,
-            Err(StoreError::Damaged(_)) => None,
-            Err(error) => return unable(&error),
-        };
         let tenants = self.parts.tenants.load_full();
         let tenant = tenants.return_path(returned.to.domain()).map(Arc::as_ref);
-        let listed = self.suppress_complainer((returned, known.as_deref()), tenant, complaint).await;
+        let listed = self.suppress_complainer(returned, tenant, complaint).await;
         if let Some(later) = listed.err().and_then(|error| unlisted(&error)) {
             return later;
         }

@@ -1,14 +1,13 @@
 //! What comes back fills suppression lists, where the tenant asked for that. A report may have been written by anybody who once
-//! had the message: an address is believed only if the message is known to have gone to it and to nobody else, by the queue, or by
-//! the return path (`return_path::proves`): each of several recipients could write a report about the others.
+//! had the message, and each of several recipients about the others: an address is believed only if the return path proves that the
+//! message went to it and to nobody else (`return_path::proves`).
 
 use super::report::{Action, Complaint, Reported};
 use super::{Inbound, Returned};
 use crate::mail::address::Address;
-use crate::mail::message::Message;
 use crate::mail::return_path;
 use crate::maillog::Audit;
-use crate::suppress::{Entry, ListError, Reason, folded, is_gone};
+use crate::suppress::{Entry, ListError, Reason, is_gone};
 use crate::tenant::Tenant;
 
 /// RFC 5965 section 3.1 and IANA's registry: what says that a reader wants no such mail.
@@ -18,7 +17,7 @@ impl Inbound {
     /// Puts recipients on the list of which a report says that there is no such mailbox.
     pub(super) async fn suppress_bounced(
         &self,
-        (returned, known): (&Returned, Option<&Message>),
+        returned: &Returned,
         tenant: Option<&Tenant>,
         reported: &[Reported],
     ) -> Result<(), ListError> {
@@ -27,7 +26,7 @@ impl Inbound {
         let gone = reported.iter().filter(|one| one.action == Action::Failed && is_gone(one.status));
         let entries = gone.filter_map(|one| {
             let named = [&one.original, &one.last].into_iter().flatten();
-            let recipient = named.into_iter().find(|address| self.went_to(returned, known, address))?;
+            let recipient = named.into_iter().find(|address| self.went_to(returned, address))?;
             Some(Entry::new(recipient, Reason::Bounce, now, &one.reply().escaped()))
         });
         self.put_on_list(tenant, entries.collect()).await
@@ -36,26 +35,22 @@ impl Inbound {
     /// Puts whoever complains on the list.
     pub(super) async fn suppress_complainer(
         &self,
-        (returned, known): (&Returned, Option<&Message>),
+        returned: &Returned,
         tenant: Option<&Tenant>,
         complaint: &Complaint,
     ) -> Result<(), ListError> {
         let Some(tenant) = tenant.filter(|tenant| tenant.suppression.complaints) else { return Ok(()) };
         let spam = SPAM.iter().any(|kind| complaint.kind.eq_ignore_ascii_case(kind));
         let recipient =
-            complaint.recipient.as_ref().filter(|address| spam && self.went_to(returned, known, address));
+            complaint.recipient.as_ref().filter(|address| spam && self.went_to(returned, address));
         let Some(recipient) = recipient else { return Ok(()) };
         let note = complaint.reporter.as_deref().unwrap_or(&complaint.kind);
         let entry = Entry::new(recipient, Reason::Complaint, self.parts.clock.now(), note);
         self.put_on_list(tenant, vec![entry]).await
     }
 
-    fn went_to(&self, returned: &Returned, known: Option<&Message>, address: &Address) -> bool {
-        let alone = known.is_some_and(|message| match message.facts.envelope.rcpts.as_slice() {
-            [only] => folded(&only.address) == folded(address),
-            _ => false,
-        });
-        alone || return_path::proves(&self.parts.secret, &returned.to, address)
+    fn went_to(&self, returned: &Returned, address: &Address) -> bool {
+        return_path::proves(&self.parts.secret, &returned.to, address)
     }
 
     async fn put_on_list(&self, tenant: &Tenant, entries: Vec<Entry>) -> Result<(), ListError> {

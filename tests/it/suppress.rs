@@ -194,10 +194,10 @@ async fn reports_are_believed_only_of_whom_the_message_went_to() {
         ),
         (
             single,
-            return_path::make(&secret(), single, &at),
+            return_path::make_for(&secret(), single, &at, &"only@there.test".parse().unwrap()),
             bounce("Only@there.test", "5.1.1"),
             Some("only@there.test"),
-            "the only one, and the queue still knows it",
+            "the only one, in whatever case",
         ),
         (
             gone,
