@@ -162,8 +162,8 @@ impl Trial<'_> {
         relay
     }
 
-    /// Everything acknowledged is taken in the end.
-    fn drain(&self, relay: Running, rounds: usize) {
+    /// Everything acknowledged is taken in the end, and the relay knows it: of all of it nothing is queued any more.
+    fn drain(&self, rounds: usize) {
         self.sink.be_kind();
         self.sink.open(rounds);
         assert!(self.relay.run(&["queue", "retry", "--all"]).status.success());
@@ -173,8 +173,10 @@ impl Trial<'_> {
             self.sink.news(500, Duration::from_millis(200));
         }
         assert_eq!(missing(), Vec::<String>::new(), "queued, but never delivered");
-        drop(relay);
-        self.sink.close();
+        while !queued(self.relay).is_empty() {
+            assert!(Instant::now() < deadline, "taken, and still queued: {:?}", queued(self.relay));
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 }
 
@@ -197,7 +199,8 @@ fn sigkill_under_load_loses_nothing_that_got_its_250() {
         trial.burst(running, round);
         running = trial.restart(round);
     }
-    trial.drain(running, rounds);
+    trial.drain(rounds);
+    drop(running);
 
     let (again, wrong) = sink.again();
     let Trial { ledger, sum, .. } = trial;

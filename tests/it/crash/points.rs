@@ -97,6 +97,17 @@ impl Trial<'_> {
         }
     }
 
+    /// Waits until no failure is owed: the exchanger's refusal comes before the relay has written of it.
+    fn owes_nothing(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let owed = || runtime.block_on(self.relay.counted("waxseal_queue_owed"));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while owed() > 0 {
+            assert!(Instant::now() < deadline, "{} failures are still owed", owed());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     /// All of whom the relay's notifications tell, and how many failures are still owed.
     fn told(&self) -> (HashSet<String>, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -148,7 +159,10 @@ fn a_death_at_any_failpoint_loses_nothing_that_got_its_250() {
             assert!(reached, "{} was not passed in {TRIES} rounds", place.name());
         }
     }
-    trial.drain(relay.start(), round + 1);
+    let running = relay.start();
+    trial.drain(round + 1);
+    trial.owes_nothing();
+    drop(running);
     let (again, wrong) = sink.again();
     assert!(wrong.is_empty() && again <= trial.sum.in_flight, "{again} again: {wrong:?}");
     let (told, owed) = trial.told();
