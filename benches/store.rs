@@ -171,7 +171,7 @@ async fn accepts(name: &str, size: usize, count: u64) {
 fn settlement(leg: &Leg, n: usize) -> Settlement {
     let (fate, code) = if n.is_multiple_of(10) { (Fate::Deferred, 451) } else { (Fate::Delivered, 250) };
     let (text, reason) = ("2.0.0 taken".into(), waxseal::mail::meaning::Reason::Other);
-    let last = Last { at: RECEIVED, code, enhanced: None, text, host: None, reason, lost: false };
+    let last = Last { at: RECEIVED, code, enhanced: None, text, host: None, reason, lost: None };
     let then = Then::Due { at: RECEIVED.after(Duration::from_secs(86_400)), delay_told: false };
     Settlement { id: leg.id, leg: leg.leg, fates: vec![(0, fate, last)], owe: false, then }
 }

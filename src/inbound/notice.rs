@@ -97,8 +97,7 @@ impl Inbound {
             let reply = one.reply();
             let reason = Meaning::of_reply(host.as_deref(), &reply).reason;
             let text = reply.escaped();
-            let last =
-                Last { at: now, code: one.code, enhanced: one.status, text, host, reason, lost: false };
+            let last = Last { at: now, code: one.code, enhanced: one.status, text, host, reason, lost: None };
             Told { facts: Arc::clone(&facts), rcpt, last }
         });
         let returned = match about.known {

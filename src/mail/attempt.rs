@@ -77,6 +77,15 @@ pub struct Hop {
     pub shared: bool,
 }
 
+/// A tenant's way out: its route, or that route's fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// The route.
+    First,
+    /// Its fallback.
+    Second,
+}
+
 /// How a login at an upstream went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Login {

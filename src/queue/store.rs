@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::state::{Cause, Hold, State};
-use crate::mail::attempt::Fate;
+use crate::mail::attempt::{Fate, Way};
 use crate::mail::id::Id;
 use crate::mail::meaning::{Meaning, Reason};
 use crate::mail::message::{Facts, Lane, Message};
@@ -87,8 +87,9 @@ pub struct Last {
     pub host: Option<String>,
     /// What it came to: of a recipient that expired, what kept it from being delivered.
     pub reason: Reason,
-    /// Whether, now or at an earlier attempt, a connection was lost after the whole message had been sent: it may have arrived.
-    pub lost: bool,
+    /// The way by which, now or at an earlier attempt, a connection was lost after the whole message had been sent: by that one
+    /// it may have arrived.
+    pub lost: Option<Way>,
 }
 
 impl Last {

@@ -20,7 +20,7 @@ use crate::deliver::bounce::{Audience, RELAY, audience};
 use crate::deliver::redact::Veil;
 use crate::deliver::{Hears, Job, Standing};
 use crate::failpoint::{self, Failpoint};
-use crate::mail::attempt::{Decided, Login};
+use crate::mail::attempt::{Decided, Login, Way};
 use crate::mail::message::Message;
 use crate::queue::store::{Cause, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
@@ -63,8 +63,8 @@ fn unloaded(room: &Room, leg: &Leg, rulings: &UnboundedSender<Work>, then: Then)
     let _ = rulings.send(room.work(Work::bare(settlement)));
 }
 
-/// By which way an attempt goes.
-struct Way {
+/// The way that an attempt takes.
+struct Course {
     route: Arc<Route>,
     /// Why it is the tenant's second one.
     why: Option<String>,
@@ -76,6 +76,8 @@ struct Flight<'a> {
     config: Arc<Config>,
     tenant: Option<Arc<Tenant>>,
     verdict: Verdict,
+    /// By which way it is attempted.
+    way: Way,
     rulings: UnboundedSender<Work>,
     /// The waits between its attempts, as its class has them now.
     waits: Vec<Duration>,
@@ -96,7 +98,7 @@ impl<'a> Flight<'a> {
         let waits = classes.waits(class, &config.delivery.retry);
         let veil = Veil::new(classes.hides(class), &message.body);
         let verdict = Verdict::new(leg, message, nobody);
-        Self { room, config, tenant, verdict, rulings, waits, veil }
+        Self { room, config, tenant, verdict, way: Way::First, rulings, waits, veil }
     }
 
     async fn fly(mut self) {
@@ -128,10 +130,10 @@ impl<'a> Flight<'a> {
             return;
         }
         // The route as it is now: a tenant may have moved since the message was accepted, or since the last attempt.
-        let Some(way) = self.way() else { return self.park() };
+        let Some(course) = self.course() else { return self.park() };
         self.dispose();
         if !self.verdict.complete() {
-            self.attempt(way).await;
+            self.attempt(course).await;
         }
     }
 
@@ -164,10 +166,10 @@ impl<'a> Flight<'a> {
         }
     }
 
-    fn way(&self) -> Option<Way> {
+    fn course(&self) -> Option<Course> {
         let leg = self.verdict.leg();
         let Some(tenant) = &self.tenant else {
-            return (&*leg.tenant == RELAY).then(|| Way { route: Arc::new(Route::Mx), why: None });
+            return (&*leg.tenant == RELAY).then(|| Course { route: Arc::new(Route::Mx), why: None });
         };
         let class = self.verdict.message().facts.class.as_ref();
         let second = tenant.fallback(class).and_then(|fallback| {
@@ -175,8 +177,8 @@ impl<'a> Flight<'a> {
             failover::second(fallback, leg, age).map(|why| (&fallback.route, why))
         });
         Some(match second {
-            Some((route, why)) => Way { route: Arc::clone(route), why: Some(why) },
-            None => Way { route: Arc::clone(&tenant.route), why: None },
+            Some((route, why)) => Course { route: Arc::clone(route), why: Some(why) },
+            None => Course { route: Arc::clone(&tenant.route), why: None },
         })
     }
 
@@ -195,10 +197,12 @@ impl<'a> Flight<'a> {
         self.leave(hold(&reason));
     }
 
-    async fn attempt(&mut self, way: Way) {
-        let job = self.job(way.route);
+    async fn attempt(&mut self, course: Course) {
+        let Course { route, why } = course;
+        self.way = if why.is_some() { Way::Second } else { Way::First };
+        let job = self.job(route);
         let (room, courier) = (Arc::clone(self.room), Arc::clone(&self.room.parts.courier));
-        let mut ear = Ear { flight: self, job: &job, why: way.why, begun: false, away: false };
+        let mut ear = Ear { flight: self, job: &job, why, begun: false, away: false };
         let ended = tokio::select! {
             biased;
             ended = unpanicked(courier.attempt(&job, &mut ear)) => ended,
@@ -208,8 +212,7 @@ impl<'a> Flight<'a> {
         match ended {
             _ if self.verdict.complete() => {}
             Err(None) => self.leave(Then::Unclaim),
-            // It waits for its site, and not for its schedule: no attempt was made.
-            Ok(()) if away => self.leave(Then::Unclaim),
+            Ok(()) if away => self.leave(self.verdict.turned_away()),
             Err(Some(panic)) => self.broken(&format!("internal error: {panic}")),
             Ok(()) => self.broken("internal error: the attempt ended undecided"),
         }
@@ -264,6 +267,7 @@ impl<'a> Flight<'a> {
         When {
             wall: self.room.parts.clock.now(),
             turn: self.room.steady(|steady| steady.turn()),
+            way: self.way,
             life,
             waits,
             chance: rand::random_range(-1.0..=1.0),

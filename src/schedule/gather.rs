@@ -111,7 +111,7 @@ mod tests {
 
     fn told(facts: Facts, random: u128, rcpt: u16, at: u64) -> Told {
         let (text, reason) = ("no".to_owned(), Reason::Policy);
-        let last = Last { at: Time(at), code: 550, enhanced: None, text, host: None, reason, lost: false };
+        let last = Last { at: Time(at), code: 550, enhanced: None, text, host: None, reason, lost: None };
         Told { facts: Arc::new(Facts { id: Id::new(Time(1_000), random), ..facts }), rcpt, last }
     }
 

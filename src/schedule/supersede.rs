@@ -49,7 +49,7 @@ impl Superseding {
             let text = format!("superseded by the newer mail {}, which was delivered", facts.id);
             let at = room.parts.clock.now();
             let (enhanced, reason) = (Some(SUPERSEDED), Reason::Superseded);
-            let last = Last { at, code: 0, enhanced, text: text.clone(), host: None, reason, lost: false };
+            let last = Last { at, code: 0, enhanced, text: text.clone(), host: None, reason, lost: None };
             let found = room.parts.store.supersede(facts, rcpts, last).await?;
             for (older, rcpt) in &found.ended {
                 room.parts.log.superseded(older, *rcpt, newer.0.id, &text);

@@ -8,7 +8,7 @@ use super::lockout;
 use super::retry::{self, Life, Next};
 use super::words::{DELIVER_BY, EXPIRED, bounded, given_up, heard};
 use crate::deliver::bounce::{Action, wanted};
-use crate::mail::attempt::{Decided, Fate, Hop, Timings};
+use crate::mail::attempt::{Decided, Fate, Hop, Timings, Way};
 use crate::mail::deliver_by::{DeliverBy, Mode};
 use crate::mail::meaning::Reason;
 use crate::mail::message::{Facts, Message};
@@ -24,6 +24,8 @@ pub(super) struct When<'a> {
     pub(super) wall: Time,
     /// The time by which legs fall due.
     pub(super) turn: Time,
+    /// By which way the attempt goes.
+    pub(super) way: Way,
     /// How old the message is and may become.
     pub(super) life: Life,
     /// The retry schedule.
@@ -154,7 +156,7 @@ impl Verdict {
                 Disposal::Suppressed => Reason::Suppressed,
                 Disposal::Dropped => Reason::Extra,
             };
-            let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: false };
+            let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: None };
             let owed = self.owed(one.rcpt, &mut ruling);
             if owed { &mut owing } else { &mut plain }.push((one.rcpt, Fate::Failed, last));
             ruling.ended.push(one);
@@ -200,7 +202,7 @@ impl Verdict {
         let heard = self.leg.last.as_ref().map(|last| last.reason);
         let reason = heard.or(self.leg.state.cause().map(waited_for)).unwrap_or(Reason::Late);
         let (enhanced, text) = (Some(EXPIRED), bounded(text.to_owned()));
-        let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: false };
+        let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: None };
         let told = self.open.iter().filter(|rcpt| self.told(**rcpt, Action::Delayed));
         let delayed = told.map(|rcpt| (*rcpt, last.clone())).collect();
         Ruling { settlements: vec![self.leave(Then::Told)], delayed, ..Ruling::default() }
@@ -223,11 +225,20 @@ impl Verdict {
         Settlement { id: self.leg.id, leg: self.leg.leg, fates: Vec::new(), owe: false, then }
     }
 
+    /// What remains of a leg that was turned away at a site: it waits for that and not for its schedule, as no attempt was made. But
+    /// where recipients of another domain were asked and put off, all of them wait for their next turn.
+    pub(super) fn turned_away(&self) -> Then {
+        match self.next {
+            Some(Next::Try(at)) => Then::Due { at, delay_told: self.delayed },
+            Some(Next::GiveUp) | None => Then::Unclaim,
+        }
+    }
+
     /// One recipient's fate for the store; what else it means goes into the ruling.
     fn fate(&mut self, one: Decided, when: &When<'_>, ruling: &mut Ruling) -> (u16, Fate, Last) {
-        let (rcpt, mut last) = (one.rcpt, heard(&one, when.wall));
+        let (rcpt, mut last) = (one.rcpt, heard(&one, when.wall, when.way));
         last.reason = self.blame.unwrap_or(last.reason);
-        last.lost |= self.leg.last.as_ref().is_some_and(|before| before.lost);
+        last.lost = last.lost.or(self.leg.last.as_ref().and_then(|before| before.lost));
         if let Some(hold) = lockout::hold(&one, &self.leg.tenant) {
             ruling.held.push((rcpt, Arc::clone(&hold.reason)));
             ruling.said.push((one, None));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mail::attempt::Decided;
+use crate::mail::attempt::{Decided, Way};
 use crate::mail::reply::Enhanced;
 use crate::mail::time::Time;
 use crate::queue::store::Last;
@@ -17,7 +17,7 @@ const RETURNED: Enhanced = Enhanced(5, 4, 7);
 pub(super) const DELIVER_BY: &str = "deliver_by";
 
 /// A reply as the store keeps it.
-pub(super) fn heard(one: &Decided, at: Time) -> Last {
+pub(super) fn heard(one: &Decided, at: Time, way: Way) -> Last {
     Last {
         at,
         code: one.reply.code,
@@ -25,7 +25,7 @@ pub(super) fn heard(one: &Decided, at: Time) -> Last {
         text: bounded(one.reply.escaped()),
         host: one.hop.host.clone(),
         reason: one.meaning().reason,
-        lost: one.hop.lost,
+        lost: one.hop.lost.then_some(way),
     }
 }
 

@@ -219,7 +219,7 @@ async fn a_crash_before_the_older_one_ends_lets_it_go_out_too_and_loses_neither(
         text: "taken".into(),
         host: None,
         reason: Reason::Busy,
-        lost: false,
+        lost: None,
     };
     let fates = vec![(0, Fate::Delivered, last)];
     let settled = Settlement { id: newer, leg, fates, owe: false, then: Then::Continue };

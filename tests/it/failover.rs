@@ -32,16 +32,21 @@ struct Scene {
 
 /// A tenant whose mail leaves by an upstream, and by MX after one attempt.
 async fn scene(upstream: &[&str]) -> Scene {
-    scene_of(upstream, &[], None).await
+    scene_of(upstream, &[TAKEN], &[], None).await
 }
 
 /// The second way is for mail of these classes only; the mail is of this one.
-async fn scene_of(upstream: &[&str], classes: &[&str], classed: Option<Classed>) -> Scene {
+async fn scene_of(
+    upstream: &[&str],
+    exchanger: &[&str],
+    classes: &[&str],
+    classed: Option<Classed>,
+) -> Scene {
     let mut rig = Rig::new(TURNS);
     let scripts = |rests: &[&str]| -> Vec<Script> {
         rests.iter().map(|rest| script(&format!("{HELLO}{rest}"))).collect()
     };
-    let (servers, port) = street(vec![scripts(upstream), scripts(&[TAKEN])]).await;
+    let (servers, port) = street(vec![scripts(upstream), scripts(exchanger)]).await;
     let zone = "example.test. 60 IN MX 10 mx.example.test.\nmx.example.test. 60 IN A 127.0.0.3\n";
     let zone = Zone::start(zone).await.unwrap();
     rig.configure(|config| {
@@ -119,6 +124,22 @@ async fn mail_that_may_have_arrived_keeps_to_its_way() {
     assert_eq!(scene.rig.logged("relayed").len(), 1);
 }
 
+#[tokio::test]
+async fn mail_that_may_have_arrived_by_the_second_way_keeps_to_that() {
+    let mut scene = scene_of(&[LATER], &[LOST, LATER, TAKEN], &[], None).await;
+    for attempts in 1..=3 {
+        scene.attempts(attempts).await;
+        scene.rig.pass(3 * HOUR);
+    }
+    scene.rig.until(<[_]>::is_empty).await;
+    scene.rig.drain().await;
+    assert_eq!(scene.servers[0].connections(), 1, "the first way has no turn any more");
+    assert_eq!(scene.servers[1].connections(), 3, "not even after a 451 that came later");
+    let tried = scene.rig.logged("attempt");
+    let why = tried[2]["reason"].as_str().unwrap();
+    assert!(why.starts_with("fallback: it may have arrived by this way"), "{why}");
+}
+
 /// A leg made for an upstream holds recipients of several domains; each goes to its own exchanger.
 #[tokio::test]
 async fn by_mx_each_domain_of_a_leg_goes_to_its_own_exchanger() {
@@ -144,7 +165,7 @@ async fn the_second_way_of_a_class_is_for_mail_that_is_of_it_for_certain() {
     ];
     for (classed, taken, why) in rows {
         let upstream: &[&str] = if taken { &[LATER] } else { &[LATER, TAKEN] };
-        let mut scene = scene_of(upstream, &["alert", "password_reset"], classed).await;
+        let mut scene = scene_of(upstream, &[TAKEN], &["alert", "password_reset"], classed).await;
         scene.attempts(1).await;
         scene.rig.pass(3 * HOUR);
         scene.rig.until(<[_]>::is_empty).await;

@@ -141,6 +141,38 @@ async fn without_an_index_only_the_damaged_record_is_lost() {
     assert_eq!((stuck(&store).await, store.recall("known".into()).await.unwrap().len()), (rest, 1));
 }
 
+/// The files of bodies in the spool.
+fn bodies(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir.join("spool")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| !name.to_str().unwrap().contains("seg-")).count()
+}
+
+/// Bug: the second start, which begins behind the damage, took the body for one that a kill had left behind.
+#[tokio::test]
+async fn the_body_of_a_message_whose_record_is_lost_stays_at_every_start() {
+    for (damaged, left) in [(true, 1), (false, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&Faulty::default(), dir.path()).await;
+        store.accept(message(1, NOW, "t1", Lane::Normal, &[(1, 1)], (1 << 20) + 1)).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(bodies(dir.path()), 1);
+        let segment = dir.path().join("spool/seg-00000001.log");
+        match damaged {
+            true => spoil_header(&segment, ACCEPT, 0),
+            // As a kill leaves it between the body and its record.
+            false => std::fs::remove_file(&segment).unwrap(),
+        }
+        std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        for (start, quarantined) in [u64::from(damaged), 0, 0].into_iter().enumerate() {
+            let store = open(&Faulty::default(), dir.path()).await;
+            assert_eq!(store.stats().await.unwrap().quarantined, quarantined);
+            pass(&store, 2 + start as u64, Fate::Delivered).await;
+            store.close().await.unwrap();
+            assert_eq!(bodies(dir.path()), left, "start {start}, damaged: {damaged}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_segment_that_cannot_be_read_at_all_keeps_nothing_behind_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ fn last(code: u16, enhanced: Option<Enhanced>, text: &str) -> Last {
         text: text.to_owned(),
         host,
         reason: Meaning::of_words(None, code, enhanced, text).reason,
-        lost: false,
+        lost: None,
     }
 }
 

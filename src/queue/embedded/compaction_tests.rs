@@ -25,7 +25,7 @@ fn last() -> Last {
         text: "later".into(),
         host: None,
         reason: Reason::Busy,
-        lost: false,
+        lost: None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::mail::id::Id;
 use crate::mail::message::Facts;
 
 /// The format of everything in this file; a segment says in its first record which one it has.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 /// Octets of a header.
 pub(super) const HEADER: usize = 56;
 /// The first four octets of every record.
@@ -302,6 +302,7 @@ mod tests {
     use super::super::tests::message;
     use super::*;
     use crate::config::RECIPIENTS_MAX;
+    use crate::mail::attempt::Way;
     use crate::mail::envelope::{Notify, Recipient};
     use crate::mail::meaning::Reason;
     use crate::mail::reply::Enhanced;
@@ -336,7 +337,7 @@ mod tests {
             text: "t".repeat(512),
             host: Some("\\255".repeat(255)),
             reason: Reason::Other,
-            lost: true,
+            lost: Some(Way::Second),
         };
         let rcpt = Recipient {
             address: format!("{}@{domain}", "l".repeat(64)).parse().unwrap(),

@@ -183,6 +183,11 @@ impl Spool {
         tracing::error!("damage in the spool: {what}");
     }
 
+    /// Whether anything was found to be damaged since the start, or set aside before.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.quarantined.load(Ordering::Relaxed) > 0 || self.set_aside.load(Ordering::Relaxed) > 0
+    }
+
     /// The oldest segment, and octets of it.
     pub(super) fn oldest(&self) -> Option<(u32, u64)> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);

@@ -276,7 +276,7 @@ fn half(leg: &Leg) -> Settlement {
     let last = |fate| {
         let code = if fate == Fate::Delivered { 250 } else { 451 };
         let (text, reason) = (String::new(), Reason::Other);
-        (fate, Last { at: Time(2), code, enhanced: None, text, host: None, reason, lost: false })
+        (fate, Last { at: Time(2), code, enhanced: None, text, host: None, reason, lost: None })
     };
     let fates = [Fate::Delivered, Fate::Deferred].map(last);
     let fates = (0..).zip(fates).map(|(rcpt, (fate, last))| (rcpt, fate, last)).collect();

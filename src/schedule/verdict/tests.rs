@@ -14,6 +14,7 @@ fn when(age: Duration) -> When<'static> {
     When {
         wall: Time(5_000),
         turn: Time(6_000),
+        way: Way::First,
         life: Life { age, most: Duration::from_millis(5 * DAY) },
         waits: &WAITS,
         chance: 0.0,
@@ -66,6 +67,31 @@ fn each_reply_is_settled_when_it_arrives_and_the_last_ends_the_attempt() {
     let later = When { turn: Time(90_000), ..when(Duration::ZERO) };
     let second = verdict.rule(vec![decided(0, Fate::Deferred), decided(2, Fate::Delivered)], &later);
     assert_eq!(second.settlements[0].then, due(306_000, false), "one attempt, one next time");
+}
+
+#[test]
+fn what_was_turned_away_waits_for_its_site_unless_others_of_it_were_put_off() {
+    let mut verdict = three();
+    assert_eq!(verdict.turned_away(), Then::Unclaim, "nobody was asked");
+    verdict.rule(vec![decided(0, Fate::Delivered)], &when(Duration::ZERO));
+    assert_eq!(verdict.turned_away(), Then::Unclaim, "nobody waits");
+    verdict.rule(vec![decided(1, Fate::Deferred)], &when(HOUR * 4));
+    assert_eq!(verdict.turned_away(), due(306_000, true), "one would be asked again at once");
+}
+
+#[test]
+fn the_way_by_which_mail_may_have_arrived_is_kept() {
+    let last = |ruling: &Ruling| ruling.settlements[0].fates[0].2.clone();
+    let facts = facts("acme", Some("noreply@acme.test"), &["a@example.test"]);
+    let mut verdict = Verdict::new(leg(&facts), message(facts.clone()), None);
+    let mut gone = decided(0, Fate::Deferred);
+    gone.hop.lost = true;
+    let second = When { way: Way::Second, ..when(Duration::ZERO) };
+    let lost = last(&verdict.rule(vec![gone], &second));
+    assert_eq!(lost.lost, Some(Way::Second));
+    let mut later = Verdict::new(Leg { last: Some(lost), ..leg(&facts) }, message(facts), None);
+    let ruling = later.rule(vec![decided(0, Fate::Deferred)], &when(Duration::ZERO));
+    assert_eq!(last(&ruling).lost, Some(Way::Second), "whatever was heard since");
 }
 
 #[test]

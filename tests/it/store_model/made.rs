@@ -22,7 +22,7 @@ pub fn last(text: &str, at: Time) -> Last {
         text: text.into(),
         host: Some("mx.example".into()),
         reason: Reason::Busy,
-        lost: false,
+        lost: None,
     }
 }
 

@@ -137,7 +137,8 @@ impl Model {
                 if !leg.rcpts.contains(rcpt) {
                     continue;
                 }
-                leg.last = Some(last.clone());
+                let lost = last.lost.or(leg.last.as_ref().and_then(|before| before.lost));
+                leg.last = Some(Last { lost, ..last.clone() });
                 if *fate != Fate::Deferred {
                     leg.rcpts.retain(|open| open != rcpt);
                 }
@@ -228,7 +229,7 @@ impl Model {
                     if let Action::Bounce { reason } = action {
                         let enhanced = Some(waxseal::mail::reply::Enhanced(5, 0, 0));
                         let (text, reason) = (reason.clone(), waxseal::mail::meaning::Reason::Command);
-                        let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: false };
+                        let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: None };
                         self.owed.extend(leg.rcpts.iter().map(|rcpt| ((key.0, *rcpt), last.clone())));
                     }
                 }

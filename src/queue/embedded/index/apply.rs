@@ -10,6 +10,7 @@ use super::super::record::{
 use super::super::spool::{Entered, Fed, Said};
 use super::Reply;
 use super::desk::Desk;
+use super::keys;
 use super::row::{Place, Row};
 use super::rows::doubt;
 use crate::failpoint::{self, Failpoint};
@@ -179,18 +180,14 @@ impl Desk {
             }
             Kind::Schema | Kind::Mark | Kind::Forwarded => Ok(Ok(())),
         };
-        taken.unwrap_or_else(|_| {
-            self.quarantine(at, "its payload cannot be read");
-            Ok(())
-        })
+        taken.unwrap_or_else(|_| self.quarantine(at, "its payload cannot be read"))
     }
 
     fn replay_accept(&mut self, at: Position, header: &Header, accepted: Accepted) -> sled::Result<()> {
         let Accepted { facts, legs, held, tells, ended, file } = accepted;
         let known = self.rows.slot(header.id)?.row.as_ref().map(|row| row.at);
         if known.is_some_and(|known| known < at) && header.flags & AGAIN == 0 {
-            self.quarantine(at, "its id was seen before");
-            return Ok(());
+            return self.quarantine(at, "its id was seen before");
         }
         let place = Place::new(at, header, file);
         let row = Row::accepted(at, place, Arc::new(facts), legs, held.as_ref());
@@ -247,10 +244,12 @@ impl Desk {
         Ok(())
     }
 
-    pub(super) fn quarantine(&self, at: Position, why: &str) {
+    /// Counts a damaged record. sled keeps that there was one: a later start begins behind it.
+    pub(super) fn quarantine(&self, at: Position, why: &str) -> sled::Result<()> {
         self.spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (segment, offset) = (at.segment, at.offset);
         tracing::error!(segment, offset, why, "a record of the spool is damaged; the rest goes on");
+        self.rows.tree().insert(keys::DAMAGED, &[]).map(drop)
     }
 }
 

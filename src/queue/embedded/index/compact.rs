@@ -17,6 +17,7 @@ use super::super::record::{Copied, Kind, MemoHead, Position, Record};
 use super::super::scan::{Found, Scan, Step};
 use super::super::spool::{Said, Segment};
 use super::desk::Desk;
+use super::keys;
 use super::memos::Fate;
 use super::row::Row;
 use crate::failpoint::{self, Failpoint};
@@ -282,7 +283,7 @@ impl Desk {
     /// Removes bodies that no message has: their messages ended, or were never accepted. Where records are damaged
     /// they stay: a body may be all that is left of a message.
     pub(super) fn remove_orphans(&self, bodies: Vec<Id>) -> sled::Result<()> {
-        if self.spool.quarantined.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+        if self.spool.is_damaged() || self.rows.tree().read().contains_key(keys::DAMAGED)? {
             return Ok(());
         }
         for id in bodies {

@@ -339,7 +339,7 @@ impl Desk {
         keys::put(tree, keys::APPLIED, &self.end)?;
         keys::put(tree, keys::SIZES, &(self.stats, &self.usage))?;
         tree.note_live()?;
-        tree.flush()?;
+        tree.sync()?;
         failpoint::pass(Failpoint::IndexClosed);
         Ok(())
     }

@@ -18,6 +18,8 @@ use crate::queue::store::Destination;
 pub(super) const APPLIED: &[u8] = b"applied";
 /// Totals and use of segments, written when the store is closed.
 pub(super) const SIZES: &[u8] = b"sizes";
+/// There once the journal was seen to be damaged: a message may be missing here of which there is a body.
+pub(super) const DAMAGED: &[u8] = b"broken";
 /// First octets of due keys: of legs that are due, and of those that are held.
 const STREAMS: [u8; 2] = [b'd', b'h'];
 /// Octets of an item within a due key.

@@ -108,7 +108,7 @@ impl Ask {
 
 /// Runs the index until it is closed; `inbox` is the other end of what the feed and the callers send to.
 pub(super) fn run(parts: Parts, inbox: &Receiver<Ask>) {
-    let spool = Arc::clone(&parts.spool);
+    let (spool, nudge) = (Arc::clone(&parts.spool), Arc::clone(&parts.nudge));
     let doubt = parts.doubt();
     let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(parts, inbox)));
     let error = match worked {
@@ -120,6 +120,8 @@ pub(super) fn run(parts: Parts, inbox: &Receiver<Ask>) {
     drop(std::fs::write(doubt, b""));
     spool.deafen();
     spool.fail(&StoreError::Failed(Arc::from(error)));
+    // Whoever sleeps until there is mail to be claimed hears of it now.
+    nudge.notify_one();
 }
 
 fn work(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<()> {

@@ -66,6 +66,9 @@ impl Parts {
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
     let applied = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
+    if parts.spool.is_damaged() {
+        rows.tree().insert(keys::DAMAGED, &[])?;
+    }
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
@@ -172,7 +175,12 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
     let Ok(Ok(rows)) = std::panic::catch_unwind(move || Rows::open(site)) else { return Ok(None) };
     let sizes: Sizes = keys::take(rows.tree(), keys::SIZES)?;
     let same = same_boot(&rows)?;
-    let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
+    let applied: Option<Position> = keys::take(rows.tree(), keys::APPLIED)?;
+    // Killed before it had said for the first time how far it was: what it holds was counted by nobody.
+    if applied.is_none() && rows.tree().read().iter().keys().any(|key| !key.is_ok_and(|key| key == BOOT)) {
+        return Ok(None);
+    }
+    let applied = applied.unwrap_or_default();
     // What stood in segments that are gone has been copied, or had ended: sled must have known it before they went.
     let gap = parts.spool.oldest().is_some_and(|(oldest, _)| oldest > 1 && applied.segment < oldest);
     // What the index knows was durable once.
@@ -185,8 +193,11 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
     if gap || applied > parts.spool.end() || (sizes.is_none() && !same) {
         return Ok(None);
     }
-    rows.tree().remove(keys::SIZES)?;
-    rows.tree().flush()?;
+    if sizes.is_some() {
+        // After a power cut they would speak for what was written since.
+        rows.tree().remove(keys::SIZES)?;
+        rows.tree().sync()?;
+    }
     Ok(Some((rows, sizes)))
 }
 
@@ -262,11 +273,11 @@ impl Replay<'_> {
                     }
                 }
                 Step::Bad { from } => {
-                    self.desk.quarantine(position(number, from), "its octets are not a record");
+                    self.desk.quarantine(position(number, from), "its octets are not a record")?;
                 }
                 Step::End { at, torn } => {
                     if torn || segment.is_short(at) {
-                        self.desk.quarantine(position(number, at), "its end is damaged, or missing");
+                        self.desk.quarantine(position(number, at), "its end is damaged, or missing")?;
                     }
                     break;
                 }

@@ -175,7 +175,9 @@ impl Row {
             if !leg.rcpts.contains(rcpt) {
                 continue;
             }
-            leg.last = Some(last.clone());
+            // It may have arrived for one of them: that the others heard something else does not undo it.
+            let lost = last.lost.or(leg.last.as_ref().and_then(|before| before.lost));
+            leg.last = Some(Last { lost, ..last.clone() });
             if *fate != Fate::Deferred {
                 leg.rcpts.retain(|open| open != rcpt);
                 ended.push(*rcpt);

@@ -6,7 +6,7 @@
 //! due keys: whatever prefix of the writes a killed process leaves behind, no open leg is without its due key.
 //!
 //! Keys: `m` id chunk → the row, cut into pieces; `d` (held: `h`) lane tenant 0 destination 0 due id leg → nothing; `o` id → nothing,
-//! for messages with owed failures; `p` mark id → nothing, for messages that may be superseded; `k` key → where a memo lies; `applied`, `sizes`, `boot`.
+//! for messages with owed failures; `p` mark id → nothing, for messages that may be superseded; `k` key → where a memo lies; `applied`, `sizes`, `boot`, `broken`, `live`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

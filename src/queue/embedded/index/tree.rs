@@ -102,6 +102,12 @@ impl Tree {
         self.db.flush().map(drop)
     }
 
+    /// Brings all that was written to the disk, which sled by itself never does.
+    pub(super) fn sync(&self) -> sled::Result<()> {
+        self.flush()?;
+        Ok(self.site.sync(self.side)?)
+    }
+
     /// Writes down what lives, for the next start.
     pub(super) fn note_live(&self) -> sled::Result<()> {
         self.insert(LIVE, &self.live.get().to_be_bytes()).map(drop)

@@ -210,7 +210,7 @@ fn end(row: &mut Row, open: &OpenLeg, action: &Action, now: Time) -> Option<Note
         Action::Drop | Action::Retry | Action::Hold { .. } | Action::Release => (String::new(), false),
     };
     let (enhanced, reason) = (Some(BY_COMMAND), Reason::Command);
-    let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: false };
+    let last = Last { at: now, code: 0, enhanced, text, host: None, reason, lost: None };
     let fates = open.rcpts.iter().map(|rcpt| (*rcpt, Fate::Failed, last.clone())).collect();
     let id = row.facts.id;
     let settlement = Settlement { id, leg: open.leg, fates, owe, then: Then::Continue };

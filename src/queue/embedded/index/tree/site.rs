@@ -87,6 +87,20 @@ impl Site {
         }
     }
 
+    /// Syncs every file of sled's, and the directories that name them.
+    pub(super) fn sync(&self, side: Side) -> io::Result<()> {
+        let mut paths = vec![self.dir.clone(), self.path(side)];
+        while let Some(path) = paths.pop() {
+            fs::File::open(&path)?.sync_all()?;
+            if path != self.dir && path.is_dir() {
+                for entry in fs::read_dir(&path)? {
+                    paths.push(entry?.path());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn says(&self) -> PathBuf {
         self.dir.join("current")
     }
