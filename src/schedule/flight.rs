@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::retry::Life;
@@ -21,8 +22,8 @@ use crate::deliver::redact::Veil;
 use crate::deliver::{Hears, Job, Standing};
 use crate::failpoint::{self, Failpoint};
 use crate::mail::attempt::{Decided, Login, Way};
-use crate::mail::message::Message;
-use crate::queue::store::{Cause, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
+use crate::mail::message::{Facts, Message};
+use crate::queue::store::{Cause, Entry, Filter, Hold, Leg, Pacing, Settlement, State, StoreError, Then};
 use crate::tenant::{Route, Tenant};
 
 /// How long after the end of its useful life mail is still attempted.
@@ -30,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// Attempts the leg and hands on what was decided. Ends when every open recipient has been ruled on, or the rest was left.
 pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work>) {
-    match room.parts.store.message(leg.id).await {
+    match load(&room, &leg).await {
         Ok(Some(message)) => match sealed(&room, &leg, &message) {
             Ok(message) => Flight::new(&room, leg, message, rulings).fly().await,
             Err(hold) => Flight::new(&room, leg, message, rulings).wait_on(hold),
@@ -42,6 +43,18 @@ pub(super) async fn fly(room: Arc<Room>, leg: Leg, rulings: UnboundedSender<Work
         }
         Err(error @ StoreError::Failed(_)) => room.fail(error),
     }
+}
+
+/// The message of a leg; of a held one the facts alone. It ends without an attempt, and that its octets cannot be read may be what
+/// it is held for.
+async fn load(room: &Room, leg: &Leg) -> Result<Option<Arc<Message>>, StoreError> {
+    if matches!(leg.state, State::Due(_)) {
+        return room.parts.store.message(leg.id).await;
+    }
+    let filter = Filter { ids: vec![leg.id], ..Filter::default() };
+    let found = room.parts.store.list(filter, room.parts.clock.now()).await?;
+    let bare = |entry: &Entry| Arc::new(Message { facts: Facts::clone(&entry.facts), body: Bytes::new() });
+    Ok(found.first().map(bare))
 }
 
 fn hold(reason: &str) -> Then {

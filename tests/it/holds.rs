@@ -87,6 +87,44 @@ async fn a_hold_with_an_end_ends_then_and_is_told_of() {
     assert_eq!(rig.logged("expired").len(), 1);
 }
 
+/// Spoils the body of a message in the journal.
+fn spoil(rig: &Rig, id: Id) {
+    let text = format!("secret {id}");
+    for entry in std::fs::read_dir(rig.spool()).unwrap() {
+        let path = entry.unwrap().path();
+        let mut octets = std::fs::read(&path).unwrap();
+        let found = octets.windows(text.len()).position(|window| window == text.as_bytes());
+        if let Some(at) = found {
+            octets[at] ^= 1;
+            std::fs::write(&path, &octets).unwrap();
+            return;
+        }
+    }
+    panic!("{text} is nowhere");
+}
+
+/// Bug: at its end it was claimed, could not be read and was held again, for ever and without a pause; nobody was told.
+#[tokio::test]
+async fn a_message_whose_octets_are_damaged_is_held_and_its_end_is_told_of() {
+    let mut rig = Rig::new(TURNS);
+    rig.script.plan([Plan::All(451), Plan::All(250)]);
+    rig.start();
+    let id = rig.accept("acme", &["a@example.test"]).await;
+    rig.until(|all| find(all, id).is_some_and(|entry| entry.state == StateName::Deferred)).await;
+    rig.seen().await;
+    rig.drain().await;
+    spoil(&rig, id);
+    rig.restart_drained().await;
+    rig.pass(4 * 60 * MINUTE);
+    rig.until(|all| find(all, id).is_some_and(|entry| entry.state == StateName::Held)).await;
+    rig.pass(6 * DAY);
+    let told = rig.notification().await;
+    let report = report(&told.message.body);
+    assert!(report.contains("until its life ended: the spool's copy is damaged"), "{report}");
+    rig.until(<[_]>::is_empty).await;
+    assert_eq!(rig.logged("expired").len(), 1);
+}
+
 #[tokio::test]
 async fn what_is_released_lives_on_to_the_end_of_its_message() {
     let mut rig = Rig::new(TURNS);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -286,6 +286,11 @@ impl Rig {
 
     fn open(&self) -> Arc<dyn Store> {
         open(self.dir.path(), &Clock::Set(Arc::clone(&self.hand)), self.turns, &self.changed)
+    }
+
+    /// Where the journal lies.
+    pub fn spool(&self) -> PathBuf {
+        self.dir.path().join("queue/spool")
     }
 
     /// From now on the disk is gone.

@@ -253,6 +253,21 @@ impl Row {
         std::iter::once((self.place.at.segment, self.place.length)).chain(self.notes.iter().copied())
     }
 
+    /// As it lies in sled, its checksum behind it: a kill between two of its pieces leaves some of the new ones among the old, and
+    /// that may well read as a row, as new as the one and as wrong as the other.
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+        let mut octets = postcard::to_stdvec(self).ok()?;
+        octets.extend_from_slice(&crc32c::crc32c(&octets).to_le_bytes());
+        Some(octets)
+    }
+
+    /// `None`: these are not the octets of one row.
+    pub(super) fn decode(octets: &[u8]) -> Option<Self> {
+        let (octets, crc) = octets.split_last_chunk()?;
+        let whole = crc32c::crc32c(octets) == u32::from_le_bytes(*crc);
+        postcard::from_bytes(octets).ok().filter(|_| whole)
+    }
+
     /// About how much memory it takes.
     pub(in super::super) fn size(&self) -> usize {
         500 + 120 * (self.facts.envelope.rcpts.len() + self.standing.legs.len())

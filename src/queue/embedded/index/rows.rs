@@ -110,7 +110,7 @@ impl Rows {
         if pieces == 0 {
             return Ok(None);
         }
-        let row = postcard::from_bytes(&octets).map_err(|_| doubt("a row cannot be read"))?;
+        let row = Row::decode(&octets).ok_or_else(|| doubt("a row cannot be read"))?;
         Ok(Some((row, pieces)))
     }
 
@@ -354,7 +354,7 @@ fn write(db: &Tree, id: Id, slot: Slot) -> sled::Result<()> {
     for mark in slot.marks.iter().filter(|_| !slot.marked) {
         db.insert(&mark_key(*mark, id), &[])?;
     }
-    let octets = postcard::to_stdvec(&row).map_err(|_| doubt("a row cannot be written"))?;
+    let octets = row.encode().ok_or_else(|| doubt("a row cannot be written"))?;
     let mut pieces = 0u16;
     for piece in octets.chunks(PIECE) {
         db.insert(&keys::piece_key(id, pieces), piece)?;
