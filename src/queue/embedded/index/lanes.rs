@@ -10,7 +10,7 @@ mod rings;
 mod shares;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::rings::{Credit, Ring};
@@ -179,9 +179,7 @@ impl Lanes {
     /// Takes over what is said of the site that a destination belongs to. Answers whether a leg may now have its turn.
     pub(in super::super) fn pace(&mut self, pacing: &Pacing) -> bool {
         let again = self.slots.pace(pacing);
-        for number in &again {
-            self.make_ready(*number, true);
-        }
+        self.retry(&again);
         !again.is_empty()
     }
 
@@ -228,9 +226,8 @@ impl Lanes {
     }
 
     fn promote(&mut self, now: Time) {
-        for number in self.slots.wake(now) {
-            self.make_ready(number, true);
-        }
+        let again = self.slots.wake(now);
+        self.retry(&again);
         for held in [false, true] {
             let from = (held, Time(0), 0);
             let ripe = |next: &&(bool, Time, u64)| next.0 == held && next.1 <= now;
@@ -316,11 +313,51 @@ impl Lanes {
         }
     }
 
-    /// Lets one stream that waits for a slot of this destination's site try again, before others.
+    /// Lets one stream that waits for a slot of this destination's site try again, before others. Where its tenant or lane holds all
+    /// that it may, the slot would lie idle: then one more has its turn. One stream of each that is passed over is ready for when it
+    /// may; the others go on waiting, behind those that were not looked at.
     fn unblock(&mut self, destination: &Destination) {
-        if let Some(number) = self.slots.unblock(destination) {
-            self.make_ready(number, true);
+        let (mut known, mut passed) = (HashSet::new(), Vec::new());
+        while let Some(number) = self.slots.unblock(destination) {
+            let Some(StreamKey { lane, tenant, .. }) = self.streams.get(&number).map(|stream| &stream.key)
+            else {
+                continue;
+            };
+            if self.may(*lane, tenant) {
+                self.make_ready(number, true);
+                break;
+            }
+            if known.insert((*lane, Arc::clone(tenant))) {
+                self.make_ready(number, false);
+            } else {
+                passed.push((number, *lane));
+            }
         }
+        for (number, lane) in passed {
+            self.slots.block(destination, lane as usize, number);
+        }
+        self.slots.forget(destination);
+    }
+
+    /// Lets these streams try again, and for each that may not the next that waits at its site.
+    fn retry(&mut self, again: &[u64]) {
+        for number in again {
+            let Some(StreamKey { lane, tenant, destination, .. }) =
+                self.streams.get(number).map(|stream| stream.key.clone())
+            else {
+                continue;
+            };
+            self.make_ready(*number, true);
+            if !self.may(lane, &tenant) {
+                self.unblock(&destination);
+            }
+        }
+    }
+
+    /// Whether a leg of the tenant's in this lane may have a turn, wherever it goes.
+    fn may(&self, lane: Lane, tenant: &str) -> bool {
+        let lane = lane as usize;
+        self.shares.has_room(lane) && self.shares.has_room_for(lane, tenant)
     }
 }
 

@@ -134,10 +134,8 @@ impl Slots {
 
     /// The stream that a free slot of this destination's site goes to.
     pub(super) fn unblock(&mut self, destination: &Destination) -> Option<u64> {
-        let next = self.members.get(destination).and_then(|member| self.sites.get_mut(&member.site));
-        let next = next.and_then(Site::pop);
-        self.forget(destination);
-        next
+        let site = self.members.get(destination).and_then(|member| self.sites.get_mut(&member.site));
+        site.and_then(Site::pop)
     }
 
     /// Takes over what is said of a site. Answers the streams that may try again.
@@ -204,7 +202,8 @@ impl Slots {
         again
     }
 
-    fn forget(&mut self, destination: &Destination) {
+    /// Forgets a destination that has neither streams nor legs under way.
+    pub(super) fn forget(&mut self, destination: &Destination) {
         let over = |member: &Member| member.streams == 0 && member.active.iter().all(|active| *active == 0);
         if !self.members.get(destination).is_some_and(over) {
             return;

@@ -125,6 +125,53 @@ fn tenants_take_turns_however_much_they_have() {
     assert_eq!(first.iter().filter(|tenant| &***tenant == "other").count(), 2, "{first:?}");
 }
 
+/// Bug: the slot that came free went to a tenant who held all that he may, and the others waited for an attempt of his to end.
+#[test]
+fn a_free_slot_goes_to_whoever_may_use_it() {
+    let rows: [(&str, [(Lane, &str); 3], &str); 2] = [
+        (
+            "a tenant at his share",
+            [(Lane::Normal, "big"), (Lane::Normal, "big"), (Lane::Normal, "small")],
+            "small",
+        ),
+        (
+            "a lane at its ceiling",
+            [(Lane::Bulk, "big"), (Lane::Bulk, "more"), (Lane::Normal, "small")],
+            "small",
+        ),
+    ];
+    for (why, waits, goes_on) in rows {
+        let mut lanes = Lanes::new(turns(1, 16), 100_000);
+        // One has the site's only slot, and the others wait for it.
+        fill(&mut lanes, &key(Lane::Normal, "first", "site"), 1);
+        let (first, _) = lanes.claim(NOW, &mut nothing).unwrap();
+        for (n, (lane, tenant)) in waits.into_iter().enumerate() {
+            let held = n == 1;
+            fill(&mut lanes, &StreamKey { held, ..key(lane, tenant, "site") }, 1);
+        }
+        assert!(lanes.claim(NOW, &mut nothing).is_none(), "{why}: all wait for the slot");
+        // Then others than the one who goes on fill what they may have.
+        let (lane, tenant) = waits[0];
+        for n in 0..16 {
+            let whose = if lane == Lane::Bulk { ["t", "v"][n % 2] } else { tenant };
+            fill(&mut lanes, &key(lane, whose, &format!("d{n}")), 1);
+        }
+        let filled: Vec<_> = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).collect();
+        assert!(!lanes.may(lane, tenant) && filled.len() < 16, "{why}: {}", filled.len());
+        lanes.release(&first);
+        let (next, _) = lanes.claim(NOW, &mut nothing).unwrap();
+        assert_eq!(&*next.tenant, goes_on, "{why}");
+        lanes.release(&next);
+        assert!(lanes.claim(NOW, &mut nothing).is_none(), "{why}: nobody else may");
+        for (key, _) in filled {
+            lanes.release(&key);
+        }
+        let rest =
+            std::iter::from_fn(|| turn(&mut lanes)).filter(|key| &*key.destination.0 == "site").count();
+        assert_eq!(rest, 2, "{why}: and the others have their turn when they may");
+    }
+}
+
 #[test]
 fn a_tenants_destinations_take_turns() {
     let mut lanes = Lanes::new(turns(100, 100), 100_000);
