@@ -29,6 +29,9 @@ pub(super) const AGAIN: u8 = 2;
 /// The record stood behind a hole in the last group: what it rests on may be lost, so it counts for itself only.
 pub(super) const ALONE: u8 = 4;
 
+/// The record's body was damaged before it was written: its checksum says so, and not that it was written by half.
+pub(super) const DAMAGED: u8 = 8;
+
 /// Where a record lies: segments are numbered upwards, so positions sort as the journal was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Position {
@@ -189,6 +192,13 @@ impl Record {
         let header =
             Header { kind, flags: 0, id, payload: payload_len, body: body_len, payload_crc, body_crc };
         Ok(Self { header, payload, body })
+    }
+
+    /// The same with the checksum that its body was accepted with, whether it still fits or not.
+    pub(super) fn accepted_as(mut self, body_crc: u32) -> Self {
+        self.header.body_crc = body_crc;
+        self.header.flags |= if crc32c::crc32c(&self.body) == body_crc { 0 } else { DAMAGED };
+        self
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::OpenError;
 use super::commit::{Head, bare};
-use super::record::{AGAIN, ALONE, FIRST, FORMAT, Kind, Record, Schema};
+use super::record::{AGAIN, ALONE, DAMAGED, FIRST, FORMAT, Kind, Record, Schema};
 use super::scan::{Found, Scan, Step};
 use super::spool::{Segment, Spool, segment_number};
 use crate::failpoint::{self, Failpoint};
@@ -182,11 +182,11 @@ fn said_torn(segment: u32, at: u64) {
 fn reread(file: &dyn DiskFile, found: &Found) -> io::Result<Option<Record>> {
     let mut body = vec![0; found.header.body as usize];
     read_exact_at(file, &mut body, found.body_at())?;
-    if crc32c::crc32c(&body) != found.header.body_crc {
+    if found.header.flags & DAMAGED == 0 && crc32c::crc32c(&body) != found.header.body_crc {
         return Ok(None);
     }
     let mut header = found.header;
-    header.flags = AGAIN | (header.flags & ALONE);
+    header.flags = AGAIN | (header.flags & (ALONE | DAMAGED));
     Ok(Some(Record { header, payload: found.payload.clone(), body: body.into() }))
 }
 

@@ -12,6 +12,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::super::inbox::Request;
 use super::super::record::{Copied, Kind, MemoHead, Position, Record};
 use super::super::scan::{Found, Scan, Step};
@@ -213,28 +215,36 @@ impl Desk {
         segment: &Segment,
         row: &Row,
     ) -> sled::Result<io::Result<(Record, Said)>> {
-        let copied = self.full_record(segment, row);
-        if copied.is_ok() {
-            let (id, spool) = (row.facts.id, Arc::clone(&self.spool));
-            if let Some(row) = &mut self.rows.slot(id)?.row {
-                row.homes.retain(|home| spool.segment(*home).is_some());
-            }
-            self.pend(id)?;
+        let mut body = vec![0; row.place.body as usize];
+        match read_exact_at(&*segment.file, &mut body, row.place.body_at) {
+            Ok(()) => self.full_record(row, body.into(), row.place.crc),
+            Err(error) => Ok(Err(error)),
         }
-        Ok(copied)
     }
 
-    fn full_record(&self, segment: &Segment, row: &Row) -> io::Result<(Record, Said)> {
-        let mut body = vec![0; row.place.body as usize];
-        read_exact_at(&*segment.file, &mut body, row.place.body_at)?;
+    /// The full record of a message with this body, on its way to the journal.
+    pub(super) fn full_record(
+        &mut self,
+        row: &Row,
+        body: Bytes,
+        body_crc: u32,
+    ) -> sled::Result<io::Result<(Record, Said)>> {
         let copied = Copied {
             facts: Arc::clone(&row.facts),
             standing: row.standing.clone(),
             homes: self.grave(row).homes,
             file: row.place.file,
         };
-        let record = Record::with_body(Kind::Copy, row.facts.id, &copied, body.into(), row.place.crc);
-        Ok((record.map_err(io::Error::other)?, Said::Own(Vec::new())))
+        let (id, spool) = (row.facts.id, Arc::clone(&self.spool));
+        let record = match Record::with_body(Kind::Copy, id, &copied, body, 0) {
+            Ok(record) => record.accepted_as(body_crc),
+            Err(error) => return Ok(Err(io::Error::other(error))),
+        };
+        if let Some(row) = &mut self.rows.slot(id)?.row {
+            row.homes.retain(|home| spool.segment(*home).is_some());
+        }
+        self.pend(id)?;
+        Ok(Ok((record, Said::Own(Vec::new()))))
     }
 
     pub(super) fn submit_copies(&mut self, records: Vec<(Record, Said)>) {

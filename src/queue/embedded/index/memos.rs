@@ -155,8 +155,7 @@ impl Desk {
     ) -> io::Result<(Record, Said)> {
         let mut value = vec![0; place.body as usize];
         read_exact_at(&*segment.file, &mut value, place.body_at)?;
-        let mut copy = self.memo(head, value.into(), true)?;
-        copy.0.header.body_crc = place.crc;
-        Ok(copy)
+        let (record, said) = self.memo(head, value.into(), true)?;
+        Ok((record.accepted_as(place.crc), said))
     }
 }

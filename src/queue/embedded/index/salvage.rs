@@ -6,13 +6,18 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::super::record::MemoHead;
-use super::super::spool::Segment;
+use bytes::Bytes;
+
+use super::super::record::{MemoHead, Record};
+use super::super::spool::{Said, Segment};
 use super::compact::{COPY_MAX, PIECE, Stage, Work};
 use super::desk::Desk;
 use super::memos::Fate;
 use super::row::Row;
 use crate::mail::id::Id;
+
+/// A checksum that no body has which is not there: that of nothing is 0.
+const NO_BODY: u32 = u32::MAX;
 
 impl Desk {
     /// Goes on with a segment by what the index knows of it.
@@ -35,12 +40,18 @@ impl Desk {
                 work.stage = Stage::Messages(row.facts.id);
                 break;
             }
-            match self.copy_message(&segment, row)? {
+            let copied = match self.copy_message(&segment, row)? {
+                Err(error) => self.without_body(row, &error)?,
+                copied => copied,
+            };
+            match copied {
                 Ok(record) => {
                     octets += record.0.header.length();
                     records.push(record);
                 }
-                Err(error) => self.message_lost(row, &error),
+                Err(error) => {
+                    tracing::error!(id = %row.facts.id, %error, "a message stays in a damaged segment")
+                }
             }
         }
         self.compaction.work = Some(work);
@@ -83,9 +94,11 @@ impl Desk {
         segment
     }
 
-    /// The row stays, so that the message is listed and a person can decide; whoever reads it hears that it is damaged.
-    fn message_lost(&self, row: &Row, error: &io::Error) {
+    /// A record without the body, which its checksum says: the message is listed, also by an index that is made again, and a person
+    /// can decide. Whoever reads it hears that it is damaged, and at its end its tenant is told.
+    fn without_body(&mut self, row: &Row, error: &io::Error) -> sled::Result<io::Result<(Record, Said)>> {
         self.spool.quarantined.fetch_add(1, Ordering::Relaxed);
         tracing::error!(id = %row.facts.id, %error, "a message's body cannot be read from a damaged segment");
+        self.full_record(row, Bytes::new(), NO_BODY)
     }
 }
