@@ -2,6 +2,7 @@
 //! waited for.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ struct Plan {
     failed: Option<PathBuf>,
     /// Writes to the journal after that.
     later: usize,
-    unreadable: Option<PathBuf>,
+    unreadable: Option<(PathBuf, Range<u64>)>,
 }
 
 /// The disk.
@@ -53,7 +54,12 @@ impl Faulty {
 
     /// From now on this file cannot be read.
     pub fn spoil(&self, path: &Path) {
-        self.0.lock().unwrap().unreadable = Some(path.to_owned());
+        self.spoil_at(path, 0..u64::MAX);
+    }
+
+    /// From now on these octets of this file cannot be read.
+    pub fn spoil_at(&self, path: &Path, at: Range<u64>) {
+        self.0.lock().unwrap().unreadable = Some((path.to_owned(), at));
     }
 
     /// The file that the failure hit, if it came to that.
@@ -186,7 +192,10 @@ impl DiskFile for File {
         }
     }
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.disk.0.lock().unwrap().unreadable.as_ref() == Some(&self.path) {
+        let hit = |(path, at): &(PathBuf, Range<u64>)| {
+            *path == self.path && at.start < offset + into.len() as u64 && offset < at.end
+        };
+        if self.disk.0.lock().unwrap().unreadable.as_ref().is_some_and(hit) {
             return Err(Errno::IO.into());
         }
         self.disk.look(&self.path, false)?;

@@ -141,6 +141,37 @@ async fn without_an_index_only_the_damaged_record_is_lost() {
     assert_eq!((stuck(&store).await, store.recall("known".into()).await.unwrap().len()), (rest, 1));
 }
 
+/// Bug: a single sector that could not be read stopped the start, and every start after it.
+#[tokio::test]
+async fn a_sector_that_cannot_be_read_costs_what_stands_in_it_and_only_as_long_as_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path()).await;
+    let octets = std::fs::read(&segment).unwrap();
+    let place = |serial| {
+        let body = mail(serial).message.body.clone();
+        octets.windows(body.len()).position(|window| window == &body[..]).unwrap() as u64
+    };
+    let all: Vec<_> = (1..=STUCK).map(|serial| Ok(id(serial))).collect();
+    // The last segment is another matter: what cannot be read there stops the start, for nothing may be cut off behind it.
+    let store = open(&Faulty::default(), dir.path()).await;
+    pass(&store, 100, Fate::Delivered).await;
+    store.close().await.unwrap();
+    for (at, what) in [(0, "its first"), (place(3), "one in the middle")] {
+        std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        let disk = Faulty::default();
+        disk.spoil_at(&segment, at..at + 1);
+        let store = open(&disk, dir.path()).await;
+        let listed = store.list(Filter::default(), NOW).await.unwrap().len();
+        assert!((2..5).contains(&listed), "{what}: {listed}");
+        assert!(store.stats().await.unwrap().quarantined > 0, "{what}");
+        store.close().await.unwrap();
+        let store = open(&Faulty::default(), dir.path()).await;
+        assert_eq!(stuck(&store).await, all, "{what}: all of it can be read again");
+        assert_eq!(store.stats().await.unwrap().quarantined, 0);
+        store.close().await.unwrap();
+    }
+}
+
 /// Bug: its copy, the last thing in the journal, was taken at the next start for one that was being written, and cut off.
 #[tokio::test]
 async fn a_message_with_a_damaged_body_outlives_compaction_and_a_start() {

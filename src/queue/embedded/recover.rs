@@ -64,7 +64,7 @@ fn numbers(spool: &Spool) -> io::Result<Vec<u32>> {
 
 /// The format that a segment says it has, and where it says that the one before it ended.
 fn schema(file: &dyn DiskFile, number: u32) -> io::Result<Option<(u32, u32)>> {
-    let Step::Record(found) = Scan::new(file, number, 0)?.next()? else { return Ok(None) };
+    let Step::Record(found) = Scan::head(file, number)?.next()? else { return Ok(None) };
     if found.header.kind != Kind::Schema {
         return Ok(None);
     }

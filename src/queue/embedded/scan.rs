@@ -1,8 +1,10 @@
 //! Reads a segment from front to back, steps over bodies, and goes on behind what is damaged.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use memchr::memmem::Finder;
+use rustix::io::Errno;
 
 use super::record::{HEADER, Header, MAGIC, Origin};
 use crate::fsx::{DiskFile, read_exact_at};
@@ -11,6 +13,13 @@ use crate::fsx::{DiskFile, read_exact_at};
 const CHUNK: usize = 1 << 20;
 /// The same where only the records themselves are wanted, and most bodies are to be stepped over unread.
 const SPARSE: usize = 8 << 10;
+
+/// What a lenient scan takes for damaged at once where the disk cannot read.
+const PAGE: u64 = 4096;
+/// So many of these in a segment are no bad spot any more, but a disk that is gone: nothing is concluded from it.
+const UNREADABLE_MAX: usize = 64;
+/// What unreadable octets are taken for: not those of a record, nor for unwritten.
+const UNREADABLE: u8 = 0xff;
 
 /// A record that a scan found. Payload checked, body not.
 #[derive(Clone, Debug)]
@@ -55,22 +64,35 @@ pub(super) struct Scan<'a> {
     chunk: Vec<u8>,
     chunk_at: u64,
     chunk_size: usize,
+    lenient: bool,
+    unreadable: BTreeSet<u64>,
 }
 
 impl<'a> Scan<'a> {
     /// Of the segment of this number, from this offset on; 0 for all of it.
     pub(super) fn new(file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
-        Self::by(CHUNK, file, number, from)
+        Self::by(CHUNK, false, (file, number), from)
+    }
+
+    /// The same, but what the disk cannot read is stepped over like any other damage.
+    pub(super) fn lenient(file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
+        Self::by(CHUNK, true, (file, number), from)
+    }
+
+    /// Of the first records of a segment, as lenient.
+    pub(super) fn head(file: &'a dyn DiskFile, number: u32) -> io::Result<Self> {
+        Self::by(SPARSE, true, (file, number), 0)
     }
 
     /// The same, reading little more than headers and payloads.
     pub(super) fn sparse(file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
-        Self::by(SPARSE, file, number, from)
+        Self::by(SPARSE, false, (file, number), from)
     }
 
-    fn by(chunk_size: usize, file: &'a dyn DiskFile, number: u32, from: u64) -> io::Result<Self> {
-        let (size, chunk) = (file.size()?, Vec::new());
-        let mut scan = Self { file, size, origin: None, offset: 0, chunk, chunk_at: 0, chunk_size };
+    fn by(chunk_size: usize, lenient: bool, of: (&'a dyn DiskFile, u32), from: u64) -> io::Result<Self> {
+        let ((file, number), chunk, unreadable) = (of, Vec::new(), BTreeSet::new());
+        let (size, origin, offset, chunk_at) = (file.size()?, None, 0, 0);
+        let mut scan = Self { file, size, origin, offset, chunk, chunk_at, chunk_size, lenient, unreadable };
         scan.origin = scan.find_origin(number)?;
         scan.offset = from;
         Ok(scan)
@@ -79,6 +101,11 @@ impl<'a> Scan<'a> {
     /// Where the next step begins.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Whether there was anything that the disk could not read.
+    pub(super) fn met_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
     }
 
     /// The first good header of this segment in the file has it. With the schema record damaged, that is still a record of
@@ -181,9 +208,77 @@ impl<'a> Scan<'a> {
             let left = usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX);
             self.chunk.resize(want.max(self.chunk_size).min(left), 0);
             self.chunk_at = at;
-            read_exact_at(self.file, &mut self.chunk, at)?;
+            match read_exact_at(self.file, &mut self.chunk, at) {
+                Err(error) if self.lenient && is_unreadable(&error) => self.by_pages(at)?,
+                read => read?,
+            }
         }
         let from = usize::try_from(at - self.chunk_at).unwrap_or(usize::MAX);
         Ok(self.chunk.get(from..from.saturating_add(want)).unwrap_or_default())
+    }
+
+    /// Reads the chunk as far as it can be read.
+    fn by_pages(&mut self, mut at: u64) -> io::Result<()> {
+        let mut rest = self.chunk.as_mut_slice();
+        while !rest.is_empty() {
+            let length = usize::try_from(PAGE - at % PAGE).unwrap_or(usize::MAX).min(rest.len());
+            let (page, behind) = rest.split_at_mut(length);
+            match read_exact_at(self.file, page, at) {
+                Err(error) if is_unreadable(&error) => {
+                    page.fill(UNREADABLE);
+                    self.unreadable.insert(at / PAGE);
+                    if self.unreadable.len() > UNREADABLE_MAX {
+                        return Err(error);
+                    }
+                }
+                read => read?,
+            }
+            at += length as u64;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+fn is_unreadable(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+
+    /// A file of so many pages, of which the disk can read none.
+    struct Gone(u64);
+
+    impl DiskFile for Gone {
+        fn write_at(&self, _: &mut [IoSlice<'_>], _: u64) -> io::Result<()> {
+            Err(Errno::IO.into())
+        }
+        fn sync(&self) -> io::Result<()> {
+            Err(Errno::IO.into())
+        }
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Err(Errno::IO.into())
+        }
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0 * PAGE)
+        }
+        fn cut(&self, _: u64) -> io::Result<()> {
+            Err(Errno::IO.into())
+        }
+    }
+
+    #[test]
+    fn from_a_disk_that_is_gone_nothing_is_concluded() {
+        let most = UNREADABLE_MAX as u64;
+        let gone = Gone(most);
+        let mut scan = Scan::lenient(&gone, 1, 0).unwrap();
+        assert!(matches!(scan.next().unwrap(), Step::End { at: 0, torn: true }));
+        assert!(scan.met_unreadable());
+        assert!(Scan::lenient(&Gone(most + 1), 1, 0).is_err());
+        assert!(Scan::new(&Gone(1), 1, 0).is_err(), "and where nothing may be stepped over");
     }
 }

@@ -22,6 +22,7 @@ use super::usage::Usage;
 use super::{Ask, keys};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
+use crate::fsx;
 use crate::mail::id::Id;
 use crate::queue::store::{Stats, StoreError, Turns};
 
@@ -69,6 +70,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     if parts.spool.is_damaged() {
         rows.tree().insert(keys::DAMAGED, &[])?;
     }
+    let doubt = parts.doubt();
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
@@ -90,7 +92,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         unpaid: 0,
     };
     let counted = sizes.is_some() || empty;
-    let mut replay = Replay { desk, inbox, closed: false };
+    let mut replay = Replay { desk, inbox, closed: false, doubt };
     // What takes long comes before the index listens: once it does, mail waits for it.
     let mut end = replay.catch_up()?;
     if !counted {
@@ -223,6 +225,8 @@ struct Replay<'a> {
     inbox: &'a Receiver<Ask>,
     /// The store is being closed: what is built is thrown away.
     closed: bool,
+    /// The file that says that what is built is not to be trusted at the next start.
+    doubt: PathBuf,
 }
 
 impl Replay<'_> {
@@ -259,7 +263,7 @@ impl Replay<'_> {
     fn segment(&mut self, from: Position, to: u64) -> sled::Result<()> {
         let number = from.segment;
         let Some(segment) = self.desk.spool.segment(number) else { return Ok(()) };
-        let mut scan = Scan::new(&*segment.file, number, u64::from(from.offset))?;
+        let mut scan = Scan::lenient(&*segment.file, number, u64::from(from.offset))?;
         let mut again: Vec<Found> = Vec::new();
         while scan.offset() < to && !self.is_closed() {
             match scan.next()? {
@@ -282,6 +286,10 @@ impl Replay<'_> {
                     break;
                 }
             }
+        }
+        if scan.met_unreadable() {
+            // It may be read again after a better cable: until then every start makes the index anew.
+            fsx::write_atomically(&self.doubt, b"", 0o600)?;
         }
         Ok(())
     }
