@@ -1,6 +1,8 @@
 //! Parameters of MAIL and RCPT: SIZE, BODY, SMTPUTF8, REQUIRETLS, AUTH, RET, ENVID, MT-PRIORITY, BY; NOTIFY, ORCPT. Strict, for what is wrong here
 //! would end in somebody else's report.
 
+use std::fmt::Write;
+
 use crate::mail::deliver_by::By;
 use crate::mail::envelope::{Notify, Ret};
 use crate::mail::priority::Priority;
@@ -99,7 +101,7 @@ pub fn rcpt(rest: &str) -> Result<RcptParams, BadParam> {
         if matches!(keyword, Keyword::Notify) {
             params.notify = notify(value?)?;
         } else {
-            params.orcpt = Some(orcpt(value?)?.to_owned());
+            params.orcpt = Some(orcpt(value?)?);
         }
         Some(())
     })?;
@@ -191,12 +193,30 @@ fn notify(value: &str) -> Option<Notify> {
     Some(wanted)
 }
 
-/// RFC 3461 section 4.2: `type;xtext`, kept as it is.
-fn orcpt(value: &str) -> Option<&str> {
+/// RFC 3461 section 4.2: `type;xtext`, kept as it is. Of the type `utf-8` an address may come as it is written (RFC 6533 section 3): it
+/// is kept in the form that goes everywhere, with `\x{...}` for each character that is not ASCII.
+fn orcpt(value: &str) -> Option<String> {
     let (kind, address) = value.split_once(';')?;
     let atom = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let text = decode(address)?;
-    (atom && value.len() <= ORCPT_MAX && !text.is_empty() && is_printable(&text)).then_some(value)
+    let kept = match kind.eq_ignore_ascii_case("utf-8") {
+        true => format!("{kind};{}", embedded(address)),
+        false => value.to_owned(),
+    };
+    let text = decode(kept.get(kind.len() + 1..)?)?;
+    (atom && kept.len() <= ORCPT_MAX && !text.is_empty() && is_printable(&text)).then_some(kept)
+}
+
+/// RFC 6533 section 3, `EmbeddedUnicodeChar`.
+fn embedded(address: &str) -> String {
+    let mut out = String::with_capacity(address.len());
+    for c in address.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            let _ = write!(out, "\\x{{{:X}}}", u32::from(c));
+        }
+    }
+    out
 }
 
 /// Graphic characters and the space; a decoded CR or LF would become a line of its own in a report (CVE-2020-28026).

@@ -28,6 +28,15 @@ fn what_is_asked_is_what_is_kept() {
     let params = rcpt(" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@c").unwrap();
     assert_eq!(params.notify, Notify { success: true, failure: false, delay: true, stated: true });
     assert_eq!(params.orcpt.as_deref(), Some("rfc822;a+2Bb@c"), "kept as it came");
+    let params = rcpt("ORCPT=utf-8;jürgen@exämple.test").unwrap();
+    assert_eq!(
+        params.orcpt.as_deref(),
+        Some(r"utf-8;j\x{FC}rgen@ex\x{E4}mple.test"),
+        "in the form that goes everywhere"
+    );
+    assert_eq!(rcpt(r"ORCPT=utf-8;j\x{FC}rgen@b").unwrap().orcpt.as_deref(), Some(r"utf-8;j\x{FC}rgen@b"));
+    assert!(rcpt("ORCPT=rfc822;jürgen@b").is_err(), "only of the type that is for it");
+    assert!(rcpt(&format!("ORCPT=utf-8;{}", "ü".repeat(100))).is_err(), "too long as it would be kept");
     let never = rcpt("NOTIFY=never").unwrap().notify;
     assert_eq!(never, Notify { success: false, failure: false, delay: false, stated: true });
 }
