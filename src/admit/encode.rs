@@ -74,13 +74,28 @@ fn words(value: &str) -> String {
         if in_run {
             run.push(word);
         } else {
-            out.extend(encoded(&run.join(" ")));
+            let before = out.last().map(String::as_str);
+            out.extend(between(before, &run.join(" "), Some(word)));
             run.clear();
             out.push(word.to_owned());
         }
     }
-    out.extend(encoded(&run.join(" ")));
+    let before = out.last().map(String::as_str);
+    out.extend(between(before, &run.join(" "), None));
     out.join(" ")
+}
+
+/// The encoded words of a text between two words. Where one of these came encoded, the space beside it is encoded too, or readers
+/// would drop it.
+fn between(before: Option<&str>, text: &str, behind: Option<&str>) -> Option<String> {
+    let space = |word: Option<&str>| if word.is_some_and(is_encoded) { " " } else { "" };
+    if text.is_empty() { None } else { encoded(&format!("{}{text}{}", space(before), space(behind))) }
+}
+
+/// Whether a word came as an encoded word.
+fn is_encoded(word: &str) -> bool {
+    let inner = word.strip_prefix("=?").and_then(|word| word.strip_suffix("?="));
+    inner.is_some_and(|inner| inner.split('?').count() == 3)
 }
 
 /// The encoded words of a text; none for an empty one. No character is torn (RFC 2047 section 5).
@@ -100,19 +115,22 @@ fn addresses(value: &str) -> Option<String> {
     let pieces = pieces(value).ok()?;
     let mut out = String::new();
     let mut phrase: Vec<String> = Vec::new();
+    let mut before = None;
     for piece in &pieces {
         match piece {
             Piece::Space(_) => {}
             Piece::Atom(text) if !text.contains('@') && !text.is_ascii() => phrase.push((*text).to_owned()),
             Piece::Quoted(text) if !text.is_ascii() => phrase.push(unquoted(text)),
             Piece::Atom(_) | Piece::Quoted(_) | Piece::Comment(_) | Piece::Angle(_) | Piece::Mark(_) => {
-                word(&mut out, encoded(&phrase.join(" ")).as_deref());
+                let behind = if let Piece::Atom(text) = piece { Some(*text) } else { None };
+                word(&mut out, between(before, &phrase.join(" "), behind).as_deref());
                 phrase.clear();
+                before = behind;
                 write_piece(&mut out, piece)?;
             }
         }
     }
-    word(&mut out, encoded(&phrase.join(" ")).as_deref());
+    word(&mut out, between(before, &phrase.join(" "), None).as_deref());
     Some(out)
 }
 
@@ -239,7 +257,7 @@ mod tests {
                 "Subject: =?utf-8?B?R3LDvMOfZSBmw7xy?= alle",
                 "a run keeps its space",
             ),
-            ("X-Note: a =?utf-8?q?b?= ü", "X-Note: a =?utf-8?q?b?= =?utf-8?B?w7w=?=", "encoded words stay"),
+            ("X-Note: a =?utf-8?q?b?= ü", "X-Note: a =?utf-8?q?b?= =?utf-8?B?IMO8?=", "encoded words stay"),
             ("From: Jörg <a@t.example>", "From: =?utf-8?B?SsO2cmc=?= <a@t.example>", "a display name"),
             (
                 "From: \"Jörg \\\"J\\\"\" <a@t.example>",
@@ -277,11 +295,25 @@ mod tests {
             ("a é  ü  b", "beside plain words"),
             ("é   b", "before a plain word"),
         ] {
-            let field = ascii(&format!("Subject: {text}")).unwrap();
-            let message = format!("{field}\r\n\r\n");
-            let parsed = mail_parser::MessageParser::new().parse(message.as_bytes()).unwrap();
-            assert_eq!(parsed.subject(), Some(text), "{why}: {field}");
+            assert_eq!(shown(text)[0], text, "{why}");
         }
+        for (text, expected, why) in [
+            ("é =?utf-8?q?=C3=BC?=", "é ü", "before a word that came encoded"),
+            ("=?utf-8?q?=C3=BC?= é b", "ü é b", "behind one"),
+            ("=?utf-8?q?a?= é =?utf-8?q?b?=", "a é b", "between two"),
+        ] {
+            assert_eq!(shown(text), [expected, expected], "{why}");
+        }
+    }
+
+    /// What is shown of a text, as a subject and as a display name.
+    fn shown(text: &str) -> [String; 2] {
+        let subject = ascii(&format!("Subject: {text}")).unwrap();
+        let from = ascii(&format!("From: {text} <a@t.example>")).unwrap_or_default();
+        let message = format!("{subject}\r\n{from}\r\n\r\n");
+        let parsed = mail_parser::MessageParser::new().parse(message.as_bytes()).unwrap();
+        let name = parsed.from().and_then(|from| from.first()).and_then(|from| from.name.as_deref());
+        [parsed.subject().unwrap().to_owned(), name.unwrap_or_default().to_owned()]
     }
 
     #[test]
