@@ -33,7 +33,7 @@ pub(super) struct Accounts(Mutex<HashMap<UpstreamKey, Arc<tokio::sync::Mutex<Sta
 pub(super) struct Standing {
     /// Whether the last login was accepted.
     good: bool,
-    /// Failures in a row.
+    /// Failures of one kind in a row: six times busy is no wrong password.
     failures: u32,
     shut: Option<Shut>,
 }
@@ -102,6 +102,10 @@ impl Standing {
     }
 
     fn fail(&mut self, trouble: Trouble, now: Instant) -> Login {
+        let other = |shut: &Shut| shut.trouble.permanence != trouble.permanence;
+        if self.shut.as_ref().is_some_and(other) {
+            self.failures = 0;
+        }
         let wait = wait(trouble.permanence, self.failures);
         self.good = false;
         self.failures = self.failures.saturating_add(1);
@@ -155,5 +159,16 @@ mod tests {
             assert!(standing.check(now + expected - Duration::from_secs(1)).is_err(), "{why}");
             assert!(standing.check(now + expected).is_ok(), "{why}");
         }
+    }
+
+    #[test]
+    fn a_refusal_after_busy_answers_is_the_first_refusal() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        for code in [454, 454, 454, 454, 454, 454, 535] {
+            standing.fail(trouble(code), now);
+        }
+        assert!(standing.check(now + REFUSED).is_ok(), "five minutes, as after any first refusal");
+        standing.fail(trouble(454), now);
+        assert!(standing.check(now + BUSY).is_ok(), "and the other way round");
     }
 }

@@ -47,7 +47,7 @@ impl Attempt<'_> {
                 connection.seat = Some(self.seat(turn).await);
             }
             match self.transact(connection, &key, ledger).await {
-                Ended::Stale => {}
+                Ended::Stale => ledger.at(host),
                 Ended::Done => {
                     self.count("reused");
                     return Ok(());
@@ -124,7 +124,8 @@ impl Attempt<'_> {
         let whose = Whose { tenant: &self.job.tenant, class };
         self.settings.sources.choose(whose, host.address.ip()).map_err(|why| {
             let text = format!("cannot connect to {}: {why}", host.address);
-            Trouble::transient(Scope::Host, Enhanced(4, 4, 1), text)
+            // RFC 3463: X.3.5, a system incorrectly configured. Ours: the host was not asked.
+            Trouble::transient(Scope::Host, Enhanced(4, 3, 5), text)
         })
     }
 

@@ -143,6 +143,8 @@ impl Dialer<'_> {
                     if let Some(turn) = turn.take() {
                         turn.accepted();
                     }
+                    // A session that is kept says nothing of it later: the password may be another one by then.
+                    ledger.hop.login = self.access.account().map_or(Login::None, |_| Login::Accepted);
                     connection.extensions = extensions;
                     connection.seat = Some(Arc::clone(&self.seat));
                     return Ok(connection);

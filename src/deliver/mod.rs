@@ -243,10 +243,10 @@ impl Attempt<'_> {
                 return Err(trouble);
             }
         };
-        let site = self.site(&hosts);
-        if let Some((sender, until)) = self.resting_sender(&site) {
+        let (site, whose) = self.site(&hosts);
+        if let Some((sender, until)) = self.resting_sender(&whose) {
             ledger.hop.rests = Some(until);
-            return Err(quota::trouble(&site, sender, until));
+            return Err(quota::trouble(&whose, sender, until));
         }
         let urgent = self.job.leg.lane == Lane::Urgent;
         let (answer, standing) = self.deliverer.sites.ask(&site, urgent, bounds);
@@ -267,7 +267,7 @@ impl Attempt<'_> {
         let (standing, rests) = turn.end(ledger.sign(ended.as_ref().err()), ended.as_ref().err());
         self.tidy(&site);
         ledger.stands(standing);
-        ledger.hop.rests = rests.max(self.note_quota(&site, ledger, ended.as_ref().err()));
+        ledger.hop.rests = rests.max(self.note_quota(&whose, ledger, ended.as_ref().err()));
         ended
     }
 
@@ -284,12 +284,15 @@ impl Attempt<'_> {
         Some(self.deliverer.quotas.rest(site, sender))
     }
 
-    /// Hosts that share their exchangers' names are one site; an upstream is one for each tenant that uses it.
-    fn site(&self, hosts: &Hosts<'_>) -> Arc<str> {
+    /// Hosts that share their exchangers' names are one site; an upstream is one for each tenant that uses it. And whose site it is:
+    /// what a server says of a sender, it says for all that are its provider's.
+    fn site(&self, hosts: &Hosts<'_>) -> (Arc<str>, Arc<str>) {
         match &*self.job.route {
-            Route::Mx => sites::name(hosts.best(), &self.settings.roofs),
+            Route::Mx => self.deliverer.sites.name(hosts.best(), &self.settings.roofs),
             Route::Upstream(upstream) => {
-                format!("{}>{}:{}", self.job.tenant, upstream.host, upstream.port).into()
+                let site: Arc<str> =
+                    format!("{}>{}:{}", self.job.tenant, upstream.host, upstream.port).into();
+                (Arc::clone(&site), site)
             }
         }
     }
@@ -308,7 +311,11 @@ impl Attempt<'_> {
         let rank = |host: &Host| self.rank(host, rules);
         while let Some(host) = hosts.next(&rank).await {
             ledger.at(&host);
-            match self.converse(&host, rules, turn, ledger).await {
+            let ended = self.converse(&host, rules, turn, ledger).await;
+            if ended.as_ref().err().is_none_or(|trouble| trouble.reply.code != 0) {
+                self.deliverer.sites.answered(&host.name, &self.settings.roofs);
+            }
+            match ended {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
                     unfit &= trouble.is_unfit(facts);

@@ -47,6 +47,8 @@ pub enum Sign {
     Limited,
     /// None of its hosts serves us.
     Dead,
+    /// It was not asked: what was wrong is on this side.
+    Unasked,
 }
 
 /// What a site rests for, as metrics and `status` name it.
@@ -148,7 +150,9 @@ impl Pace {
         bounds: Bounds,
     ) -> Option<Why> {
         self.give_back();
-        self.heard = now;
+        if sign != Sign::Unasked {
+            self.heard = now;
+        }
         if self.closed.is_some_and(|closed| began < closed) {
             return None;
         }
@@ -162,6 +166,7 @@ impl Pace {
                 self.works();
                 None
             }
+            Sign::Unasked => None,
             Sign::Busy if self.limit > 1 => {
                 self.close(self.limit / 2, now);
                 None

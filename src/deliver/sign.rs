@@ -15,8 +15,11 @@ pub fn of(host: Option<&str>, trouble: &Trouble) -> Sign {
     let (code, enhanced) = (trouble.reply.code, trouble.reply.enhanced);
     // RFC 3463: X.7.x is about security and policy. Who is refused for TLS or a password finds the site as it was.
     let policy = enhanced.is_some_and(|code| code.1 == 7);
+    // What is wrong on this side: a tenant without an address of the host's family. Others' sources may have one.
+    let ours = enhanced == Some(Enhanced(4, 3, 5));
     match trouble.scope {
         Scope::Host if (400..500).contains(&code) => Sign::Busy,
+        Scope::Host if code == 0 && ours => Sign::Unasked,
         Scope::Host | Scope::Session if code == 0 && policy => Sign::Spoke,
         Scope::Host => Sign::Dead,
         Scope::Session if code == 0 || (400..500).contains(&code) => Sign::Busy,
@@ -58,6 +61,11 @@ mod tests {
         let ours = |scope, enhanced| Trouble::transient(scope, enhanced, "ours");
         let rows = [
             (ours(Scope::Host, Enhanced(4, 4, 1)), Sign::Dead, "connection refused, no answer"),
+            (
+                ours(Scope::Host, Enhanced(4, 3, 5)),
+                Sign::Unasked,
+                "this tenant's sources are of another family: the host was not asked",
+            ),
             (ours(Scope::Host, Enhanced(4, 4, 2)), Sign::Dead, "silence where the greeting should be"),
             (
                 ours(Scope::Host, Enhanced(4, 7, 5)),

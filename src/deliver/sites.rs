@@ -1,7 +1,7 @@
 //! The sites that mail goes to, each with its pace: who asks for a connection is told whether and when. Domains whose best
 //! exchangers have the same names are one site, for it is hosts that have limits, not recipient domains.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use super::outcome::{Scope, Trouble};
 use super::pace::{Bounds, Leave, Pace, Sign, Why};
 use crate::clock::Clock;
 use crate::mail::address::Domain;
-use crate::mail::reply::Enhanced;
+use crate::mail::reply::{Enhanced, PeerReply};
 use crate::mail::time::Time;
 use crate::metrics::{Metrics, ReasonLabel};
 
 /// Sites remembered beside those in use; the ones used least lately are forgotten, and probed again.
 const SITES_MAX: usize = 10_000;
+/// Names that are known to answer; beyond that they are learnt anew.
+const ANSWERED_MAX: usize = 10_000;
 /// Exchangers that name a site; more of the best preference are as good as any.
 const NAMES_MAX: usize = 8;
 
@@ -71,6 +73,8 @@ pub(super) struct Sites {
 struct Known {
     sites: HashMap<Arc<str>, Entry>,
     asked: u64,
+    /// Exchangers below a roof that have answered us.
+    answered: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -109,6 +113,44 @@ pub(super) struct Turn {
 impl Sites {
     pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { known: Mutex::default(), clock, metrics, left: Arc::default() })
+    }
+
+    /// The site of a domain whose best exchangers have these names, and whose it is: the one of `roofs` that all of them stand below,
+    /// or the names themselves. Whoever has a domain may name `www.google.com` as its exchanger, or what does not exist: until each
+    /// name has answered us they are a site of their own, so that what fails there closes nothing for those who send to Gmail.
+    pub(super) fn name<'a>(
+        &self,
+        best: impl Iterator<Item = &'a str>,
+        roofs: &[Domain],
+    ) -> (Arc<str>, Arc<str>) {
+        let mut names: Vec<&str> = best.collect();
+        names.sort_unstable();
+        names.dedup();
+        let below = |roof: &&Domain| !names.is_empty() && names.iter().all(|name| is_below(name, roof));
+        let roof = roofs.iter().find(below);
+        let answer = roof.is_some() && {
+            let known = self.known();
+            names.iter().all(|name| known.answered.contains(*name))
+        };
+        names.truncate(NAMES_MAX);
+        let own: Arc<str> = names.join(",").into();
+        let whose = roof.map_or_else(|| Arc::clone(&own), |roof| roof.as_str().into());
+        (if answer { Arc::clone(&whose) } else { own }, whose)
+    }
+
+    /// An exchanger of this name has answered us.
+    pub(super) fn answered(&self, name: &str, roofs: &[Domain]) {
+        if !roofs.iter().any(|roof| is_below(name, roof)) {
+            return;
+        }
+        let mut known = self.known();
+        if known.answered.contains(name) {
+            return;
+        }
+        if known.answered.len() >= ANSWERED_MAX {
+            known.answered.clear();
+        }
+        known.answered.insert(name.to_owned());
     }
 
     /// Asks for a turn at the site.
@@ -243,7 +285,7 @@ impl Turn {
         let chance = rand::random_range(-1.0..=1.0);
         let rest = entry.pace.end(sign, (self.began, now), chance, self.bounds);
         if matches!(sign, Sign::Busy | Sign::Limited | Sign::Dead) {
-            entry.said = trouble.cloned();
+            entry.said = trouble.map(for_everybody);
         }
         if let Some(why) = rest {
             sites.metrics.site_rests.get_or_create(&ReasonLabel { reason: why.name() }).inc();
@@ -289,6 +331,22 @@ fn standing(site: &Arc<str>, pace: &Pace, now: Duration, bounds: Bounds) -> Stan
     Standing { site: Arc::clone(site), slots: pace.slots(bounds), shut }
 }
 
+/// What may be shown to whoever comes to the site. What a server says before MAIL it says to anybody; later it may quote one tenant's
+/// recipient, or a link of its mail.
+fn for_everybody(trouble: &Trouble) -> Trouble {
+    let mut shown = trouble.clone();
+    let PeerReply { code, enhanced, text } = &mut shown.reply;
+    match trouble.scope {
+        Scope::Host | Scope::Destination => {}
+        Scope::Session | Scope::Message | Scope::Recipient if *code == 0 => {}
+        Scope::Session | Scope::Message | Scope::Recipient => {
+            let enhanced = enhanced.map(|enhanced| format!(" {enhanced}")).unwrap_or_default();
+            *text = format!("{code}{enhanced}").into_bytes();
+        }
+    }
+    shown
+}
+
 /// What was found when somebody last looked holds for those who come meanwhile.
 fn out_of_order(site: &str, until: Time, said: Option<&Trouble>) -> Trouble {
     let last = said.map(|said| said.reply.escaped()).unwrap_or_default();
@@ -297,23 +355,8 @@ fn out_of_order(site: &str, until: Time, said: Option<&Trouble>) -> Trouble {
     Trouble::transient(Scope::Destination, enhanced.unwrap_or(Enhanced(4, 4, 1)), text)
 }
 
-/// The site of a domain whose best exchangers have these names: the one of `roofs` that all of them stand below, or the names
-/// themselves.
-pub(super) fn name<'a>(best: impl Iterator<Item = &'a str>, roofs: &[Domain]) -> Arc<str> {
-    let mut names: Vec<&str> = best.collect();
-    names.sort_unstable();
-    names.dedup();
-    let below = |name: &str, roof: &str| {
-        name.strip_suffix(roof).is_some_and(|head| head.is_empty() || head.ends_with('.'))
-    };
-    let roof = roofs.iter().find(|roof| names.iter().all(|name| below(name, roof.as_str())));
-    match roof.filter(|_| !names.is_empty()) {
-        Some(roof) => roof.as_str().into(),
-        None => {
-            names.truncate(NAMES_MAX);
-            names.join(",").into()
-        }
-    }
+fn is_below(name: &str, roof: &Domain) -> bool {
+    name.strip_suffix(roof.as_str()).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::outcome::{Next, Scope, Trouble};
 use super::pool::Key;
 use super::sign;
 use crate::failpoint::{self, Failpoint};
-use crate::mail::attempt::{Fate, Login};
+use crate::mail::attempt::Fate;
 use crate::mail::reply::PeerReply;
 
 /// How the use of a connection ended.
@@ -40,9 +40,6 @@ impl Attempt<'_> {
         ledger: &mut Ledger<'_>,
     ) -> Ended {
         ledger.reached(&connection);
-        if self.access.account().is_some() {
-            ledger.hop.login = Login::Accepted;
-        }
         let began = Instant::now();
         while !ledger.open().is_empty() {
             let ended = self.transaction(&mut connection, ledger, began).await;

@@ -89,7 +89,7 @@ pub enum Way {
 /// How a login at an upstream went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Login {
-    /// None was needed, or it came to no decision.
+    /// None was needed, or it came to no decision, or the session was kept since an earlier message.
     #[default]
     None,
     /// The upstream took the tenant's credentials.

@@ -28,8 +28,8 @@ use crate::mail::message::Facts;
 use crate::queue::store::{Action, Cause, Entry, Filter, Hold, Memo, StateName, StoreError};
 use crate::tenant::{Directory, Route, Upstream};
 
-/// Held legs looked at after a restart, to find the tenants concerned.
-const LOOKED_AT: usize = 100_000;
+/// Held legs looked at in one go after a restart, to find the tenants concerned.
+const PAGE: usize = 200;
 /// The longest sleep, as in `turn`.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Memos that say who was told of a password begin like this.
@@ -80,7 +80,8 @@ impl Lockouts {
                 true
             }
             Login::Refused { again } => {
-                board.shut.refused(&facts.tenant, room.parts.clock.now().after(again));
+                let now = room.parts.clock.now();
+                board.shut.refused(&facts.tenant, now, now.after(again));
                 board.alerts.extend(alert(room, facts, (What::Password, one)));
                 true
             }
@@ -108,7 +109,9 @@ impl Board {
         if opened {
             self.good.insert(Arc::clone(tenant));
         }
-        let through = one.hop.tls.is_some() || one.fate == Fate::Delivered;
+        // A session that was kept shows no certificate again.
+        let fresh = one.ms.connect.is_some();
+        let through = fresh && (one.hop.tls.is_some() || one.fate == Fate::Delivered);
         let trusted = through && self.withheld.remove(tenant);
         if trusted {
             self.trusted.insert(Arc::clone(tenant));
@@ -201,18 +204,24 @@ impl Keeper<'_> {
             Ok(_) | Err(StoreError::Rebuilding) => {}
             Err(error) => return Err(error),
         }
-        let filter = Filter { limit: Some(LOOKED_AT), ..held(None) };
-        let waiting = loop {
-            match self.room.parts.store.list(filter.clone(), self.room.parts.clock.now()).await {
-                Err(StoreError::Rebuilding) => sleep(REBUILDING).await,
-                other => break other?,
+        let mut filter = Filter { limit: Some(PAGE), ..held(None) };
+        loop {
+            let now = self.room.parts.clock.now();
+            let page = match self.room.parts.store.list(filter.clone(), now).await {
+                Err(StoreError::Rebuilding) => {
+                    sleep(REBUILDING).await;
+                    continue;
+                }
+                other => other?,
+            };
+            self.room.lockouts.with(|board| {
+                page.iter().for_each(|entry| board.shut.refused(&entry.leg.tenant, now, now));
+            });
+            filter.after = page.last().map(|entry| entry.leg.id);
+            if page.len() < PAGE {
+                return Ok(());
             }
-        };
-        let now = self.room.parts.clock.now();
-        self.room.lockouts.with(|board| {
-            waiting.iter().for_each(|entry| board.shut.refused(&entry.leg.tenant, now));
-        });
-        Ok(())
+        }
     }
 
     /// Does what is to be done now; answers how long nothing more is.
@@ -260,8 +269,8 @@ impl Keeper<'_> {
             self.room.parts.log.released(facts, &leg.rcpts, "schedule", why);
         }
         if most.is_some() && released.is_empty() {
-            // Nothing of the tenant's waits any more: the next message finds out how things stand.
-            self.room.lockouts.with(|board| board.shut.open(tenant));
+            let now = self.room.parts.clock.now();
+            self.room.lockouts.with(|board| board.shut.nothing_held(tenant, now));
         }
         Ok(())
     }
@@ -322,5 +331,30 @@ fn held(tenant: Option<&str>) -> Filter {
         state: Some(StateName::Held),
         cause: Some(Cause::Credentials),
         ..Filter::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::attempt::{Hop, Timings};
+    use crate::mail::reply::{Enhanced, PeerReply};
+
+    #[test]
+    fn a_kept_session_says_nothing_of_a_certificate() {
+        let tenant: Arc<str> = "acme".into();
+        let mut board = Board::default();
+        board.withheld.insert(Arc::clone(&tenant));
+        let mut one = Decided {
+            rcpt: 0,
+            fate: Fate::Delivered,
+            reply: PeerReply::local(Enhanced(2, 0, 0), "taken"),
+            hop: Hop::default(),
+            ms: Timings::default(),
+        };
+        assert!(!board.went(&tenant, &one), "made before the certificate expired");
+        one.ms.connect = Some(1);
+        assert!(board.went(&tenant, &one), "a new one");
+        assert!(board.trusted.contains(&tenant));
     }
 }

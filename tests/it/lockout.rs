@@ -169,6 +169,33 @@ async fn after_a_restart_one_is_tried_and_the_tenant_is_not_told_again() {
     assert_eq!(scene.rig.logged("alert").len(), 1);
 }
 
+/// More is held than is looked at in one go, and all of it another tenant's.
+#[tokio::test]
+async fn after_a_restart_also_the_tenant_is_found_whose_mail_lies_behind_much_of_anothers() {
+    let mut scene = scene(vec![refusing(), refusing(), taking(1)]).await;
+    let blue = |upstream: &Upstream| Tenant {
+        route: Arc::new(Route::Upstream(upstream.clone())),
+        ..tenant("blue", &["desk@help.test"])
+    };
+    let nowhere = Upstream { port: 1, ..scene.upstream.clone() };
+    scene.rig.tenants.store(Arc::new(Directory::new([by(&scene.upstream), blue(&scene.upstream)])));
+    for n in 0..200 {
+        scene.rig.accept("acme", &[&format!("b{n}@example.test")]).await;
+    }
+    scene.start();
+    scene.held(200).await;
+    scene.rig.pass(1);
+    scene.rig.accept("blue", &["late@other.test"]).await;
+    scene.held(201).await;
+    scene.rig.drain().await;
+    scene.rig.tenants.store(Arc::new(Directory::new([by(&nowhere), blue(&scene.upstream)])));
+    scene.deliverer.reconfigure(&scene.rig.config.load(), Vec::new());
+    scene.rig.restart_with(Arc::clone(&scene.deliverer) as _).await;
+    scene.rig.until(|all| all.iter().all(|entry| &*entry.leg.tenant != "blue")).await;
+    scene.rig.drain().await;
+    assert_eq!(scene.rig.logged("relayed").len(), 1);
+}
+
 #[tokio::test]
 async fn what_is_held_to_the_end_of_its_life_fails_and_is_told() {
     let mut scene = scene(vec![refusing()]).await;

@@ -111,6 +111,7 @@ fn rests_grow_to_their_bound_and_an_answer_ends_them() {
         })
         .collect();
     assert_eq!(rests, [5, 15, 45, 135, 405, 600, 600]);
+    assert_eq!(one(&mut pace, Sign::Unasked, at(now)), None, "nobody asked it");
     assert_eq!(one(&mut pace, Sign::Spoke, at(now)), None, "a 550 comes from a living server");
     assert_eq!(one(&mut pace, Sign::Dead, at(now)), Some(5), "the next failure is a first one again");
 }
@@ -180,11 +181,11 @@ proptest! {
     /// is over somebody gets through.
     #[test]
     fn it_stays_within_its_bounds_and_never_shuts_for_good(
-        steps in prop::collection::vec((0u8..4, 0usize..5, 0u64..700, -1.0f64..1.0), 0..300),
+        steps in prop::collection::vec((0u8..4, 0usize..6, 0u64..700, -1.0f64..1.0), 0..300),
         most in 1usize..30,
     ) {
         let bounds = Bounds { most, rest: Duration::from_secs(600) };
-        let signs = [Sign::Taken, Sign::Spoke, Sign::Busy, Sign::Limited, Sign::Dead];
+        let signs = [Sign::Taken, Sign::Spoke, Sign::Busy, Sign::Limited, Sign::Dead, Sign::Unasked];
         let (mut pace, mut now, mut out) = (Pace::default(), at(0), Vec::new());
         let longest = Duration::from_secs(660);
         for (step, sign, wait, chance) in steps {

@@ -20,9 +20,32 @@ fn what_is_one_site() {
         (&["notgoogle.com"], "notgoogle.com", "a name that only ends alike"),
         (&["mx02.mail.icloud.com", "mx01.mail.icloud.com"], "icloud.com", "all below"),
     ];
+    let (sites, _) = sites();
     for (names, expected, why) in rows {
-        assert_eq!(&*name(names.iter().copied(), &roofs), expected, "{why}");
+        names.iter().for_each(|name| sites.answered(name, &roofs));
+        let (site, whose) = sites.name(names.iter().copied(), &roofs);
+        assert_eq!((&*site, &*whose), (expected, expected), "{why}");
     }
+}
+
+/// Anybody may point a domain at a name below Google's.
+#[test]
+fn a_name_that_never_answered_is_not_its_providers_site() {
+    let roofs: Vec<Domain> = vec!["google.com".parse().unwrap()];
+    let (sites, _) = sites();
+    let gmail = "gmail-smtp-in.l.google.com";
+    let (site, whose) = sites.name([gmail].into_iter(), &roofs);
+    assert_eq!((&*site, &*whose), (gmail, "google.com"), "not yet");
+    sites.answered(gmail, &roofs);
+    assert_eq!(&*sites.name([gmail].into_iter(), &roofs).0, "google.com");
+    for dead in [&["www.google.com"][..], &["nx.google.com"], &[gmail, "www.google.com"]] {
+        assert_eq!(*sites.name(dead.iter().copied(), &roofs).0, dead.join(","), "it stands for itself");
+    }
+    for n in 0..2 * ANSWERED_MAX {
+        sites.answered(&format!("mx{n}.google.com"), &roofs);
+        sites.answered(&format!("mx{n}.example"), &roofs);
+    }
+    assert!(sites.known().answered.len() <= ANSWERED_MAX, "and memory is bounded");
 }
 
 #[test]
@@ -84,4 +107,23 @@ fn whoever_comes_to_a_site_out_of_order_hears_why() {
     assert!(text.contains("mx.test rests until") && text.ends_with("last: connection refused"), "{text}");
     assert_eq!(sites.seen(10, BOUNDS)[0].rest, Some((until, Why::Dead)));
     assert_eq!(sites.count(BOUNDS), [0, 0, 1]);
+}
+
+/// A 421 in answer to DATA may quote what it was about.
+#[test]
+fn words_about_one_tenants_mail_are_not_shown_to_another() {
+    for (scope, shown, why) in [
+        (Scope::Host, true, "a greeting is everybody's"),
+        (Scope::Session, false, "later words may be one tenant's"),
+    ] {
+        let (sites, _) = sites();
+        let site: Arc<str> = "mx.test".into();
+        let (Answer::Go(turn), _) = sites.ask(&site, false, BOUNDS) else { panic!("it is probed") };
+        let text = b"4.3.2 not for ann@acme.test https://acme.test/r?oobCode=S3CRET".to_vec();
+        let reply = PeerReply { code: 421, enhanced: Some(Enhanced(4, 3, 2)), text };
+        turn.end(Sign::Busy, Some(&Trouble::replied(scope, reply)));
+        let said = sites.seen(10, BOUNDS)[0].said.clone().unwrap();
+        assert_eq!(said.contains("ann@acme.test"), shown, "{why}: {said}");
+        assert!(shown || said == "421 4.3.2", "{why}: {said}");
+    }
 }

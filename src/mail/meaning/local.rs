@@ -18,7 +18,7 @@ pub(super) fn reason(enhanced: Option<Enhanced>) -> Reason {
         (4, 4) => Reason::Dns,
         (4, 6) => Reason::Loop,
         (4, 7) => Reason::Late,
-        (4, _) => Reason::Network,
+        (3, 5) | (4, _) => Reason::Network,
         (5, _) => Reason::Protocol,
         (6, _) => Reason::Unsupported,
         (7, 0 | 8 | 9) => Reason::Credentials,

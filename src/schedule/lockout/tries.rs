@@ -11,12 +11,28 @@ const SILENT: Duration = Duration::from_secs(5 * 60);
 
 /// When each shut tenant's upstream is tried again.
 #[derive(Debug, Default)]
-pub(super) struct Tries(BTreeMap<Arc<str>, Time>);
+pub(super) struct Tries(BTreeMap<Arc<str>, Try>);
+
+#[derive(Debug)]
+struct Try {
+    /// When it was last refused.
+    refused: Time,
+    /// When it is tried again.
+    at: Time,
+}
 
 impl Tries {
     /// It was refused, and is not asked before this.
-    pub(super) fn refused(&mut self, tenant: &Arc<str>, again: Time) {
-        self.0.insert(Arc::clone(tenant), again);
+    pub(super) fn refused(&mut self, tenant: &Arc<str>, now: Time, again: Time) {
+        self.0.insert(Arc::clone(tenant), Try { refused: now, at: again });
+    }
+
+    /// Nothing of it is held: the next message finds out how things stand. Unless it was refused just now, and that leg is about to
+    /// be held.
+    pub(super) fn nothing_held(&mut self, tenant: &str, now: Time) {
+        if self.0.get(tenant).is_some_and(|one| now.since(one.refused) >= SILENT) {
+            self.0.remove(tenant);
+        }
     }
 
     /// It is shut no longer; whether it was.
@@ -27,8 +43,8 @@ impl Tries {
     /// Those whose time has come; each is then left alone until it tells, or for a while.
     pub(super) fn due(&mut self, now: Time) -> Vec<Arc<str>> {
         let mut due = Vec::new();
-        for (tenant, at) in self.0.iter_mut().filter(|(_, at)| **at <= now) {
-            *at = now.after(SILENT);
+        for (tenant, one) in self.0.iter_mut().filter(|(_, one)| one.at <= now) {
+            one.at = now.after(SILENT);
             due.push(Arc::clone(tenant));
         }
         due
@@ -36,7 +52,7 @@ impl Tries {
 
     /// A person has changed something: all are due. Those that log in nowhere any more are answered, and shut no longer.
     pub(super) fn reloaded(&mut self, now: Time, logs_in: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
-        self.0.values_mut().for_each(|at| *at = now);
+        self.0.values_mut().for_each(|one| one.at = now);
         let gone: Vec<Arc<str>> = self.0.keys().filter(|tenant| !logs_in(tenant)).cloned().collect();
         self.0.retain(|tenant, _| logs_in(tenant));
         gone
@@ -49,7 +65,7 @@ impl Tries {
 
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Time> {
-        self.0.values().min().copied()
+        self.0.values().map(|one| one.at).min()
     }
 }
 
@@ -61,8 +77,8 @@ mod tests {
     fn one_try_at_its_time_and_all_after_a_reload() {
         let (acme, blue): (Arc<str>, Arc<str>) = ("acme".into(), "blue".into());
         let mut tries = Tries::default();
-        tries.refused(&acme, Time(1_000));
-        tries.refused(&blue, Time(9_000));
+        tries.refused(&acme, Time(0), Time(1_000));
+        tries.refused(&blue, Time(0), Time(9_000));
         assert!(tries.due(Time(999)).is_empty(), "not before its time");
         assert_eq!(tries.due(Time(1_000)), [Arc::clone(&acme)]);
         assert!(tries.due(Time(8_000)).is_empty(), "one try at a time: this one has not told yet");
@@ -77,5 +93,19 @@ mod tests {
         assert_eq!(tries.due(Time(500_000)), [Arc::clone(&acme)], "a person has done something");
         assert!(tries.open("acme") && !tries.open("acme"), "opened once");
         assert_eq!(tries.next(), None);
+    }
+
+    #[test]
+    fn a_refusal_is_not_forgotten_before_its_leg_is_held() {
+        let acme: Arc<str> = "acme".into();
+        let (heard, later) = (Time(1_000), Time(1_000).after(SILENT));
+        let mut tries = Tries::default();
+        tries.refused(&acme, heard, later);
+        tries.reloaded(heard, |_| true);
+        assert_eq!(tries.due(heard), [Arc::clone(&acme)], "a reload in the moment of the refusal");
+        tries.nothing_held(&acme, heard);
+        assert_eq!(tries.due(later), [Arc::clone(&acme)], "that leg is let go when its time comes");
+        tries.nothing_held(&acme, later);
+        assert_eq!(tries.next(), None, "it was deleted, or has expired");
     }
 }

@@ -573,6 +573,7 @@ fn our_own_words() {
         (Enhanced(5, 6, 3), Reason::Unsupported, "8BITMIME is not offered"),
         (Enhanced(4, 5, 0), Reason::Protocol, "not an SMTP reply"),
         (Enhanced(5, 0, 0), Reason::Command, "queue bounce"),
+        (Enhanced(4, 3, 5), Reason::Network, "no source of the host's family"),
         (Enhanced(4, 3, 0), Reason::Internal, "an attempt broke"),
     ];
     for (enhanced, expected, why) in rows {
