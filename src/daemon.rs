@@ -172,7 +172,7 @@ impl Daemon {
         let page = Box::pin(open::page(&config, &files, &opened)).await?;
         let daemon = Box::pin(join(config, files, opened, (listeners, doors, page))).await;
         let tenants = daemon.house.tenants.load_full();
-        daemon.house.deliverer.tidy_tokens(&[&tenants], daemon.house.clock.now()).await;
+        daemon.house.deliverer.tidy_tokens(&tenants, daemon.house.clock.now()).await;
         Ok(daemon)
     }
 

@@ -30,9 +30,8 @@ impl House {
         *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
         let read = outcome?;
         failpoint::pass(Failpoint::ReloadRead);
-        let old = self.tenants.load_full();
         let fixed = self.take_over(read);
-        self.deliverer.tidy_tokens(&[&old, &self.tenants.load_full()], self.clock.now()).await;
+        self.deliverer.tidy_tokens(&self.tenants.load_full(), self.clock.now()).await;
         failpoint::pass(Failpoint::ReloadDone);
         Ok(fixed)
     }

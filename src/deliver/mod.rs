@@ -149,9 +149,8 @@ impl Deliverer {
         self.tokens.forget_all();
     }
 
-    /// Removes tokens that were kept for tenants and routes of the past. Called at start, and at each reload with the tenants
-    /// before it and those after it: who goes by it was named until now, however long ago the last reload was.
-    pub async fn tidy_tokens(&self, tenants: &[&Directory], now: Time) {
+    /// Removes tokens that were kept for tenants and routes of the past. Called at start, and at each reload.
+    pub async fn tidy_tokens(&self, tenants: &Directory, now: Time) {
         self.tokens.tidy(tenants, now).await;
     }
 

@@ -106,8 +106,8 @@ impl Tokens {
         self.access.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// These are the tenants up to now: what was kept for others is removed, once it has been nobody's for long.
-    pub(super) async fn tidy(&self, tenants: &[&Directory], now: Time) {
+    /// These are the tenants: what was kept for others is removed, once it has been nobody's for long.
+    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
         self.refresh.tidy(tenants, now).await;
     }
 
@@ -128,7 +128,7 @@ impl Tokens {
         let Grant::RefreshToken(given) = &oauth.grant else {
             return post(https, oauth, (None, trust), now).await;
         };
-        let shown = self.refresh.current(given).await;
+        let shown = self.refresh.current(given).await.map_err(|error| unread(&error))?;
         let mut token = post(https, oauth, (Some(&shown), trust), now).await?;
         let other = |token: &SecretString| token.expose_secret() != shown.expose_secret();
         if let Some(refresh) = token.refresh.take().filter(other) {
@@ -224,6 +224,15 @@ fn unheard(oauth: &OAuth, why: &str) -> Trouble {
     }
 }
 
+/// The refresh token that took the place of the tenant's cannot be read.
+fn unread(error: &std::io::Error) -> Trouble {
+    let text = format!(
+        "the refresh token that replaced the one in the tenant's file cannot be read ({error}), and the old one must not be shown \
+         again; only the relay's own user, and root, may read it"
+    );
+    Trouble::transient(Scope::Session, Enhanced(4, 3, 0), text)
+}
+
 /// An answer of the endpoint.
 fn read(status: u16, body: &[u8], now: Instant) -> Result<Token, Fault> {
     if status == 200 {
@@ -241,8 +250,12 @@ fn read(status: u16, body: &[u8], now: Instant) -> Result<Token, Fault> {
         return Ok(Token { until, secret: granted.access_token.into(), refresh });
     }
     match serde_json::from_slice::<Refused>(body) {
-        // Section 5.2: what a person must mend. Anything else may pass.
-        Ok(refused) if matches!(status, 400 | 401) => {
+        // Section 5.2: what a person must mend. Anything else may pass, and so may these of section 4.1.2.1, which some answer with
+        // 400.
+        Ok(refused)
+            if matches!(status, 400 | 401)
+                && !matches!(&*refused.error, "temporarily_unavailable" | "server_error") =>
+        {
             let error: String = refused.error.chars().take(100).collect();
             let text: String = refused.error_description.chars().take(300).collect();
             Err(Fault::Refused(format!("{error} {text}").trim_end().to_owned()))
@@ -294,6 +307,7 @@ mod tests {
                 "Microsoft's",
             ),
             (503, r#"{"error":"temporarily_unavailable"}"#, None, "passes"),
+            (400, r#"{"error":"temporarily_unavailable"}"#, None, "the same, whatever the status"),
             (429, "", None, "passes"),
             (302, "", None, "no redirect is followed"),
         ];

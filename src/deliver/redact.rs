@@ -75,21 +75,32 @@ fn subject(message: &[u8]) -> Option<String> {
 fn without_links(text: &[u8]) -> Vec<u8> {
     let parts = |octet: &u8| octet.is_ascii_whitespace() || b"<>\"'()[]".contains(octet);
     let mut out = Vec::with_capacity(text.len());
+    // Whether the line ended within a link: what follows may be the rest of it.
+    let mut broken = false;
     for piece in text.split_inclusive(parts) {
         let (word, end) = match piece.split_last() {
             Some((last, word)) if parts(last) => (word, piece.get(word.len()..).unwrap_or_default()),
             _ => (piece, &[][..]),
         };
-        match shown(word) {
+        let over = word.is_empty() || is_status(word);
+        let shown = if broken && !over { Some(0) } else { shown(word) };
+        match shown {
             Some(shown) if shown < word.len() => {
                 out.extend_from_slice(word.get(..shown).unwrap_or_default());
                 out.extend_from_slice(HIDDEN);
             }
             Some(_) | None => out.extend_from_slice(word),
         }
+        broken = broken && over || shown.is_some() && matches!(end, b"\n" | b"\r");
         out.extend_from_slice(end);
     }
     out
+}
+
+/// Whether it can be the enhanced code (RFC 2034) that each line of a reply begins with.
+fn is_status(word: &[u8]) -> bool {
+    let digits = |part: &[u8]| matches!(part.len(), 1..=3) && part.iter().all(u8::is_ascii_digit);
+    word.split(|octet| *octet == b'.').count() == 3 && word.split(|octet| *octet == b'.').all(digits)
 }
 
 /// How much of a word may be shown, if it is or holds a link, or a parameter.
@@ -172,6 +183,22 @@ mod tests {
             ("see https://acme.test", "see https://acme.test", "a host alone"),
             ("(www.acme.test/?x=S3CRET)", "(www.acme.test/[hidden])", "without a scheme"),
             ("acme.test/r?oobCode=S3CRET", "acme.test/r?[hidden]", "without any of it"),
+            (
+                "bad https://acme.test/r?oobCode=S3\nCRET&x=1\nsorry",
+                "bad https://acme.test/[hidden]\n[hidden]\n[hidden]",
+                "broken by a line end, perhaps more than once",
+            ),
+            (
+                "5.7.1 https://acme.test/r?oobCode=\n5.7.1 S3CRET",
+                "5.7.1 https://acme.test/[hidden]\n5.7.1 [hidden]",
+                "with the code that each line begins with",
+            ),
+            ("at https://acme.test\n/S3CRET no", "at https://acme.test\n[hidden] no", "before its path"),
+            (
+                "(https://acme.test/S3CRET)\nno",
+                "(https://acme.test/[hidden])\nno",
+                "it ended before the line",
+            ),
             ("wrapped oob\noobCode=S3CRET&x=1", "wrapped oob\noobCode=[hidden]", "cut by the line end"),
             ("go.test/x%3A%2F%2Facme.test%2FS3CRET", "go.test/x%3A%2F%2F[hidden]", "percent"),
             ("spam: \"reset your PASSWORD, Ann\" no", "spam: \"[hidden]\" no", "the subject"),

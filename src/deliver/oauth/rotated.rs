@@ -3,7 +3,8 @@
 //! the daemon may not be allowed to write, stays as it is.
 //!
 //! A tenant that is gone, or has another route, may be back tomorrow, and the token in its file is then worth nothing without
-//! the one kept here. So one that no file names is kept for `UNNAMED` more; a file's time says when it was last named.
+//! the one kept here. So one that no file names is kept for `UNNAMED` more, from when that was first seen: the time of an empty file
+//! beside it says when that was.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -39,15 +40,22 @@ impl Rotated {
     }
 
     /// The token that is shown now for the one in the tenant's file.
-    pub(super) async fn current(&self, given: &SecretString) -> SecretString {
+    ///
+    /// # Errors
+    /// One was kept, or may have been, and cannot be read. The one that it replaced must not be shown in its place: an endpoint takes
+    /// that for theft, and takes the grant back (RFC 9700 section 4.14.2).
+    pub(super) async fn current(&self, given: &SecretString) -> io::Result<SecretString> {
         let name = name(given);
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some(token) = unwritten {
-            return token;
+            return Ok(token);
         }
         let path = self.dir.join(name);
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
-        read.ok().flatten().unwrap_or_else(|| given.clone())
+        let read = tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other).flatten();
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(given.clone()),
+            other => other,
+        }
     }
 
     /// The endpoint replaced it by this one. What cannot be written down is used until the process ends.
@@ -72,9 +80,9 @@ impl Rotated {
 }
 
 impl Rotated {
-    /// Takes note of those that a tenant's file names in one of these directories, and removes those that none has named for long.
-    pub(super) async fn tidy(&self, tenants: &[&Directory], now: Time) {
-        let (dir, named) = (self.dir.clone(), tenants.iter().flat_map(|tenants| named(tenants)).collect());
+    /// Takes note of those that no tenant's file names, and removes those of which that was first seen long ago.
+    pub(super) async fn tidy(&self, tenants: &Directory, now: Time) {
+        let (dir, named) = (self.dir.clone(), named(tenants));
         let tidying = tokio::task::spawn_blocking(move || sweep(&dir, &named, now));
         if let Ok(Err(error)) = tidying.await
             && error.kind() != io::ErrorKind::NotFound
@@ -105,16 +113,26 @@ fn sweep(dir: &Path, named: &HashSet<String>, now: Time) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if named.contains(&name) {
-            let file = std::fs::File::options().write(true).open(entry.path())?;
-            file.set_modified(UNIX_EPOCH + Duration::from_millis(now.0))?;
+        // Only what can be one of ours.
+        if name.len() != 64 || !name.bytes().all(|octet| octet.is_ascii_hexdigit()) {
             continue;
         }
-        let last = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let last = Time(u64::try_from(last.as_millis()).unwrap_or(u64::MAX));
-        // Only what can be one of ours.
-        let ours = name.len() == 64 && name.bytes().all(|octet| octet.is_ascii_hexdigit());
-        if ours && now.since(last) > UNNAMED {
+        let mark = dir.join(format!("{name}.unnamed"));
+        let since = seen(&mark)?;
+        if named.contains(&name) {
+            if since.is_some() {
+                std::fs::remove_file(&mark)?;
+            }
+            continue;
+        }
+        let Some(since) = since else {
+            let file = std::fs::File::create(&mark)?;
+            file.set_modified(UNIX_EPOCH + Duration::from_millis(now.0))?;
+            continue;
+        };
+        if now.since(since) > UNNAMED {
+            // The mark first: with it alone left, a token kept later would be removed at once.
+            std::fs::remove_file(&mark)?;
             std::fs::remove_file(entry.path())?;
             tracing::info!(
                 file = name,
@@ -125,15 +143,30 @@ fn sweep(dir: &Path, named: &HashSet<String>, now: Time) -> io::Result<()> {
     Ok(())
 }
 
+/// When it was first seen that nobody names the token, if that was.
+fn seen(mark: &Path) -> io::Result<Option<Time>> {
+    let modified = match std::fs::metadata(mark) {
+        Ok(metadata) => metadata.modified()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Some(Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))))
+}
+
 fn name(given: &SecretString) -> String {
     let digest = digest(&SHA256, given.expose_secret().as_bytes());
     digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn read(path: &Path) -> Option<SecretString> {
-    fsx::check_secret_mode(path).ok()?;
-    let text = std::fs::read_to_string(path).ok()?;
-    is_sound(&text).then(|| text.into())
+fn read(path: &Path) -> io::Result<SecretString> {
+    fsx::check_secret_mode(path)?;
+    let text = std::fs::read_to_string(path)?;
+    if is_sound(&text) {
+        Ok(text.into())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "no token"))
+    }
 }
 
 /// Whether a text can be a refresh token.
