@@ -11,14 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::dns::Resolver;
 use crate::mail::message::Message;
 use crate::maillog::{MailLog, Seal};
-use crate::seal::receive::{self, Signature};
+use crate::seal::receive::{self, SIGNATURES, Signature};
 
 /// Looks at once.
 const AT_ONCE: usize = 4;
 /// Octets of a message that is looked at: hashing more would be felt.
 const LARGEST: usize = 1024 * 1024;
-/// Signatures of a message that is looked at: each costs a lookup (DK8 of the fault catalogue).
-const SIGNATURES: usize = 10;
 /// The longest look.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -13,7 +13,7 @@ const BAD_FORM: Enhanced = Enhanced(5, 6, 0);
 pub(super) struct Refusal {
     /// What the client is told: what happened, and what to do.
     pub(super) reply: Reply,
-    /// `from`, `sender`, `control`, `header`, `mime`, `smtputf8`, `hops`, `key` or `store`.
+    /// `from`, `sender`, `control`, `header`, `mime`, `smtputf8`, `hops`, `key` or `seal`.
     pub(super) reason: &'static str,
 }
 

@@ -30,6 +30,8 @@ pub struct Case<'a> {
     pub keys: &'a [Candidate<'a>],
     /// The picture of the domain that SPF is evaluated at: the reverse-path's or, where that is null, our EHLO name.
     pub sender: &'a Picture,
+    /// Whether the reverse-path is null: it names no domain.
+    pub null: bool,
     /// Whether the last hop is ours. Through an upstream it is not: then DKIM alone carries the verdict.
     pub direct: bool,
     /// The addresses that receivers see; empty: SPF is unknown, never failed.

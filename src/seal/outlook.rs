@@ -277,6 +277,7 @@ fn judged(basis: &Basis, subject: &Subject<'_>, signer: &Domain) -> Verdict {
         signer: &basis.signer,
         keys: &keys,
         sender: &basis.sender,
+        null: subject.sender.is_none(),
         direct,
         egress,
         wanted: &wanted,

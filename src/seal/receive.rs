@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::dns::Resolver;
 
+/// Signatures of a message that are looked at: each costs a lookup (DK8 of the fault catalogue).
+pub const SIGNATURES: usize = 10;
+/// Octets of one of them. Real ones have under 1,500; reading the names that it covers takes time by the square of their number.
+const SIGNATURE_MAX: usize = 8 * 1024;
+
 /// How a message came.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop<'a> {
@@ -71,7 +76,7 @@ pub async fn verify(
     message: &[u8],
     hop: Hop<'_>,
 ) -> (Verdict, Vec<Signature>) {
-    let Some(parsed) = AuthenticatedMessage::parse(message) else {
+    let Some(parsed) = parse(message, usize::MAX) else {
         let verdict = Verdict { spf: "none".into(), dkim: "permerror".into(), dmarc: "permerror".into() };
         return (verdict, Vec::new());
     };
@@ -93,10 +98,34 @@ pub async fn verify(
     (verdict, dkim.iter().map(signature).collect())
 }
 
-/// The signatures alone.
+/// The signatures alone; of a message with more than `SIGNATURES`, none.
 pub async fn signatures(verifier: &MessageAuthenticator, message: &[u8]) -> Vec<Signature> {
-    let Some(parsed) = AuthenticatedMessage::parse(message) else { return Vec::new() };
+    let Some(parsed) = parse(message, SIGNATURES) else { return Vec::new() };
     verifier.verify_dkim(&parsed).await.iter().map(signature).collect()
+}
+
+/// `None`: it cannot be read, or has more signatures, or larger ones, than are verified.
+fn parse(message: &[u8], most: usize) -> Option<AuthenticatedMessage<'_>> {
+    if is_bearable(message, most) { AuthenticatedMessage::parse(message) } else { None }
+}
+
+fn is_bearable(message: &[u8], most: usize) -> bool {
+    let (mut count, mut octets) = (0, None);
+    for line in message.split_inclusive(|octet| *octet == b'\n') {
+        if line.trim_ascii().is_empty() {
+            break;
+        }
+        if !line.starts_with(b" ") && !line.starts_with(b"\t") {
+            let name = line.split(|octet| *octet == b':').next().unwrap_or_default();
+            octets = name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature").then_some(0);
+            count += usize::from(octets.is_some());
+        }
+        octets = octets.map(|before| before + line.len());
+        if count > most || octets.is_some_and(|octets| octets > SIGNATURE_MAX) {
+            return false;
+        }
+    }
+    true
 }
 
 fn signature(output: &DkimOutput<'_>) -> Signature {
@@ -151,5 +180,29 @@ fn dmarc_word(aligned: &[&DmarcResult]) -> &'static str {
         () if has(|result| matches!(result, DmarcResult::TempError(_))) => "temperror",
         () if has(|result| matches!(result, DmarcResult::Fail(_) | DmarcResult::PermError(_))) => "fail",
         () => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bug: one signature that names 65,000 fields as covered kept a worker thread for seconds.
+    #[test]
+    fn what_is_verified_is_bounded() {
+        let signature =
+            |octets: usize| format!("Dkim-signature : v=1;\r\n\th={}\r\n", "abc:".repeat(octets / 4));
+        let rows = [
+            (String::new(), true, "none"),
+            (signature(1000).repeat(SIGNATURES), true, "ten"),
+            (signature(10).repeat(SIGNATURES + 1), false, "eleven"),
+            (signature(SIGNATURE_MAX), false, "a large one"),
+            (format!("X-Note: {}\r\n {}\r\n", "a".repeat(9000), signature(9000)), true, "another field"),
+            (format!("\r\n{}", signature(SIGNATURE_MAX)), true, "in the body"),
+        ];
+        for (fields, expected, why) in rows {
+            let message = format!("From: a@b.test\r\n{fields}\r\nbody\r\n");
+            assert_eq!(is_bearable(message.as_bytes(), SIGNATURES), expected, "{why}");
+        }
     }
 }

@@ -177,6 +177,7 @@ async fn judged(records: &Records, way: &Way, keys: &Keys) -> Verdict {
         signer: &pictures[way.signer],
         keys: &candidates,
         sender: &pictures[way.sender],
+        null: false,
         direct: way.direct,
         egress: &egress,
         wanted: &wanted(way, keys),

@@ -8,7 +8,8 @@ use crate::seal::spf_record;
 pub(super) fn look(bench: &Bench<'_>) -> Vec<Finding> {
     let (author, sender) = (bench.case.author, bench.case.sender);
     let mut findings = about(bench, author, "the From domain");
-    if sender.domain != author.domain && bench.case.direct {
+    // A null one names none (RFC 7505 section 4.2): nobody is asked to take mail at our own EHLO name.
+    if sender.domain != author.domain && bench.case.direct && !bench.case.null {
         findings.extend(about(bench, sender, "the reverse-path's domain"));
     }
     findings

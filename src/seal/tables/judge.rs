@@ -18,6 +18,7 @@ struct Scene {
     signer: Picture,
     sender: Picture,
     keys: Vec<(&'static str, Public)>,
+    null: bool,
     direct: bool,
     egress: Vec<IpAddr>,
     wanted: Vec<Record>,
@@ -76,6 +77,7 @@ impl Scene {
             author: signer.clone(),
             signer,
             sender,
+            null: false,
             keys: vec![("wx1", rsa)],
             direct: true,
             egress: vec!["192.0.2.1".parse().unwrap()],
@@ -91,6 +93,7 @@ impl Scene {
             signer: &self.signer,
             keys: &keys,
             sender: &self.sender,
+            null: self.null,
             direct: self.direct,
             egress: &self.egress,
             wanted: &self.wanted,
@@ -374,6 +377,17 @@ const ROWS: &[Row] = &[
         Fail,
         "reverse-path",
         "null MX at the reverse-path",
+    ),
+    (
+        |s| {
+            s.null = true;
+            s.sender.exchange = known(Exchange::Null);
+        },
+        Yes,
+        Yes,
+        Both,
+        "holds our key",
+        "a null reverse-path has no domain: that of our EHLO name is another matter",
     ),
     (
         |s| s.author.exchange = known(Exchange::Nowhere),
