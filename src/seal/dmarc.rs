@@ -6,6 +6,9 @@ use super::facts::Walk;
 use super::judge::Policy;
 use crate::mail::address::Domain;
 
+/// RFC 9989 section 4.10: with more labels than this, all but so many less one are skipped after the first query.
+pub(super) const LABELS_MAX: usize = 8;
+
 /// The record that applies to an author, as one kind of receiver finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -28,6 +31,17 @@ pub struct Readings {
     pub walk: Reading,
     /// RFC 7489.
     pub suffix: Reading,
+}
+
+/// The names of the walk: the start, then upwards to the top, at most eight.
+pub(super) fn names(start: &str) -> Vec<&str> {
+    let labels: Vec<&str> = start.split('.').collect();
+    let first = if labels.len() >= LABELS_MAX { labels.len() - (LABELS_MAX - 1) } else { 1 };
+    let above = (first..labels.len()).map(|skipped| {
+        let cut: usize = labels.iter().take(skipped).map(|label| label.len() + 1).sum();
+        start.get(cut..).unwrap_or_default()
+    });
+    std::iter::once(start).chain(above).collect()
 }
 
 /// Both readings of what was found from the author upwards.

@@ -7,15 +7,16 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::dkim_record;
-use super::facts::KeyAnswer;
+use super::dmarc;
+use super::dmarc_record::{self, is_dmarc, is_meant};
+use super::facts::{KeyAnswer, Walk};
 use super::keys::{self, Algorithm, Public, RSA_BITS_SOUND};
 use super::records::{Kind, Record};
 use super::spf_record;
+use crate::mail::address::Domain;
 
 /// Every SPF record begins with this term (RFC 7208 section 4.5).
 const SPF: &str = "v=spf1";
-/// Every DMARC record begins with this tag (RFC 9989 section 4.7).
-const DMARC: &str = "v=DMARC1";
 /// Where DMARC records stand.
 const DMARC_LABEL: &str = "_dmarc.";
 
@@ -49,7 +50,7 @@ fn entry(record: &Record, zone: &Zone) -> Entry {
     let Some(stands) = stands else { return plain(None) };
     match record.kind {
         Kind::Txt if record.value.starts_with(SPF) => spf(record, stands),
-        Kind::Txt if record.name.starts_with(DMARC_LABEL) => dmarc(record, zone),
+        Kind::Txt if record.name.starts_with(DMARC_LABEL) => policy(record, stands, zone),
         Kind::Txt => {
             let right =
                 matches!(stands.as_slice(), [one] if one == &record.value || same_key(one, &record.value));
@@ -109,27 +110,39 @@ fn spf(record: &Record, stands: &[String]) -> Entry {
     Entry { record: Record { value, ..record.clone() }, published: Some(false), instead_of: present }
 }
 
-/// A record at the name itself, or at one above it (RFC 9989 section 4.10 walks up), is the owner's choice and stays: a value to
-/// start with below a stricter one would weaken it.
-fn dmarc(record: &Record, zone: &Zone) -> Entry {
-    let is_dmarc = |text: &&String| text.trim_start().starts_with(DMARC);
-    let mut name = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
-    let mut published = Some(false);
-    while name.contains('.') {
-        let place = format!("{DMARC_LABEL}{name}");
-        if !zone.contains_key(&(place.clone(), Kind::Txt)) {
-            // What DNS did not say may be a stricter one: nothing is known then.
-            published = None;
+/// The record that applies, at the name itself or at one above it, is the owner's choice and stays: a value to start with below
+/// a stricter one would weaken it. One here that does not apply goes: two records are no policy at all (RFC 9989 section 4.10).
+fn policy(record: &Record, stands: &[String], zone: &Zone) -> Entry {
+    let author = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
+    let (mut steps, mut silent) = (Vec::new(), false);
+    for name in dmarc::names(author) {
+        match zone.get(&(format!("{DMARC_LABEL}{name}"), Kind::Txt)) {
+            Some(texts) => steps.push((name.to_owned(), texts.clone())),
+            None => silent = true,
         }
-        let found = zone.get(&(place.clone(), Kind::Txt)).and_then(|texts| texts.iter().find(is_dmarc));
-        if let Some(value) = found {
-            let why = "the DMARC record that applies: it stays".to_owned();
-            let kept = Record { name: place, kind: Kind::Txt, value: value.clone(), why };
-            return Entry { record: kept, published: Some(true), instead_of: Vec::new() };
-        }
-        name = name.split_once('.').map_or("", |(_, above)| above);
     }
-    Entry { record: record.clone(), published, instead_of: Vec::new() }
+    if let Some((name, value)) = applying(author, steps) {
+        let why = "the DMARC record that applies: it stays".to_owned();
+        let kept = Record { name: format!("{DMARC_LABEL}{name}"), kind: Kind::Txt, value, why };
+        return Entry { record: kept, published: Some(true), instead_of: Vec::new() };
+    }
+    let instead_of: Vec<String> =
+        stands.iter().filter(|text| is_dmarc(text) || is_meant(text)).cloned().collect();
+    if !instead_of.is_empty() {
+        let record = Record { value: dmarc_record::merged(&instead_of), ..record.clone() };
+        return Entry { record, published: Some(false), instead_of };
+    }
+    // What DNS did not say may be a stricter one: nothing is known then.
+    Entry { record: record.clone(), published: (!silent).then_some(false), instead_of }
+}
+
+/// The record that receivers go by, as the judge finds it, and where it stands.
+fn applying(author: &str, steps: Vec<(String, Vec<String>)>) -> Option<(String, String)> {
+    let author: Domain = author.parse().ok()?;
+    let walk = Walk { steps, exists: true, reports: Vec::new() };
+    let source = dmarc::readings(&author, &walk).walk.source?;
+    let (name, texts) = walk.steps.into_iter().find(|(name, _)| *name == source)?;
+    texts.into_iter().find(|text| is_dmarc(text)).map(|text| (name, text))
 }
 
 /// The names and types to look at before `merge`.
@@ -141,10 +154,9 @@ pub fn questions(wanted: &[Record]) -> Vec<(String, Kind)> {
         if record.kind == Kind::Cname {
             all.extend([(record.name.clone(), Kind::Txt), (record.name.clone(), Kind::Mx)]);
         }
-        let mut name = record.name.strip_prefix(DMARC_LABEL).unwrap_or_default();
-        while let Some((_, above)) = name.split_once('.').filter(|(_, above)| above.contains('.')) {
-            all.push((format!("{DMARC_LABEL}{above}"), Kind::Txt));
-            name = above;
+        if let Some(author) = record.name.strip_prefix(DMARC_LABEL) {
+            let above = dmarc::names(author).into_iter().skip(1);
+            all.extend(above.map(|name| (format!("{DMARC_LABEL}{name}"), Kind::Txt)));
         }
     }
     all

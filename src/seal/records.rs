@@ -226,9 +226,20 @@ impl Record {
     }
 }
 
-/// RFC 1035 section 5.1.
+/// RFC 1035 section 5.1. A record that is there already may hold any octet: none of them ends the line or reaches a terminal.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut shown = String::from("\"");
+    for octet in text.bytes() {
+        match octet {
+            b'"' | b'\\' => shown.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => shown.push(char::from(octet)),
+            _ => {
+                let _ = write!(shown, "\\{octet:03}");
+            }
+        }
+    }
+    shown.push('"');
+    shown
 }
 
 /// The records as zone-file text, each below what it is for.
@@ -283,6 +294,22 @@ mod tests {
         let text = zone_text(&records);
         assert!(text.contains("\nwx1._domainkey.a-b.example. IN TXT \"v=DKIM1; k=rsa; p=MII"), "{text}");
         assert!(text.contains("\n_dmarc.a-b.example. IN TXT \"v=DMARC1; p=none\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_text_with_any_octets_is_one_line_of_a_zone_file() {
+        let rows = [
+            ("p=none; rua=a", "\"p=none; rua=a\"", "plain"),
+            ("a\"b\\c", r#""a\"b\\c""#, "what ends a string, and what escapes"),
+            ("a\nb. IN A 192.0.2.1", r#""a\010b. IN A 192.0.2.1""#, "a line feed would begin another record"),
+            ("\u{1b}[2J\u{7f}\t\0", r#""\027[2J\127\009\000""#, "a terminal obeys these"),
+            ("é\u{9b}", r#""\195\169\194\155""#, "octets, not characters"),
+        ];
+        for (value, expected, why) in rows {
+            let (name, value) = ("a.example".to_owned(), value.to_owned());
+            let record = Record { name, kind: Kind::Txt, value, why: String::new() };
+            assert_eq!(record.data(), expected, "{why}");
+        }
     }
 
     #[test]

@@ -10,8 +10,6 @@ use crate::seal::dmarc;
 use crate::seal::dmarc_record::{Record, Standing, is_dmarc};
 use crate::seal::facts::Walk;
 
-/// RFC 9989 section 4.10: with more labels than this, all but so many less one are skipped after the first query.
-const LABELS_MAX: usize = 8;
 /// Domains of report addresses that are asked about.
 const REPORTS_MAX: usize = 10;
 
@@ -50,21 +48,10 @@ pub(super) async fn ask(fresh: &Resolver, start: &Domain) -> Asked<Found> {
     asker.done(Some(found))
 }
 
-/// The names of the walk: the start, then upwards to the top, at most eight.
-fn names(start: &str) -> Vec<&str> {
-    let labels: Vec<&str> = start.split('.').collect();
-    let first = if labels.len() >= LABELS_MAX { labels.len() - (LABELS_MAX - 1) } else { 1 };
-    let above = (first..labels.len()).map(|skipped| {
-        let cut: usize = labels.iter().take(skipped).map(|label| label.len() + 1).sum();
-        start.get(cut..).unwrap_or_default()
-    });
-    std::iter::once(start).chain(above).collect()
-}
-
 /// All at once, in the walk's order.
 async fn steps(fresh: &Resolver, start: &str) -> Vec<(String, Option<Vec<String>>, Asker)> {
     let mut tasks = JoinSet::new();
-    for (at, name) in names(start).into_iter().enumerate() {
+    for (at, name) in dmarc::names(start).into_iter().enumerate() {
         let mut asker = Asker::new(fresh);
         let name = name.to_owned();
         tasks.spawn(async move {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::seal::dmarc::{LABELS_MAX, names};
 
 #[test]
 fn the_walk_asks_at_most_eight_names() {
