@@ -74,6 +74,7 @@ impl Selector {
             reason: self.reason.clone(),
             older_than: self.older_than,
             limit: self.limit,
+            page: None,
         }
     }
 

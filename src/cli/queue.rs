@@ -10,7 +10,7 @@ use crate::mail::deliver_by::{DeliverBy, Mode};
 use crate::mail::id::Id;
 use crate::mail::meaning::Reason;
 use crate::maillog::view::clean;
-use crate::queue::store::{Action, StateName};
+use crate::queue::store::{Action, Filter, StateName};
 
 /// Legs that a summary counts at most.
 const SUMMARY_MAX: usize = 100_000;
@@ -262,18 +262,40 @@ impl Count {
 
 /// Changes what is selected; an id that is not there is a failure, an empty selection is not.
 fn act(context: &Context, selector: &Selector, action: Action) -> Outcome {
-    let filter = selector.filter_or_all()?;
-    let named = !filter.ids.is_empty();
+    let mut order = Act { filter: selector.filter_or_all()?, action };
+    let named = !order.filter.ids.is_empty();
     let daemon = Daemon::of(&context.load_config()?);
-    let done: Rows = daemon.post("/v1/queue/act", &Act { filter, action })?;
-    if context.json {
-        done.rows.iter().try_for_each(|row| context.print_json(row))?;
+    let (mut done, mut shown) = (0, Ok(()));
+    let ended = loop {
+        let page: Rows = match daemon.post("/v1/queue/act", &order) {
+            Ok(page) => page,
+            Err(failure) => break Err(failure),
+        };
+        done += page.rows.len();
+        // Nobody who reads along is no reason to leave the rest undone.
+        if context.json && shown.is_ok() {
+            shown = page.rows.iter().try_for_each(|row| context.print_json(row));
+        }
+        if !goes_on(&mut order.filter, &page) {
+            break Ok(());
+        }
+    };
+    if ended.is_ok() || done > 0 {
+        context.note(format_args!("{done} done"));
     }
-    context.note(format_args!("{} done", done.rows.len()));
-    if named && done.rows.is_empty() {
+    ended.and(shown)?;
+    if named && done == 0 {
         return Err(Failure::NotFound(
             "none of these is in the queue, or an attempt is under way".to_owned(),
         ));
     }
     Ok(())
+}
+
+/// Lets a command go on behind a page of it; answers whether it has to.
+fn goes_on(filter: &mut Filter, page: &Rows) -> bool {
+    let Some(last) = page.rows.last().filter(|_| page.more) else { return false };
+    filter.after = Some(last.id);
+    filter.limit = filter.limit.map(|limit| limit.saturating_sub(page.rows.len()));
+    true
 }

@@ -18,6 +18,8 @@ use crate::queue::store::{Action, Entry, Filter, StateName};
 const LIST_DEFAULT: usize = 1_000;
 /// Legs in one answer at most: some 50 MB.
 const LIST_MAX: usize = 100_000;
+/// Legs that a command does before it is told and answered, and so all that memory holds of it; the last message whole.
+const ACT_PAGE: usize = 2_000;
 
 pub(super) async fn list(In(state): Shared, Json(mut filter): Json<Filter>) -> Result<Json<Rows>, Problem> {
     let most = filter.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
@@ -33,8 +35,10 @@ pub(super) async fn act(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Json(order): Json<Act>,
 ) -> Result<Json<Rows>, Problem> {
-    let Act { filter, action } = order;
+    let Act { mut filter, action } = order;
     let asked = serde_json::to_string(&filter).unwrap_or_default();
+    let limit = filter.limit;
+    filter.page = Some(ACT_PAGE);
     let entries = state.store.act(filter, action.clone(), state.clock.now()).await?;
     for entry in &entries {
         tell(&state, &peer.actor, &action, entry);
@@ -42,7 +46,8 @@ pub(super) async fn act(
     state.steer.nudge();
     let detail = format!("{} legs of {asked}", entries.len());
     state.audit(&peer.actor, verb(&action), &detail, None);
-    Ok(Json(Rows { v: VERSION, rows: entries.iter().map(Row::from).collect(), more: false }))
+    let more = entries.len() >= ACT_PAGE && limit.is_none_or(|limit| entries.len() < limit);
+    Ok(Json(Rows { v: VERSION, rows: entries.iter().map(Row::from).collect(), more }))
 }
 
 fn verb(action: &Action) -> &'static str {

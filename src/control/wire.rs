@@ -102,7 +102,7 @@ pub struct StsPolicy {
     pub until: String,
 }
 
-/// `POST /v1/queue/act`.
+/// `POST /v1/queue/act`: done a page at a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
@@ -119,7 +119,7 @@ pub struct Rows {
     pub v: u8,
     /// A leg each.
     pub rows: Vec<Row>,
-    /// Whether the limit cut the list.
+    /// Whether the limit cut the list, or the command is to go on `after` the last of these.
     pub more: bool,
 }
 

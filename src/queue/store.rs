@@ -191,6 +191,9 @@ pub struct Filter {
     pub older_than: Option<Duration>,
     /// At most so many; `None`: the caller's default.
     pub limit: Option<usize>,
+    /// A command ends with the message that brings it to so many legs: `after` that one it goes on. Not for clients to say.
+    #[serde(skip)]
+    pub page: Option<usize>,
 }
 
 /// A leg's state as people name it.

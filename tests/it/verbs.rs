@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::follow::logged;
-use crate::relay::{Layout, Relay, smtp};
+use crate::relay::{Layout, Relay, secret, smtp};
 
 /// `queue list --json`, a value a leg. READY does not wait for the index: until it is there, the daemon says so.
 fn list(relay: &Relay, args: &[&str]) -> Vec<Value> {
@@ -113,4 +113,57 @@ async fn hold_release_bounce_and_drop_do_what_they_say_and_last() {
         logged(&log, kind, id).await;
     }
     logged(&log, "dropped", told[0]["id"].as_str().unwrap()).await;
+}
+
+/// Four messages of 900 legs each, held because DNS says nothing.
+fn many_held(relay: &Relay) {
+    let mut session = smtp::Session::open(relay.address()).unwrap();
+    let rcpts: Vec<String> = (0..900).map(|n| format!("b@d{n}.test")).collect();
+    let rcpts: Vec<&str> = rcpts.iter().map(String::as_str).collect();
+    for _ in 0..4 {
+        let reply = session.send("a@bench.test", &rcpts, b"From: a@bench.test\r\n\r\nbody\r\n").unwrap();
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    until(relay, &["--state", "held", "--limit", "10000"], |legs| legs.len() == 4 * 900);
+}
+
+#[test]
+fn a_command_over_a_large_queue_goes_a_page_at_a_time_and_leaves_no_leg_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout {
+        tables: "[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"1s\"".to_owned(),
+        route: String::new(),
+        ..Layout::upstream("127.0.0.1:9".parse().unwrap())
+    };
+    let relay = Relay::lay_out(dir.path(), &layout);
+    let tenant = relay.dir.join("config/tenants/bench.toml");
+    let text = std::fs::read_to_string(&tenant).unwrap().replace("on_fail = \"off\"", "on_fail = \"hold\"");
+    secret(&tenant, &text);
+    let daemon = relay.start();
+    many_held(&relay);
+
+    let output = relay.run(&["queue", "drop", "--all", "--limit", "3000", "--json"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("3000 done"), "{output:?}");
+    let legs: Vec<Value> = output
+        .stdout
+        .split(|octet| *octet == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let mut once: Vec<_> = legs.iter().map(|leg| (leg["id"].to_string(), leg["leg"].as_u64())).collect();
+    once.dedup();
+    assert_eq!((legs.len(), once.len()), (3000, 3000), "each leg once");
+    let left = list(&relay, &["--limit", "10000"]);
+    assert!(left.len() == 600 && left.iter().all(|leg| leg["id"] == left[0]["id"]), "{} left", left.len());
+    act(&relay, &["queue", "drop", "--all"]);
+    assert!(list(&relay, &[]).is_empty());
+
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.end();
+    let log = std::fs::read_to_string(relay.dir.join("data/mail.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let audits = events.filter(|event| event["action"] == "queue.drop");
+    let told: Vec<String> = audits
+        .map(|event| event["reason"].as_str().unwrap().split(" legs").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, ["2700", "300", "600"], "a page ends with a whole message, and a limit where it says");
 }

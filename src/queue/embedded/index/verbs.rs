@@ -55,8 +55,14 @@ impl Sweep {
         drop(self.reply.send(Err(error)));
     }
 
+    /// Whether no leg more is wanted.
     fn full(&self) -> bool {
         self.filter.limit.is_some_and(|limit| self.found.len() >= limit)
+    }
+
+    /// Whether no message more is wanted.
+    fn over(&self) -> bool {
+        self.full() || self.filter.page.is_some_and(|page| self.found.len() >= page)
     }
 }
 
@@ -70,7 +76,7 @@ impl Desk {
         }
         // What was done to these stands in the journal before anything else that becomes of them.
         let (records, files) = (std::mem::take(&mut sweep.records), std::mem::take(&mut sweep.files));
-        if let Some(next) = next.filter(|_| !sweep.full()) {
+        if let Some(next) = next.filter(|_| !sweep.over()) {
             if !records.is_empty() {
                 self.write(records, files, drop);
             }
@@ -108,7 +114,7 @@ impl Desk {
     }
 
     fn visit(&mut self, sweep: &mut Sweep, row: &Row) -> sled::Result<()> {
-        if !fits_message(&sweep.filter, &row.facts, sweep.now) {
+        if sweep.over() || !fits_message(&sweep.filter, &row.facts, sweep.now) {
             return Ok(());
         }
         for open in &row.standing.legs {
