@@ -20,6 +20,7 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
     let directory = tenant::load(&config).map_err(|error| Failure::Config(error.to_string()))?;
     let keyring = keyring(&config)?;
     keyring.warnings().iter().for_each(|warning| context.note(warning));
+    keyring.without_seal(&config.relay.domain).iter().for_each(|warning| context.note(warning));
     for path in config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]) {
         std::fs::File::open(path)
             .map_err(|error| Failure::Config(format!("{}: cannot be read: {error}", path.display())))?;

@@ -54,6 +54,7 @@ impl Files {
     pub(super) fn read(config: &Config) -> Result<Self, StartError> {
         let directory = tenant::load(config)?;
         let keyring = Keyring::load(&config.keys)?;
+        warn_of_keys(&keyring, config);
         let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
         Ok(Self {
@@ -63,6 +64,13 @@ impl Files {
             tls,
             resolver: Resolver::new(&config.dns)?,
         })
+    }
+}
+
+/// Says at a start and at a reload what is not a mistake, and yet keeps mail from leaving.
+pub(super) fn warn_of_keys(keyring: &Keyring, config: &Config) {
+    if let Some(warning) = keyring.without_seal(&config.relay.domain) {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::House;
+use super::{House, open};
 use crate::config::Config;
 use crate::failpoint::{self, Failpoint};
 use crate::metrics::ResultLabel;
@@ -63,6 +63,7 @@ impl House {
         let old = self.config.load_full();
         let mut config = read.config;
         let fixed = keep_fixed(&old, &mut config);
+        open::warn_of_keys(&read.keyring, &config);
         self.tenants.store(Arc::new(read.tenants));
         self.keyring.store(Arc::new(read.keyring));
         failpoint::pass(Failpoint::ReloadHalf);

@@ -149,6 +149,17 @@ impl Keyring {
         &self.warnings
     }
 
+    /// What an administrator should know where no key seals the relay's own mail.
+    #[must_use]
+    pub fn without_seal(&self, relay: &Domain) -> Option<String> {
+        self.signing(relay).next().is_none().then(|| {
+            format!(
+                "relay.domain {relay} has no DKIM key: no notification of a failure is sent until it has one, all stay owed. \
+                 `waxseal key generate {relay}` makes it, `waxseal domain dns --relay` prints what to publish"
+            )
+        })
+    }
+
     /// The domains that have keys, in no order.
     pub fn domains(&self) -> impl Iterator<Item = &Domain> {
         self.domains.keys()

@@ -160,6 +160,10 @@ fn a_check_finds_mistakes_in_either_kind_of_file() {
         assert!(said.contains(&format!("{name}:1:1")), "the place is named: {said}");
         std::fs::write(file, good).unwrap();
     }
+    let warned = || String::from_utf8(place.run(&["config", "check"]).stderr).unwrap();
+    assert_eq!(warned(), "");
+    std::fs::remove_dir_all(place.config.with_file_name("keys").join("relay.test")).unwrap();
+    assert!(warned().contains("waxseal key generate relay.test"), "notifications could not be sealed");
     place.text(&["config", "check"]);
 }
 
