@@ -125,6 +125,7 @@ struct House {
     phase: Phase,
     reloading: tokio::sync::Mutex<()>,
     reload_error: Mutex<Option<String>>,
+    last_look: steer::LastLook,
 }
 
 /// Where it can be reached.
@@ -290,11 +291,10 @@ async fn join(
         started: opened.clock.now(),
         from_file: config.file.is_file(),
     };
-    let own = bound.own.clone();
     let deliverer = Arc::new(Deliverer::new(
         &config,
         files.resolver.clone(),
-        own,
+        bound.own.clone(),
         (Arc::clone(&opened.metrics), opened.clock.clone()),
     ));
     let config = Arc::new(ArcSwap::from_pointee(config));
@@ -328,6 +328,7 @@ async fn join(
         phase: Phase::default(),
         reloading: tokio::sync::Mutex::default(),
         reload_error: Mutex::default(),
+        last_look: steer::LastLook::default(),
     });
     if let Some((door, parts)) = page {
         tokio::spawn(unsubscribe::serve(door, parts, house.phase.accept.clone()));

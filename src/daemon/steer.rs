@@ -1,6 +1,8 @@
 //! What the admin API asks of the daemon.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use super::House;
 use crate::control::wire::{About, Probe, Probed, Site, StsPolicy};
@@ -14,6 +16,27 @@ use crate::seal::check::{Report, usual};
 const HEARTBEAT: Duration = Duration::from_secs(90);
 /// Longest wait for the disk and for the resolver when somebody asks whether we are ready.
 const READY: Duration = Duration::from_secs(3);
+/// How long what they answered holds: whoever asks often costs no sync and no lookup each time.
+const LOOK_HOLDS: Duration = Duration::from_secs(5);
+
+/// The last look at the disk and the resolver, for all who ask: those that come meanwhile wait for it.
+#[derive(Default)]
+pub(super) struct LastLook(Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl LastLook {
+    /// What it found, or what `look` finds where it is too old.
+    async fn or(&self, now: Instant, look: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, found)) = &*last
+            && now.saturating_duration_since(*at) < LOOK_HOLDS
+        {
+            return found.clone();
+        }
+        let found = look.await;
+        *last = Some((now, found.clone()));
+        found
+    }
+}
 
 impl Steer for House {
     fn reload(&self) -> Ordered<'_, Vec<&'static str>> {
@@ -108,8 +131,11 @@ impl Steer for House {
             if !self.store.has_room() {
                 return Err("the disk is below its reserve".to_owned());
             }
-            let (disk, dns) = tokio::join!(self.disk_syncs(), self.resolver_answers());
-            disk.and(dns)
+            let look = async {
+                let (disk, dns) = tokio::join!(self.disk_syncs(), self.resolver_answers());
+                disk.and(dns)
+            };
+            self.last_look.or(Instant::now(), look).await
         })
     }
 }
@@ -138,5 +164,29 @@ impl House {
             Ok(_) => Ok(()),
             Err(_) => Err("the resolver does not answer in time".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn probes_at_once_and_soon_after_share_one_look() {
+        let (last, looks, start) = (LastLook::default(), Cell::new(0), Instant::now());
+        let ask = |after| {
+            last.or(start + after, async {
+                looks.set(looks.get() + 1);
+                tokio::task::yield_now().await;
+                Err(format!("look {}", looks.get()))
+            })
+        };
+        let first = Err("look 1".to_owned());
+        let both = tokio::join!(ask(Duration::ZERO), ask(Duration::ZERO));
+        assert_eq!(both, (first.clone(), first.clone()), "at once");
+        assert_eq!(ask(LOOK_HOLDS / 2).await, first, "soon after");
+        assert_eq!(ask(LOOK_HOLDS).await, Err("look 2".to_owned()), "what is older says nothing of now");
     }
 }
