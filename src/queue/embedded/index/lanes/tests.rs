@@ -128,7 +128,8 @@ fn tenants_take_turns_however_much_they_have() {
 /// Bug: the slot that came free went to a tenant who held all that he may, and the others waited for an attempt of his to end.
 #[test]
 fn a_free_slot_goes_to_whoever_may_use_it() {
-    let rows: [(&str, [(Lane, &str); 3], &str); 2] = [
+    type Row<'a> = (&'a str, [(Lane, &'a str); 3], &'a str);
+    let rows: [Row<'_>; 2] = [
         (
             "a tenant at his share",
             [(Lane::Normal, "big"), (Lane::Normal, "big"), (Lane::Normal, "small")],
