@@ -7,6 +7,9 @@ use ipnet::IpNet;
 
 use crate::config;
 
+/// A port to name where nothing is sent (RFC 863).
+const DISCARD: u16 = 9;
+
 /// Why an address is not connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -56,21 +59,33 @@ impl Guard {
     }
 
     /// "Self" is an address and port that we listen on, never merely an address. A wildcard listener listens on every
-    /// address of this machine, and on those that a router in front forwards to it.
+    /// address of this machine, and on those that a router in front forwards to it; one on a private address on the latter too.
     fn is_own(&self, to: SocketAddr) -> bool {
         let ip = to.ip().to_canonical();
         let mut ports = self.own.iter().filter(|own| own.port() == to.port());
         ports.any(|own| match own.ip().to_canonical() {
             listening if listening == ip => true,
             listening if listening.is_unspecified() => is_local(ip) || self.public.contains(&ip),
-            _ => self.public.contains(&ip),
+            listening if !listening.is_loopback() && reach(listening) == Reach::Private => {
+                self.public.contains(&ip)
+            }
+            _ => false,
         })
     }
 }
 
-/// Whether an interface of this machine has the address: only then can a socket be bound to it.
+/// Whether an interface of this machine has the address. That a socket can be bound to it proves nothing where the system lets
+/// sockets have anybody's address (`ip_nonlocal_bind`, usual beside keepalived). But then too an IPv4 one has no way to
+/// anywhere; and of its IPv6 addresses the system prefers the very one that is sent to (RFC 6724 section 5, rule 1).
 fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+    let from = if ip.is_ipv4() { ip } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((from, 0))?;
+        // Nothing is sent.
+        socket.connect((ip, DISCARD))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    ip.is_loopback() || ip.is_unspecified() || source().is_ok_and(|source| source == ip)
 }
 
 /// Who can be reached at an address.
@@ -223,10 +238,43 @@ mod tests {
             ("127.0.0.1:25", none, "127.0.0.2", Ok(()), "another address"),
             ("0.0.0.0:25", none, "127.0.0.2", Err(Refusal::Ourselves), "a wildcard listener has them all"),
             ("[::]:25", none, "127.0.0.1", Err(Refusal::Ourselves), "in both families"),
+            ("0.0.0.0:25", none, "192.0.2.1", Ok(()), "and those of nobody else"),
+            ("[::]:25", none, "2001:db8::1", Ok(()), "in both families"),
             ("10.0.0.5:25", &["9.9.9.9"][..], "9.9.9.9", Err(Refusal::Ourselves), "behind a router"),
+            ("127.0.0.1:25", &["9.9.9.9"][..], "9.9.9.9", Ok(()), "no router leads to loopback: another MTA"),
+            ("8.8.8.8:25", &["9.9.9.9"][..], "9.9.9.9", Ok(()), "nor from one public address to another"),
         ];
         for (own, public, ip, expected, why) in rows {
             assert_eq!(guard(true, &[], &[own], public).check(at(ip)), expected, "{why}");
+        }
+    }
+
+    /// In a network of its own, where the system lets sockets have addresses that are not its own.
+    #[test]
+    fn an_address_that_anybody_may_bind_to_is_not_ours() {
+        const INSIDE: &str = "WAXSEAL_TEST_NONLOCAL_BIND";
+        if std::env::var_os(INSIDE).is_none() {
+            let set = "ip link set lo up && ip address add 10.9.0.5/24 dev lo && ip address add 10.9.0.6/24 dev lo && \
+                       ip -6 address add fd00::5 dev lo && ip -6 route add default dev lo && \
+                       echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind && echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind && \
+                       exec \"$0\" --exact deliver::guard::tests::an_address_that_anybody_may_bind_to_is_not_ours";
+            let program = std::env::current_exe().unwrap();
+            let mut inside = std::process::Command::new("unshare");
+            inside.args(["-rn", "sh", "-c", set]).arg(program).env(INSIDE, "1");
+            let said = inside.output().unwrap();
+            assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+            return;
+        }
+        let rows = [
+            ("10.9.0.5", Err(Refusal::Ourselves), "an interface has it"),
+            ("10.9.0.6", Err(Refusal::Ourselves), "beside another one"),
+            ("fd00::5", Err(Refusal::Ourselves), "the same"),
+            ("192.0.2.1", Ok(()), "nobody here has it"),
+            ("2001:db8::1", Ok(()), "nobody here has it, and there is a way to it"),
+        ];
+        for (ip, expected, why) in rows {
+            assert!(UdpSocket::bind((ip, 0)).is_ok(), "{ip}: the system lets us");
+            assert_eq!(guard(true, &[], &["[::]:25"], &[]).check(at(ip)), expected, "{ip}: {why}");
         }
     }
 }
