@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use rand::seq::SliceRandom;
+use tokio::time::Instant;
 
 use super::guard::{Guard, Refusal};
 use super::outcome::{Permanence, Scope, Trouble};
@@ -14,6 +16,11 @@ use crate::mail::reply::Enhanced;
 
 /// Addresses tried in one attempt (DN6); RFC 5321 section 5.1 asks for at least two.
 pub(super) const ADDRESSES_PER_ATTEMPT: usize = 20;
+/// That many are tried however long it takes.
+const ADDRESSES_MIN: usize = 2;
+/// How long after the first another one is begun with. A host may take five minutes for each reply (RFC 5321 section 4.5.3.2): so
+/// long does one take at worst, and twenty of them would keep a slot for most of a day. The next attempt goes on.
+const HOSTS_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// A host to try: the address that was checked is the one to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub(super) struct Hosts<'a> {
     exchangers: VecDeque<Exchanger>,
     ready: VecDeque<Host>,
     budget: usize,
+    /// When no other one is begun with, from the first one on.
+    until: Option<Instant>,
     /// Named by the tenant's file and not by DNS: it may be an address, and what is wrong with it can be mended.
     upstream: bool,
     /// DNSSEC proves who the exchangers are.
@@ -106,6 +115,7 @@ impl<'a> Hosts<'a> {
             exchangers: exchangers.into(),
             ready: VecDeque::new(),
             budget: ADDRESSES_PER_ATTEMPT,
+            until: None,
             upstream: false,
             proven: false,
             faults,
@@ -125,6 +135,9 @@ impl<'a> Hosts<'a> {
 
     /// The next host to try: of those of the same preference the first of the least rank.
     pub(super) async fn next(&mut self, rank: &(dyn Fn(&Host) -> u8 + Sync)) -> Option<Host> {
+        if self.is_late(Instant::now()) {
+            return None;
+        }
         while self.ready.is_empty() && self.budget > 0 && !self.exchangers.is_empty() {
             self.look_up_group().await;
         }
@@ -132,6 +145,12 @@ impl<'a> Hosts<'a> {
         self.budget = self.budget.checked_sub(1)?;
         let (at, _) = self.ready.iter().enumerate().min_by_key(|(_, host)| rank(host))?;
         self.ready.remove(at)
+    }
+
+    fn is_late(&mut self, now: Instant) -> bool {
+        let until = *self.until.get_or_insert(now + HOSTS_TIME);
+        let tried = ADDRESSES_PER_ATTEMPT.saturating_sub(self.budget);
+        tried >= ADDRESSES_MIN && now >= until
     }
 
     /// Whether every host was tried: none is left, none was without an address, and DNS was silent about none.
@@ -222,4 +241,32 @@ fn inside(host: &Host) -> Trouble {
 fn looping(host: &Host) -> Trouble {
     let text = format!("mail loops back to us: we listen on {} ({}) ourselves", host.address, host.name);
     Trouble::permanent(Scope::Destination, Enhanced(5, 4, 6), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Answers that each come just in time must not hold a slot for as long as all hosts together could take.
+    #[tokio::test]
+    async fn no_other_host_is_begun_with_after_half_an_hour() {
+        let config = Config::new("relay.test".parse().unwrap(), std::path::Path::new("/nowhere"));
+        let resolver = Resolver::new(&config.dns).unwrap();
+        let guard = Guard::new(&config.delivery, Vec::new());
+        let host =
+            Host { name: "mx.test".to_owned(), address: "192.0.2.1:25".parse().unwrap(), proven: false };
+        let mut hosts = Hosts::of_upstream(&resolver, &guard, "192.0.2.1", 25);
+        hosts.exchangers.clear();
+        hosts.ready.extend(vec![host; 4]);
+        let any = |_: &Host| 0;
+        assert!(hosts.next(&any).await.is_some(), "the first");
+        assert!(hosts.until.is_some_and(|until| until > Instant::now()));
+        hosts.until = Some(Instant::now());
+        assert!(hosts.next(&any).await.is_some(), "RFC 5321 5.1: two at least");
+        assert!(hosts.next(&any).await.is_none(), "it is late");
+        assert!(!hosts.saw_all(), "and two are left that may do");
+        hosts.until = None;
+        assert!(hosts.next(&any).await.is_some(), "in time it would have been tried");
+    }
 }
