@@ -7,7 +7,7 @@ use waxseal::deliver::Deliverer;
 use waxseal::deliver::sts::{Kept, Mode};
 use waxseal::dns::Resolver;
 use waxseal::mail::attempt::Fate::{Deferred, Delivered};
-use waxseal::mail::message::TlsNeed::Usual;
+use waxseal::mail::message::TlsNeed::{RequireTls, Usual};
 use waxseal::mail::time::Time;
 
 use crate::deliver::{World, fates, message, words, world_made};
@@ -230,6 +230,22 @@ async fn what_is_no_policy_does_not_undo_the_one_that_is_kept() {
         assert_eq!(decided[0].fate, Deferred, "OB2: {why}: the old policy holds: {}", words(&decided));
         assert_eq!(place.web.connections(), 2, "{why}: the new one was asked for");
     }
+}
+
+/// The new one may be the word that the sender asked for (RFC 8689 section 4.2.1): the mail waits until it is known.
+#[tokio::test]
+async fn a_new_policy_that_cannot_be_had_fails_no_mail() {
+    let testing = text(&POLICY.replace("enforce", "testing"));
+    let mut place = place(&zone(), testing, vec![vec![clear()]], good).await;
+    assert_eq!(place.world.needing(Usual).await[0].fate, Delivered);
+    let next =
+        format!("{ONE}_mta-sts.b.test. 60 IN TXT \"v=STSv1; id=2;\"\n{WEB}mx2.test. 60 IN A 127.0.0.2\n");
+    let other = waxseal::sandbox::zone::Zone::start(&next).await.unwrap();
+    place.web.answers(answer("500 Oops", "text/plain", POLICY));
+    place.restarted(|config| config.dns.servers = vec![other.address()]);
+    let decided = place.world.needing(RequireTls).await;
+    assert_eq!(fates(&decided), [(Deferred, 0)], "{}", words(&decided));
+    assert!(words(&decided).starts_with("4.7.10"), "{}", words(&decided));
 }
 
 #[tokio::test]

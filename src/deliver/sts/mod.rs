@@ -90,10 +90,12 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// There may be a policy that is not known: one that was not found out about, or could not be fetched.
+    /// There may be a policy in force that is not known: one that was not found out about, or could not be fetched. One that is
+    /// kept and enforces goes on to hold.
     pub(super) fn is_unsure(&self) -> bool {
         let unfetched = matches!(self.fault, Some(Fault::Unfetched(_) | Fault::Certificate(_)));
-        self.policy.is_none() && (self.silent || unfetched)
+        let enforces = self.policy.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
+        !enforces && (self.silent || unfetched)
     }
 }
 
