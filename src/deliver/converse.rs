@@ -66,6 +66,7 @@ impl Attempt<'_> {
             access: &self.access,
             protection: &protection,
             source,
+            needs_ehlo: self.job.message.facts.needs_ehlo(),
             seat: self.seat(turn).await,
         };
         let opened = dialer.open(host, ledger).await;
@@ -140,9 +141,9 @@ impl Attempt<'_> {
         self.deliverer.metrics.hops.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Keeps the connection for the next message.
+    /// Keeps the connection for the next message, if it may be any.
     pub(super) fn keep(&self, connection: Connection, key: &Key) {
-        let spent = connection.messages >= self.settings.messages;
+        let spent = connection.guessed || connection.messages >= self.settings.messages;
         let idle = if spent { Duration::ZERO } else { self.settings.idle };
         self.deliverer.pool.keep(key.clone(), connection, idle);
     }

@@ -15,7 +15,7 @@ use super::https::Https;
 use super::ledger::{Ledger, millis};
 use super::oauth::Tokens;
 use super::opening::{Opening, Plan, Starttls, Step};
-use super::outcome::{Scope, Trouble};
+use super::outcome::{Permanence, Scope, Trouble};
 use super::protect::{By, Protection, Start};
 use super::route::Access;
 use super::sites::Seat;
@@ -44,6 +44,9 @@ pub(super) struct Dialer<'a> {
     pub(super) protection: &'a Protection,
     /// From where, and with what name.
     pub(super) source: &'a Source,
+    /// Whether the message cannot go without something that only EHLO brings: a server that hung up at EHLO may have done so
+    /// by chance, and shall not be heard to offer nothing.
+    pub(super) needs_ehlo: bool,
     /// The connection's place among the site's.
     pub(super) seat: Arc<Seat>,
 }
@@ -78,11 +81,12 @@ impl Dialer<'_> {
     }
 
     /// Whether the tenant's route forbids to go on with a server such as this, and that will not pass by itself. A handshake that
-    /// breaks off may.
+    /// breaks off may, and so may a 454 to STARTTLS.
     fn withheld(&self, trouble: &Trouble, problem: Option<Problem>) -> bool {
         let certificate =
             matches!(problem, Some(Problem::NotTrusted | Problem::OtherName | Problem::Expired));
-        let starttls = trouble.reply.enhanced == Some(Enhanced(4, 7, 10));
+        let lasts = trouble.permanence == Permanence::Permanent;
+        let starttls = lasts && trouble.reply.enhanced == Some(Enhanced(4, 7, 10));
         self.protection.by == By::Route && trouble.is_about_tls() && (certificate || starttls)
     }
 
@@ -98,7 +102,9 @@ impl Dialer<'_> {
                 Err(Fault::Handshake(_)) if plan.starttls == Starttls::IfOffered => {
                     plan.starttls = Starttls::Never;
                 }
-                Err(Fault::Ehlo(_)) if !plan.helo => plan.helo = true,
+                Err(Fault::Ehlo(_)) if !plan.helo && !self.needs_ehlo && !plan.needs_ehlo() => {
+                    plan.helo = true;
+                }
                 Err(Fault::Trouble(trouble) | Fault::Handshake(trouble) | Fault::Ehlo(trouble)) => {
                     return Err(trouble);
                 }
@@ -123,6 +129,7 @@ impl Dialer<'_> {
         if implicit {
             connection = self.secure(connection, host, ledger).await?;
         }
+        let guessed = plan.helo;
         let mut opening = Opening::new(plan, implicit);
         let mut step = self.hear(&mut connection, &mut opening).await?;
         loop {
@@ -131,9 +138,10 @@ impl Dialer<'_> {
                     if turn.is_none() && opening.logs_in() {
                         *turn = self.turn(ledger).await?;
                     }
-                    let sent = connection.send(&command, self.settings.command).await;
-                    sent.map_err(|broken| broken.trouble(Scope::Host, opening.awaited()))?;
-                    self.hear(&mut connection, &mut opening).await?
+                    match connection.send(&command, self.settings.command).await {
+                        Ok(()) => self.hear(&mut connection, &mut opening).await?,
+                        Err(broken) => unheard(&broken, &opening)?,
+                    }
                 }
                 Step::StartTls => {
                     connection = self.secure(connection, host, ledger).await?;
@@ -146,6 +154,7 @@ impl Dialer<'_> {
                     // A session that is kept says nothing of it later: the password may be another one by then.
                     ledger.hop.login = self.access.account().map_or(Login::None, |_| Login::Accepted);
                     connection.extensions = extensions;
+                    connection.guessed = guessed;
                     connection.seat = Some(Arc::clone(&self.seat));
                     return Ok(connection);
                 }
@@ -199,11 +208,10 @@ impl Dialer<'_> {
     async fn hear(&self, connection: &mut Connection, opening: &mut Opening) -> Result<Step, Fault> {
         match connection.reply(self.settings.command).await {
             Ok(reply) => Ok(opening.on_reply(reply)),
-            Err(broken) => {
-                let trouble = broken.trouble(Scope::Host, opening.awaited());
-                let hung_up = broken.is_gone() && opening.awaits_ehlo();
-                Err(if hung_up { Fault::Ehlo(trouble) } else { Fault::Trouble(trouble) })
+            Err(broken) if broken.is_gone() && opening.awaits_ehlo() => {
+                Err(Fault::Ehlo(broken.trouble(Scope::Host, opening.awaited())))
             }
+            Err(broken) => Ok(unheard(&broken, opening)?),
         }
     }
 
@@ -261,6 +269,16 @@ impl Dialer<'_> {
         let advice = self.protection.by.advice();
         Trouble::transient(Scope::Host, Enhanced(4, 7, 5), format!("{}: {why}{advice}", host.name))
     }
+}
+
+/// The connection broke. Whether the credentials were refused is not known where AUTH had been said: the next address is then not
+/// tried with them at once, for that may be the guess after which the account is locked.
+fn unheard(broken: &Broken, opening: &Opening) -> Result<Step, Trouble> {
+    let awaited = opening.awaited();
+    if opening.logs_in() {
+        return Ok(Step::Trouble(broken.trouble(Scope::Session, awaited)));
+    }
+    Err(broken.trouble(Scope::Host, awaited))
 }
 
 fn note_shut(ledger: &mut Ledger<'_>, (trouble, login): (Trouble, Login)) -> Trouble {

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) born: Instant,
     /// Whether the next transaction must begin with RSET.
     pub(super) needs_reset: bool,
+    /// HELO was said because the server hung up at EHLO: what it offers is not known, and mail that needs to know goes another time.
+    pub(super) guessed: bool,
     /// Its place among the site's connections. Last: it is free when the socket is closed.
     pub(super) seat: Option<Arc<Seat>>,
 }
@@ -112,6 +114,7 @@ impl Connection {
             messages: 0,
             born: Instant::now(),
             needs_reset: false,
+            guessed: false,
             seat: None,
         }
     }
@@ -143,6 +146,7 @@ impl Connection {
             messages: 0,
             born: Instant::now(),
             needs_reset: false,
+            guessed: false,
             seat: None,
         }
     }

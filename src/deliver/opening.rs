@@ -26,6 +26,14 @@ pub struct Plan {
     pub helo: bool,
 }
 
+impl Plan {
+    /// Whether it comes to nothing without what only EHLO brings: STARTTLS and AUTH.
+    #[must_use]
+    pub fn needs_ehlo(&self) -> bool {
+        self.auth.is_some() || matches!(self.starttls, Starttls::Required(_))
+    }
+}
+
 /// How STARTTLS is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Starttls {
@@ -188,7 +196,9 @@ impl Opening {
         // In our own words: the host is well, and others may have mail for it that needs no TLS.
         if let Starttls::Required(advice) = self.plan.starttls {
             let text = format!("STARTTLS is refused: {} {}{advice}", reply.code, reply.escaped());
-            return Step::Trouble(Trouble::transient(Scope::Host, Enhanced(4, 7, 10), text));
+            let permanence = if reply.code >= 500 { Permanence::Permanent } else { Permanence::Transient };
+            let reply = PeerReply::local(Enhanced(4, 7, 10), text);
+            return Step::Trouble(Trouble { scope: Scope::Host, permanence, reply });
         }
         self.authenticate()
     }

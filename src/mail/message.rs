@@ -166,6 +166,13 @@ impl Facts {
         self.deliver_by.is_some_and(|by| by.mode == Mode::Return)
     }
 
+    /// Whether it is only for servers that offer something (RFC 5321 section 2.2).
+    #[must_use]
+    pub fn needs_ehlo(&self) -> bool {
+        let Needs { eight_bit, smtputf8, tls } = self.needs;
+        eight_bit || smtputf8 || tls == TlsNeed::RequireTls || self.wants_back()
+    }
+
     /// Whether `expires` is the end of the time after which its sender wants it back.
     #[must_use]
     pub fn is_returned(&self) -> bool {

@@ -145,6 +145,37 @@ async fn helo_is_said_where_ehlo_is_not_understood() {
     }
 }
 
+/// It may have hung up by chance, and HELO would not say that it can carry the message.
+#[tokio::test]
+async fn helo_is_not_said_by_guess_with_mail_that_needs_more() {
+    let world = world(ONE, vec![vec![script("<- 220 mx\n-> EHLO*\n-- reset")], vec![]]).await;
+    let mut mail = message(&["x@b.test"], BODY);
+    mail.facts.needs.smtputf8 = true;
+    let decided = world.send(mail, &Arc::new(Route::Mx)).await;
+    assert_eq!(fates(&decided), [(Deferred, 0)], "{}", words(&decided));
+    assert_eq!(world.exchangers[0].connections(), 1);
+}
+
+/// What was not heard at EHLO is not known of the next message's needs either.
+#[tokio::test]
+async fn a_connection_with_helo_by_guess_is_not_kept() {
+    let once = "-> MAIL*\n<- 250 ok\n-> RCPT*\n<- 250 ok\n-> DATA\n<- 354 go\n-- body\n<- 250 ok\n-> QUIT\n<- 221 bye";
+    let scripts = vec![
+        script("<- 220 mx\n-> EHLO*\n-- reset"),
+        script(&format!("<- 220 mx\n-> HELO*\n<- 250 mx\n{once}")),
+        offering(
+            "SMTPUTF8,8BITMIME",
+            "-> MAIL*\n<- 250 ok\n-> RCPT*\n<- 250 ok\n-> DATA\n<- 354 go\n-- body\n<- 250 ok",
+        ),
+    ];
+    let world = world(ONE, vec![scripts, vec![]]).await;
+    assert_eq!(fates(&world.mx(&["x@b.test"]).await), [(Delivered, 250)]);
+    let mut mail = message(&["x@b.test"], BODY);
+    mail.facts.needs.smtputf8 = true;
+    let decided = world.send(mail, &Arc::new(Route::Mx)).await;
+    assert_eq!(fates(&decided), [(Delivered, 250)], "{}", words(&decided));
+}
+
 fn offering(keywords: &str, rest: &str) -> Script {
     let offers: String = keywords.split(',').map(|keyword| format!("<- 250-{keyword}\n")).collect();
     script(&format!("<- 220 mx\n-> EHLO*\n<- 250-mx\n{offers}<- 250 HELP\n{rest}\n-- silence"))

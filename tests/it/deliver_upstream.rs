@@ -223,3 +223,50 @@ async fn an_upstream_that_is_an_inside_address_or_ourselves_is_not_connected_to(
         assert_eq!(world.exchangers[0].connections(), 0, "OB8");
     }
 }
+
+/// A connection lost at EHLO says nothing of what the server offers, and HELO would offer nothing.
+#[tokio::test]
+async fn an_upstream_that_hangs_up_at_ehlo_is_not_told_to_offer_nothing() {
+    let lost = script("<- 220 up\n-> EHLO*\n-- reset");
+    for (tls, credentials, why) in
+        [(UpstreamTls::Starttls, false, "STARTTLS"), (UpstreamTls::None, true, "AUTH")]
+    {
+        let (world, decided) = attempt(vec![lost.clone()], |world| Upstream {
+            cleartext_auth: true,
+            ..world.upstream(tls, credentials)
+        })
+        .await;
+        assert_eq!(decided[0].fate, Deferred, "{why}");
+        assert!(words(&decided).starts_with("4.4.2"), "{why}: {}", words(&decided));
+        assert!(matches!(decided[0].hop.login, Login::None), "{why}: nobody is told");
+        assert_eq!(world.exchangers[0].connections(), 1, "{why}: HELO is not tried");
+    }
+}
+
+#[tokio::test]
+async fn starttls_that_is_refused_for_now_is_nothing_to_tell_the_tenant() {
+    for (code, withheld) in [(454, false), (502, true)] {
+        let refused = format!("{}-> STARTTLS\n<- {code} no\n-> QUIT", offers("STARTTLS"));
+        let (_world, decided) =
+            attempt(vec![clear(&refused)], |world| world.upstream(UpstreamTls::Starttls, true)).await;
+        assert_eq!(decided[0].fate, Deferred, "{code}");
+        assert_eq!(matches!(decided[0].hop.login, Login::Withheld), withheld, "{code}: {}", words(&decided));
+    }
+}
+
+#[tokio::test]
+async fn a_password_whose_answer_was_lost_is_not_tried_at_the_next_address() {
+    let zone = "up.test. 60 IN A 127.0.0.2\nup.test. 60 IN A 127.0.0.3\n";
+    let lost = clear(&format!("{}-> AUTH*\n-- reset", offers("AUTH PLAIN")));
+    let world = world(zone, vec![vec![lost.clone()], vec![lost]]).await;
+    let upstream = world.upstream(UpstreamTls::None, true);
+    let upstream = Upstream { host: "up.test".into(), cleartext_auth: true, ..upstream };
+    let route = Arc::new(Route::Upstream(upstream));
+    for why in ["one guess an attempt, or the account is locked", "and none before it is let alone"] {
+        let decided = world.send(message(&["b@b.test"], BODY), &route).await;
+        assert_eq!(decided[0].fate, Deferred, "{why}");
+        assert!(words(&decided).contains("awaiting the reply to AUTH"), "{why}: {}", words(&decided));
+        let guesses: usize = world.exchangers.iter().map(|one| one.connections()).sum();
+        assert_eq!(guesses, 1, "{why}");
+    }
+}
