@@ -1,5 +1,6 @@
 //! `waxseal sandbox`: one message through the front door, its journey told step by step; then the world stays up.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,12 +50,13 @@ struct First {
     id: Option<String>,
     /// Whether it arrived, and passed all three.
     passed: Option<bool>,
-    delivered: bool,
+    /// What was delivered, by id: the mail log may tell of it before the platform reads its 250.
+    delivered: HashSet<String>,
 }
 
 impl First {
     fn done(&self) -> bool {
-        self.id.is_some() && self.passed.is_some() && self.delivered
+        self.passed.is_some() && self.id.as_ref().is_some_and(|id| self.delivered.contains(id))
     }
 }
 
@@ -125,12 +127,15 @@ impl Show {
                         break;
                     }
                 }
-                _ = looks.tick() => self.look(&mut follower, see)?,
+                _ = looks.tick() => {
+                    self.look(&mut follower)?;
+                    self.tell(see);
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
         }
-        self.look(&mut follower, see)?;
+        self.look(&mut follower)?;
         self.order.rest().iter().for_each(|step| see(Sight::Step(step)));
         self.world.end().await?;
         Ok(self.first.passed == Some(true))
@@ -184,13 +189,20 @@ impl Show {
         Ok(())
     }
 
-    fn look(&mut self, follower: &mut Follower, see: &mut dyn FnMut(Sight<'_>)) -> Result<(), Trouble> {
+    /// Who watches is told of each step as it comes; where all ends with the first message, of all of them in order at the end.
+    fn tell(&mut self, see: &mut dyn FnMut(Sight<'_>)) {
+        if self.mail.is_some() {
+            self.order.settled(Clock::System.now()).iter().for_each(|step| see(Sight::Step(step)));
+        }
+    }
+
+    fn look(&mut self, follower: &mut Follower) -> io::Result<()> {
         for step in follower.look()? {
-            let ours = step.id.is_some() && step.id == self.first.id;
-            self.first.delivered |= ours && step.step == "delivered";
+            if step.step == "delivered" && !self.first.done() {
+                self.first.delivered.extend(step.id.clone());
+            }
             self.order.push(step);
         }
-        self.order.settled(Clock::System.now()).iter().for_each(|step| see(Sight::Step(step)));
         Ok(())
     }
 }

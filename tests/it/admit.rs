@@ -1,6 +1,7 @@
 //! What admission takes, repairs and refuses: section 7 of the fault catalogue, and CM2, CM3, CM6, QU1, RE9.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use waxseal::mail::return_path::{self, Token};
 use waxseal::queue::store::StoreError;
@@ -92,16 +93,23 @@ async fn two_authors_of_one_domain_with_a_sender_pass() {
     assert_eq!(author, "a@t.example", "ID2, and ID5: a foreign Sender counts for nothing");
 }
 
+/// How long this thread has run, as Linux counts.
+fn on_processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
 #[tokio::test]
 async fn a_header_section_over_the_bound_costs_little() {
     let intake = Intake::new();
     let one = format!("From: a@t.example\r\nX: {}\r\n\r\n", "x\r\n ".repeat(300_000));
     let many = format!("From: a@t.example\r\n{}\r\n", "X: y\r\n".repeat(100_000));
     for (message, why) in [(one, "one header of a megabyte"), (many, "100,000 headers")] {
-        let start = std::time::Instant::now();
+        let before = on_processor();
         let reply = intake.reply(message.as_bytes()).await;
         assert_eq!(reply.enhanced.unwrap().to_string(), "5.6.0", "CM3: {why}: {reply}");
-        assert!(start.elapsed().as_millis() < 500, "CM3: {why}: {:?}", start.elapsed());
+        let took = on_processor().zip(before).map(|(now, before)| now - before);
+        assert!(took.is_none_or(|took| took.as_millis() < 500), "CM3: {why}: {took:?}");
     }
 }
 

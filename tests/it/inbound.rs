@@ -8,14 +8,13 @@ use waxseal::sandbox::client::Method;
 use waxseal::sandbox::world::{Extra, World};
 
 use crate::follow::Follow;
-use crate::relay::smtp;
+use crate::relay::{own_ip, smtp};
 use crate::rig;
 use crate::world::{arrival, log, start, submit};
 
-/// A loopback address of this process's own, so that tests side by side do not take each other's ports.
+/// A loopback address of this process's own.
 pub fn home() -> IpAddr {
-    let pid = std::process::id();
-    IpAddr::from([127, 78, (pid >> 8) as u8, (pid as u8).max(1)])
+    own_ip(78).into()
 }
 
 /// A world with a listener for what comes back, and a mailbox for the tenant's postmaster.

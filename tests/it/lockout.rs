@@ -117,6 +117,8 @@ async fn a_refused_password_holds_the_tenants_mail_and_a_new_one_lets_all_of_it_
     let waiting: Vec<_> = list.iter().filter(|entry| &*entry.leg.tenant == "acme").collect();
     assert!(waiting.iter().all(|entry| entry.state == StateName::Held && entry.leg.attempts == 0));
     assert!(waiting.iter().all(|entry| entry.leg.last.as_ref().unwrap().reason == Reason::Credentials));
+    // The event is written after the last of them is held.
+    scene.rig.until(|_| !scene.rig.logged("alert").is_empty()).await;
     let told = scene.rig.logged("alert");
     assert_eq!(told.len(), 1, "told once");
     assert_eq!(told[0]["to"], serde_json::json!(["desk@help.test"]), "whom the tenant names");

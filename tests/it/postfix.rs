@@ -139,7 +139,7 @@ fn lay_out(dir: &Path, address: SocketAddr, taking: Taking, onward: SocketAddr) 
     if taking == Taking::Submission {
         sasl(dir);
     }
-    certificate(dir)
+    certificate(dir, address)
 }
 
 fn main_cf(dir: &Path, taking: Taking, onward: SocketAddr) -> String {
@@ -189,11 +189,10 @@ fn sasl(dir: &Path) {
     std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn certificate(dir: &Path) -> PathBuf {
+fn certificate(dir: &Path, address: SocketAddr) -> PathBuf {
     let key = rcgen::KeyPair::generate().unwrap();
-    let params =
-        rcgen::CertificateParams::new(vec!["next.test".into(), "127.0.0.1".into(), "localhost".into()])
-            .unwrap();
+    let names = vec!["next.test".into(), address.ip().to_string(), "localhost".into()];
+    let params = rcgen::CertificateParams::new(names).unwrap();
     let path = dir.join("cert.pem");
     std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();

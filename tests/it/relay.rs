@@ -1,7 +1,7 @@
 //! The real binary in a directory of its own, configured by hand from the documented names, started and killed at will.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -228,12 +228,16 @@ impl Relay {
     }
 }
 
-/// An address that nothing listens on now. Each test process has a loopback address of its own, so that tests that run
-/// side by side do not take each other's.
-fn free_address() -> SocketAddr {
+/// A loopback address of this process's own in such a block, so that tests side by side do not take each other's ports.
+pub fn own_ip(block: u8) -> Ipv4Addr {
     let pid = std::process::id();
-    let ip = std::net::Ipv4Addr::new(127, 77, (pid >> 8) as u8, (pid as u8).max(1));
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+    // Never 0 or 255 at the end, which are no host's.
+    Ipv4Addr::new(127, block, (pid / 254) as u8, (pid % 254) as u8 + 1)
+}
+
+/// An address that nothing listens on now, and that no other process listens on later.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((own_ip(77), 0)).unwrap().local_addr().unwrap()
 }
 
 /// Writes a file that only its owner may read.

@@ -147,24 +147,22 @@ fn au8_a_revoked_login_ends_at_the_next_mail() {
 /// product.md's forgiving listener: TLS at once on a STARTTLS port; after the banner it is remembered.
 #[test]
 fn a_client_hello_is_understood_on_any_port_with_a_certificate() {
-    let front =
-        Front::open(&Options::default(), |config| config.limits.hello_wait = Duration::from_millis(50));
+    let waiting = |wait| Front::open(&Options::default(), move |config| config.limits.hello_wait = wait);
+    let front = waiting(Duration::from_secs(60));
     let got = converse(front.secure(front.connect(0)), b"QUIT\r\n", 0, true);
     assert_eq!(got, ["220 relay.test ESMTP Waxseal", "221 2.0.0 Bye"]);
+    let front = waiting(Duration::from_millis(50));
     let mut late = BufReader::new(front.connect(0));
     assert!(line(&mut late).starts_with("220"));
     late.get_mut().write_all(b"\x16\x03\x01").unwrap();
     assert_eq!(late.read(&mut [0; 8]).unwrap(), 0, "it ends at once");
-    std::thread::scope(|scope| {
-        let slow = scope.spawn(|| converse(front.secure(front.connect(0)), b"QUIT\r\n", 0, true));
-        assert_eq!(slow.join().unwrap().last().map(String::as_str), Some("221 2.0.0 Bye"));
-    });
+    assert!(line(&mut BufReader::new(front.connect(0))).starts_with("220"), "the next one is greeted");
 }
 
 /// CM12: what is sent before the banner is not run.
 #[test]
 fn cm12_an_early_talker_is_turned_away() {
-    let front = Front::open(&Options::default(), |config| config.limits.hello_wait = Duration::from_secs(5));
+    let front = Front::open(&Options::default(), |config| config.limits.hello_wait = Duration::from_secs(60));
     let mut stream = front.connect(0);
     stream.write_all(b"EHLO spam\r\nMAIL FROM:<a@t.example>\r\n").unwrap();
     let mut got = String::new();

@@ -2,13 +2,9 @@
 
 use crate::follow::Follow;
 use crate::postfix::{Postfix, Taking};
-use crate::relay::{Layout, Relay, smtp};
+use crate::relay::{Layout, Relay, free_address, smtp};
 use crate::strangers;
 use crate::strangers_submit::zone;
-
-fn free(ip: [u8; 4]) -> std::net::SocketAddr {
-    std::net::TcpListener::bind(std::net::SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
-}
 
 /// What Postfix has it passes on to our own listener for what comes back: the message is refused there, for it is not for one of
 /// our addresses, and the report on that is taken, for it is.
@@ -17,10 +13,10 @@ async fn a_real_postfixs_bounce_is_read_and_told() {
     if strangers::absent("postfix") {
         return;
     }
-    let zone = zone().await;
     let dir = tempfile::tempdir().unwrap();
-    let back = free([127, 0, 0, 1]);
-    let postfix = Postfix::start(dir.path(), free([127, 0, 0, 1]), Taking::Exchanger, back);
+    let back = free_address();
+    let postfix = Postfix::start(dir.path(), free_address(), Taking::Exchanger, back);
+    let zone = zone(postfix.address.ip()).await;
     let layout = Layout {
         tables: format!(
             "[[listener]]\naddress = \"{back}\"\nrole = \"inbound\"\ntls = \"none\"\n[dns]\nservers = [\"{}\"]",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::exchanger::{Exchanger, Script, script, street};
 use crate::follow::logged;
 use crate::hops::{Hop, Software};
-use crate::relay::{Layout, Relay, smtp};
+use crate::relay::{Layout, Relay, free_address, smtp};
 use crate::strangers;
 
 /// A peer that keeps it, and takes a message.
@@ -42,7 +42,7 @@ async fn sendmail_keeps_the_time_that_it_is_given_by_us() {
     }
     let (dir, hop) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let peer = street(vec![vec![taking()]]).await.0.remove(0);
-    let sendmail = Hop::start(Software::Sendmail, hop.path(), free(), peer.address);
+    let sendmail = Hop::start(Software::Sendmail, hop.path(), free_address(), peer.address);
     let relay = Relay::lay_out(dir.path(), &Layout::upstream(sendmail.address));
     let _running = relay.start();
     let log = dir.path().join("data/mail.jsonl");
@@ -68,14 +68,10 @@ async fn the_time_that_sendmail_gives_us_is_kept() {
     let peer = street(vec![vec![taking()]]).await.0.remove(0);
     let relay = Relay::lay_out(dir.path(), &Layout::upstream(peer.address));
     let _running = relay.start();
-    let sendmail = Hop::start(Software::Sendmail, hop.path(), free(), relay.address());
+    let sendmail = Hop::start(Software::Sendmail, hop.path(), free_address(), relay.address());
     let reply = submit(sendmail.address, "3600;N");
     assert!(reply.starts_with("250"), "{reply}");
     peer.hears(1).await;
     let (seconds, mode) = asked(&peer);
     assert!((3000..=3600).contains(&seconds) && mode == "N", "{seconds};{mode}\n{}", sendmail.log());
-}
-
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

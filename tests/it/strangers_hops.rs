@@ -26,6 +26,7 @@ use waxseal::tenant::Route;
 use crate::deliver::{job, message};
 use crate::hops::{Hop, Software};
 use crate::postfix::{Postfix, Taking};
+use crate::relay::free_address;
 use crate::strangers;
 
 const COUNT: usize = 500;
@@ -252,7 +253,7 @@ async fn postfix_passes_on_what_it_was_given() {
         return;
     }
     through(Offers { smtputf8: true }, |dir, onward| {
-        let postfix = Postfix::start(dir, free(), Taking::Exchanger, onward);
+        let postfix = Postfix::start(dir, free_address(), Taking::Exchanger, onward);
         (postfix.address, Box::new(move || postfix.log()))
     })
     .await;
@@ -264,7 +265,7 @@ async fn exim_passes_on_what_it_was_given() {
         return;
     }
     through(Offers { smtputf8: true }, |dir, onward| {
-        let exim = Hop::start(Software::Exim, dir, free(), onward);
+        let exim = Hop::start(Software::Exim, dir, free_address(), onward);
         (exim.address, Box::new(move || exim.log()))
     })
     .await;
@@ -276,12 +277,8 @@ async fn opensmtpd_passes_on_what_it_was_given() {
         return;
     }
     through(Offers { smtputf8: false }, |dir, onward| {
-        let smtpd = Hop::start(Software::OpenSmtpd, dir, free(), onward);
+        let smtpd = Hop::start(Software::OpenSmtpd, dir, free_address(), onward);
         (smtpd.address, Box::new(move || smtpd.log()))
     })
     .await;
-}
-
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use waxseal::sandbox::exchanger::Exchanger;
 
 use crate::postfix::{Postfix, Taking};
-use crate::relay::{Layout, Relay, secret, smtp};
+use crate::relay::{Layout, Relay, free_address, secret, smtp};
 use crate::strangers;
 use crate::strangers_submit::{resolver, subject, zone};
 
@@ -60,18 +60,15 @@ async fn collect(exchanger: &mut Exchanger, postfix: &Postfix, wanted: &BTreeSet
     assert_eq!(&arrived, wanted);
 }
 
-fn free(ip: [u8; 4]) -> SocketAddr {
-    std::net::TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
-}
-
 /// Postfix between the relay and an exchanger that verifies. `layout` says how mail gets to it; what it logged is answered,
 /// and the relay's mail log.
 async fn through(taking: Taking, layout: impl FnOnce(&Postfix, SocketAddr) -> Layout) -> (String, String) {
-    let zone = zone().await;
+    let address = free_address();
+    let zone = zone(address.ip()).await;
     let mut exchanger =
         Exchanger::start("127.0.0.1:0".parse().unwrap(), "far.test", resolver(&zone)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let postfix = Postfix::start(dir.path(), free([127, 0, 0, 1]), taking, exchanger.address());
+    let postfix = Postfix::start(dir.path(), address, taking, exchanger.address());
     let relay = Relay::lay_out(dir.path(), &layout(&postfix, zone.address()));
     secret(&dir.path().join("config/tenants/acme.upstream"), "secret\n");
     let daemon = relay.start();
@@ -105,8 +102,9 @@ async fn postfix_takes_our_mail_as_an_upstream_with_sasl_over_starttls() {
     }
     let layout = |postfix: &Postfix, _| {
         let route = format!(
-            "[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\n\
+            "[route]\nvia = \"upstream\"\n[route.upstream]\nhost = \"{}\"\nport = {}\ntls = \"starttls\"\n\
              username = \"acme\"\npassword_file = \"acme.upstream\"\nca_file = \"{}\"\n",
+            postfix.address.ip(),
             postfix.address.port(),
             postfix.certificate.display()
         );

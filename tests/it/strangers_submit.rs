@@ -1,6 +1,7 @@
 //! Clients that others wrote submit by all three methods of the platform's form, and what they sent arrives sealed.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 
@@ -89,11 +90,11 @@ fn curl(method: &str, server: &str, relay: &Relay, subject: &str) -> Command {
     command
 }
 
-/// A zone in which bench.test publishes the tests' key and lets 127.0.0.1 send.
-pub async fn zone() -> Zone {
+/// A zone in which bench.test publishes the tests' key and lets 127.0.0.1 send, and dest.test's exchanger is at `next`.
+pub async fn zone(next: IpAddr) -> Zone {
     let text = format!(
         "bench.test. 60 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"\n_dmarc.bench.test. 60 IN TXT \"v=DMARC1; p=reject\"\n\
-         s1._domainkey.bench.test. 60 IN TXT {RECORD}\ndest.test. 60 IN MX 10 next.test.\nnext.test. 60 IN A 127.0.0.1\n"
+         s1._domainkey.bench.test. 60 IN TXT {RECORD}\ndest.test. 60 IN MX 10 next.test.\nnext.test. 60 IN A {next}\n"
     );
     Zone::start(&text).await.unwrap()
 }
@@ -113,7 +114,7 @@ pub fn subject(message: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swaks_smtplib_and_curl_submit_by_all_three_methods() {
-    let zone = zone().await;
+    let zone = zone(Ipv4Addr::LOCALHOST.into()).await;
     let mut exchanger =
         Exchanger::start("127.0.0.1:0".parse().unwrap(), "next.test", resolver(&zone)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();

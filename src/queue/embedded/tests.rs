@@ -352,7 +352,7 @@ fn who_asks_while_the_index_is_built_is_answered() {
     }
     assert_eq!(stats.messages, 20_000);
     // Were they answered between two rounds of it only, it would be some dozens.
-    assert!(told > 300, "asked and answered {told} times");
+    assert!(told > 100, "asked and answered {told} times");
 }
 
 /// A command over many messages is cut short by a close, which does not wait for it: what it has done is durable.
