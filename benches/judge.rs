@@ -70,6 +70,7 @@ fn main() {
         signer: &signer,
         keys: &keys,
         sender: &sender,
+        null: false,
         direct: true,
         egress: &egress,
         wanted: &[],
