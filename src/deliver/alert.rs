@@ -21,6 +21,8 @@ use crate::seal::{self, Keyring};
 pub enum What {
     /// It refuses the user name and password.
     Password,
+    /// It refuses the access token, or whoever grants tokens refuses one.
+    Grant,
     /// It does not show that it is the server of that name, or speaks in clear text: no password and no mail is sent.
     Tls,
 }
@@ -46,6 +48,7 @@ impl Alert {
     pub fn line(&self) -> String {
         let Self { tenant, host, .. } = self;
         match self.what {
+            What::Grant => format!("{host} gets no access token of tenant {tenant} that it takes"),
             What::Password => format!("{host} refuses the user name and password of tenant {tenant}"),
             What::Tls => format!("{host} does not give the TLS that the route of tenant {tenant} asks for"),
         }
@@ -54,6 +57,7 @@ impl Alert {
     fn subject(&self) -> String {
         let why = match self.what {
             What::Password => "its server refuses the password",
+            What::Grant => "access to its server was not granted",
             What::Tls => "its server cannot be trusted",
         };
         format!("Mail of {} waits: {why}", self.tenant)
@@ -62,7 +66,12 @@ impl Alert {
     fn text(&self, hostname: &str) -> String {
         let said: String = self.said.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         match self.what {
-            What::Password => self.of_password(hostname, &said),
+            What::Password => {
+                self.of_login(hostname, ("refuses its user name and password", &self.password()), &said)
+            }
+            What::Grant => {
+                self.of_login(hostname, ("gets no access token that it takes", &self.grant()), &said)
+            }
             What::Tls => self.of_tls(hostname, &said),
         }
     }
@@ -82,17 +91,34 @@ impl Alert {
         )
     }
 
-    fn of_password(&self, hostname: &str, said: &str) -> String {
+    fn of_login(&self, hostname: &str, (what, to_do): (&str, &str), said: &str) -> String {
         let Self { tenant, host, .. } = self;
         format!(
             "This is the mail relay {hostname}.\n\n\
-             The server {host}, by which the mail of tenant {tenant} leaves, refuses its user name and password:\n\n  \
+             The server {host}, by which the mail of tenant {tenant} leaves, {what}:\n\n  \
              {said}\n\n\
              Mail of this tenant is held meanwhile: it is accepted and kept, and nothing of it is lost. It is tried again now and then,\n\
              seldom enough that the account is not locked. What does not get out within its life fails, and you are told.\n\n\
-             What to do: make sure of the user name and password at the provider. Then whoever runs the relay sets them:\n\n  \
-             waxseal tenant upstream-password {tenant}\n\n\
+             What to do: {to_do}\n\n\
              As soon as the server takes them, what is held leaves by itself. This is said once.\n"
+        )
+    }
+
+    fn password(&self) -> String {
+        format!(
+            "make sure of the user name and password at the provider. Then whoever runs the relay sets them:\n\n  \
+             waxseal tenant upstream-password {}",
+            self.tenant
+        )
+    }
+
+    fn grant(&self) -> String {
+        format!(
+            "make sure at the provider that the account still agrees, and agree anew if it does not. Then whoever runs the relay\n\
+             writes the new refresh token or client secret into the files that [route.upstream.oauth] of the tenant names,\n\
+             reloads, and asks whether they are taken:\n\n  \
+             waxseal tenant test {}",
+            self.tenant
         )
     }
 }
@@ -132,4 +158,24 @@ fn compose(config: &Config, alert: &Alert, (id, at): (Id, Time)) -> Result<Vec<u
         .singlepart(SinglePart::plain(alert.text(config.hostname.as_str())))
         .map_err(|error| unbuilt(&error))?;
     Ok(message.formatted())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_is_what_helps() {
+        let rows = [
+            (What::Password, "waxseal tenant upstream-password acme", "waxseal tenant test acme"),
+            (What::Grant, "waxseal tenant test acme", "password"),
+            (What::Tls, "waxseal tenant test acme", "upstream-password"),
+        ];
+        for (what, helps, does_not) in rows {
+            let (to, said) = (Vec::new(), "535 no".to_owned());
+            let alert = Alert { what, tenant: "acme".into(), to, host: "up.test:587".into(), said };
+            let text = alert.text("relay.test");
+            assert!(text.contains(helps) && !text.contains(does_not), "{what:?}: {text}");
+        }
+    }
 }

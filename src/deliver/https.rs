@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 
 /// Longest time for all of it (RFC 8461 section 3.3 suggests a minute); `delivery.command_timeout` where that is shorter.
 const WHOLE: Duration = Duration::from_secs(60);
+/// Its port, where an address names none.
+pub(super) const HTTPS: u16 = 443;
 /// Addresses of a host that are tried.
 const ADDRESSES: usize = 4;
 
@@ -180,7 +182,12 @@ fn request(asked: &Asked<'_>) -> Result<Request<Full<Bytes>>, Unanswered> {
     let broken = |error: hyper::http::Error| Unanswered::Broken(error.to_string());
     let path: Uri = asked.path.parse().map_err(|_| Unanswered::Broken("no path".to_owned()))?;
     let mut request = Request::builder().method(asked.method.clone()).uri(path);
-    request = request.header(HOST, asked.host).header(ACCEPT, asked.accept);
+    // RFC 9110 section 7.2: as in the URI, where the port that everybody takes goes without saying.
+    let host = match asked.port {
+        HTTPS => asked.host.to_owned(),
+        port => format!("{}:{port}", asked.host),
+    };
+    request = request.header(HOST, host).header(ACCEPT, asked.accept);
     let body = match &asked.body {
         Some((kind, octets)) => {
             request = request.header(CONTENT_TYPE, *kind);

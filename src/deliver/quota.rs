@@ -59,7 +59,7 @@ impl Quotas {
     }
 }
 
-/// Whose mail it is to a receiver that counts: the From domain's, whose signature it bears. A notification of ours is nobody's.
+/// Whose mail it is to a receiver that counts: the From domain's, whose signature it bears. Of a notification of ours that is the relay's domain.
 pub(super) fn sender(facts: &Facts) -> Option<&Domain> {
     facts.header_from.as_ref().or(facts.envelope.from.as_ref()).map(|from| from.domain())
 }

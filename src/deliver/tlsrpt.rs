@@ -17,7 +17,7 @@ use mail_parser::DateTime;
 
 use super::Deliverer;
 use super::bounce::{RELAY, Unsent};
-use super::https::{Asked, Https};
+use super::https::{Asked, HTTPS, Https};
 use super::protect::Trust;
 use super::tally::{Against, Count, Failure, Problem, Tally};
 use crate::config::Config;
@@ -36,8 +36,6 @@ const PLACES_MAX: usize = 4;
 const ANSWER_MAX: usize = 16 * 1024;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
-/// HTTPS, where the place names no port.
-const HTTPS: u16 = 443;
 
 /// Where a report goes (RFC 8460 section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +81,7 @@ pub fn places(records: &[String]) -> Vec<Place> {
 fn read(place: &str) -> Option<Place> {
     let (scheme, rest) = place.split_once(':')?;
     if scheme.eq_ignore_ascii_case("mailto") {
-        return Some(Place::Mail(rest.split('?').next()?.parse().ok()?));
+        return Some(Place::Mail(unescaped(rest.split('?').next()?)?.parse().ok()?));
     }
     let uri: Uri = place.parse().ok()?;
     // A name: what stands in a certificate, and what DNS answers for.
@@ -91,6 +89,18 @@ fn read(place: &str) -> Option<Place> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let web = Place::Web { host: host.to_string(), port: uri.port_u16().unwrap_or(HTTPS), path };
     scheme.eq_ignore_ascii_case("https").then_some(web)
+}
+
+/// RFC 6068 section 2: what an address may hold and a URI may not stands there in percent.
+fn unescaped(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut octets = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        octets.push(u8::from_str_radix(digits, 16).ok()?);
+        octets.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(octets).ok()
 }
 
 /// A report of one domain's day.
@@ -264,6 +274,12 @@ mod tests {
         let web = |port, path: &str| Place::Web { host: "r.test".to_owned(), port, path: path.to_owned() };
         let rows = [
             (one("v=TLSRPTv1; rua=mailto:tls@b.test"), vec![mail("tls@b.test")], "by mail"),
+            (one("v=TLSRPTv1; rua=mailto:tls%2Brpt@b.test"), vec![mail("tls+rpt@b.test")], "in percent"),
+            (
+                one("v=TLSRPTv1; rua=mailto:tls%2@b.test, mailto:%0D%0A@b.test"),
+                vec![],
+                "neither is an address",
+            ),
             (one("v=TLSRPTv1;rua=https://r.test/v1/tls"), vec![web(443, "/v1/tls")], "by HTTPS"),
             (
                 one("v=TLSRPTv1; rua=mailto:a@b.test, https://r.test:8443/x?y=1"),

@@ -2,6 +2,7 @@
 //! guard, opening, TLS and login as a delivery's, so what it shows is what a delivery will meet; every line is kept, and of AUTH
 //! only that it was said.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ use super::outcome::{Next, Permanence, Scope, Trouble};
 use super::protect::Start;
 use super::reach::Reach;
 use super::route::Access;
+use super::source::Whose;
 use super::tls::Secured;
 use crate::mail::address::Domain;
 use crate::mail::attempt::TlsFacts;
@@ -118,7 +120,7 @@ impl Reach {
     pub async fn try_route(&self, tenant: &Tenant, domain: &Domain) -> Trial {
         let access = Access::new(&tenant.route, &tenant.name);
         let mut trial = Trial { route: route(&tenant.route), ..Trial::default() };
-        if let Err(trouble) = self.try_hosts(&tenant.route, &access, domain, &mut trial).await {
+        if let Err(trouble) = self.try_hosts(tenant, &access, domain, &mut trial).await {
             trial.note(trouble.reply.escaped());
             trial.trouble = Some(trouble);
         }
@@ -127,12 +129,12 @@ impl Reach {
 
     async fn try_hosts(
         &self,
-        route: &Route,
+        tenant: &Tenant,
         access: &Access,
         domain: &Domain,
         trial: &mut Trial,
     ) -> Result<(), Trouble> {
-        let mut hosts = match route {
+        let mut hosts = match &*tenant.route {
             Route::Upstream(upstream) => {
                 Hosts::of_upstream(&self.resolver, &self.settings.guard, &upstream.host, upstream.port)
             }
@@ -144,7 +146,7 @@ impl Reach {
         for _ in 0..HOSTS {
             let Some(host) = hosts.next(&|_| 0).await else { break };
             trial.host = Some(format!("{} ({})", host.name, host.address));
-            let mut visit = Visit { reach: self, host: &host, access, trial };
+            let mut visit = Visit { reach: self, host: &host, tenant: &tenant.name, access, trial };
             match Box::pin(visit.run()).await {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
@@ -162,26 +164,28 @@ impl Reach {
 struct Visit<'a> {
     reach: &'a Reach,
     host: &'a Host,
+    tenant: &'a str,
     access: &'a Access,
     trial: &'a mut Trial,
 }
 
 impl Visit<'_> {
     async fn run(&mut self) -> Result<(), Trouble> {
-        let stream = self.connect().await?;
+        let whose = Whose { tenant: self.tenant, class: None };
+        let source = self.reach.settings.sources.choose(whose, self.host.address.ip());
+        let source = source.map_err(|why| Trouble::transient(Scope::Host, Enhanced(4, 3, 5), why))?;
+        let stream = self.connect(source.address).await?;
         let mut connection = Connection::new(stream, self.host.address.ip());
         let implicit = self.access.usual().start == Start::Implicit;
         if implicit {
             connection = self.protect(connection).await?;
         }
-        let opening = Opening::new(self.plan().await?, implicit);
+        let opening = Opening::new(self.plan(&source.hostname).await?, implicit);
         self.converse(connection, opening).await
     }
 
-    async fn connect(&mut self) -> Result<TcpStream, Trouble> {
+    async fn connect(&mut self, source: Option<IpAddr>) -> Result<TcpStream, Trouble> {
         let host = self.host;
-        let source = self.reach.settings.sources.of_family(host.address.ip());
-        let source = source.map_err(|why| Trouble::transient(Scope::Host, Enhanced(4, 4, 1), why))?;
         let connected = match timeout(STEP, dial(host.address, source)).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no answer within {} s", STEP.as_secs())),
@@ -224,9 +228,9 @@ impl Visit<'_> {
     }
 
     /// With a new access token, where one is needed: one that is kept would not show that the grant still holds.
-    async fn plan(&mut self) -> Result<Plan, Trouble> {
+    async fn plan(&mut self, hostname: &str) -> Result<Plan, Trouble> {
         let (reach, access) = (self.reach, self.access);
-        let plan = access.plan(&reach.hostname, &access.usual());
+        let plan = access.plan(hostname, &access.usual());
         let (Some((oauth, trust)), Some(account)) = (access.oauth(), access.account()) else {
             return Ok(plan);
         };

@@ -131,6 +131,10 @@ fn alert(room: &Room, facts: &Facts, (what, one): (What, &Decided)) -> Option<Al
     let tenants = room.parts.tenants.load();
     let tenant = tenants.tenant(&facts.tenant)?;
     let Route::Upstream(upstream) = tenant.route.as_ref() else { return None };
+    let what = match what {
+        What::Password if upstream.oauth.is_some() => What::Grant,
+        What::Password | What::Grant | What::Tls => what,
+    };
     let Audience::Told { to, .. } = audience(Some(tenant), facts) else { return None };
     Some(Alert {
         what,
@@ -278,7 +282,7 @@ impl Keeper<'_> {
     /// Tells the tenant, once until it is mended; what cannot be told now is with the next refusal.
     async fn tell(&self, alert: Alert) -> Result<(), StoreError> {
         let told = match alert.what {
-            What::Password => TOLD,
+            What::Password | What::Grant => TOLD,
             What::Tls => TOLD_TLS,
         };
         let key = format!("{told}{}", alert.tenant);

@@ -122,7 +122,8 @@ async fn a_policy_is_fetched_once_and_obeyed() {
     let asked = place.web.asked();
     let request = String::from_utf8_lossy(&asked[0]).to_ascii_lowercase();
     assert!(request.starts_with("get /.well-known/mta-sts.txt http/1.1\r\n"), "{request}");
-    assert!(request.contains("\r\nhost: mta-sts.b.test\r\n"), "{request}");
+    let host = format!("\r\nhost: mta-sts.b.test:{}\r\n", place.web.address.port());
+    assert!(request.contains(&host), "{request}");
     place.world.needing(Usual).await;
     assert_eq!(place.web.connections(), 1, "the second message asks nobody");
 }

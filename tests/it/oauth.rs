@@ -162,7 +162,8 @@ async fn a_token_is_asked_for_once_and_used_for_every_login() {
     let asked = tokens.asked();
     assert_eq!((world.exchangers[0].connections(), asked.len()), (2, 1), "two logins, one token");
     let (head, form) = asked[0].split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("POST /token HTTP/1.1\r\n") && head.contains("host: token.test"), "{head}");
+    let host = format!("host: token.test:{}\r\n", tokens.address.port());
+    assert!(head.starts_with("POST /token HTTP/1.1\r\n") && head.contains(&host), "RFC 9110 7.2: {head}");
     assert_eq!(
         form,
         "client_id=client&grant_type=refresh_token&refresh_token=once%20agreed%20to&client_secret=hush"

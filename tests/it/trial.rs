@@ -9,7 +9,7 @@ use waxseal::mail::meaning::Reason;
 use waxseal::tenant::{Route, Tenant, Upstream, UpstreamTls};
 
 use crate::cli_files::{Place, json};
-use crate::deliver::{World, world};
+use crate::deliver::{World, world, world_with};
 use crate::exchanger::{Script, script};
 use crate::rig::tenant;
 
@@ -80,6 +80,27 @@ async fn a_bad_one_says_what_to_mend() {
             "also where it is quoted: {text}"
         );
     }
+}
+
+/// What the test shows is what a delivery meets: the provider may let in one address of ours, by one name.
+#[tokio::test]
+async fn a_trial_leaves_from_the_tenants_own_source() {
+    let script = script("<- 220 mx\n-> EHLO out9.test\n<- 250 mx\n-> QUIT\n<- 221 bye");
+    let world = world_with(ZONE, vec![vec![script]], |config, _| {
+        config.delivery.sources = vec!["127.0.0.8".parse().unwrap(), "127.0.0.9".parse().unwrap()];
+        config.delivery.source = vec![waxseal::config::Source {
+            address: "127.0.0.9".parse().unwrap(),
+            hostname: "out9.test".parse().unwrap(),
+            tenants: vec!["acme".to_owned()],
+            classes: Vec::new(),
+        }];
+        Vec::new()
+    })
+    .await;
+    let reach = Reach::new(&world.config, Resolver::new(&world.config.dns).unwrap());
+    let trial = Box::pin(reach.try_route(&tenant("acme", &[]), &"b.test".parse().unwrap())).await;
+    assert!(trial.works(), "{}", shown(&trial));
+    assert_eq!(world.exchangers[0].peers(), [crate::exchanger::loopback(9)]);
 }
 
 #[tokio::test]
