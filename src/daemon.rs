@@ -83,7 +83,7 @@ impl StartError {
     /// Whether a file must be changed before a start can succeed.
     #[must_use]
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Key(_) | Self::Certificate(_) | Self::Tls(_))
+        matches!(self, Self::Config(_) | Self::Key(_) | Self::Certificate(_) | Self::Tls(_) | Self::Dns(_))
     }
 
     fn io(what: impl ToString) -> impl FnOnce(io::Error) -> Self {

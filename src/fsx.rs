@@ -5,9 +5,9 @@
 mod disk;
 mod own;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -18,8 +18,11 @@ use self::own::give;
 
 /// Permission bits that let somebody else than the owner and the group's readers in.
 const OTHERS: u32 = 0o037;
+/// The bit that lets the group read.
+const GROUP_READS: u32 = 0o040;
 
-/// Replaces a file as a whole: a reader, or a crash, sees the old content or the new one, never a part.
+/// Replaces a file as a whole: a reader, or a crash, sees the old content or the new one, never a part. Who could read the old one by
+/// its group can read the new one.
 ///
 /// # Errors
 /// Whatever the file system said; the old file is then untouched.
@@ -27,8 +30,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     let dir = parent(path);
     let temp = temporary(path);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temp)?;
-        give(&temp, if path.exists() { path } else { dir })?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
+        let old = std::fs::metadata(path).ok();
+        give(&file, &old.clone().map_or_else(|| std::fs::metadata(dir), Ok)?)?;
+        let group = old.map_or(0, |old| old.mode() & GROUP_READS);
+        if group & !mode != 0 {
+            file.set_permissions(Permissions::from_mode(mode | group))?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temp, path)
@@ -39,10 +47,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     written.and_then(|()| sync_dir(dir))
 }
 
-/// The name is the process's own: two processes that write the same file do not write into one another's half.
+/// A name that nobody can guess: what somebody else put there is never written to, and two writers of a file keep apart.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}", std::process::id()))
+    path.with_file_name(format!(".{name}.{:016x}", rand::random::<u64>()))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -64,7 +72,7 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
         made => made?,
     }
-    give(path, above)?;
+    give(&File::open(path)?, &std::fs::metadata(above)?)?;
     sync_dir(above)
 }
 
@@ -180,6 +188,22 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    /// Bug: a password changed by root was for root alone where the group's right to read was how the daemon read it.
+    #[test]
+    fn who_could_read_a_file_by_its_group_can_read_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        for (was, next, why) in
+            [(0o640, 0o640, "the group"), (0o666, 0o640, "others never"), (0o600, 0o600, "nobody")]
+        {
+            write_atomically(&path, b"one", 0o600).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(was)).unwrap();
+            write_atomically(&path, b"two", 0o600).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, next, "{why}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

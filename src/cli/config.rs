@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::key::keyring;
 use super::output::{Context, Failure, Outcome};
+use crate::dns::Resolver;
+use crate::listen::certs::Certificates;
 use crate::tenant;
 
 /// The verbs of `config`.
@@ -21,9 +23,16 @@ pub(super) fn run(context: &Context, verb: Verb) -> Outcome {
     let keyring = keyring(&config)?;
     keyring.warnings().iter().for_each(|warning| context.note(warning));
     keyring.without_seal(&config.relay.domain).iter().for_each(|warning| context.note(warning));
-    for path in config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]) {
-        std::fs::File::open(path)
-            .map_err(|error| Failure::Config(format!("{}: cannot be read: {error}", path.display())))?;
+    if let Some(tls) = &config.tls {
+        Certificates::load(tls).map_err(|error| Failure::Config(error.to_string()))?;
+    }
+    Resolver::new(&config.dns).map_err(|error| Failure::Config(error.to_string()))?;
+    for name in config.delivery.source.iter().flat_map(|source| &source.tenants) {
+        if directory.tenant(name).is_none() {
+            context.note(format_args!(
+                "[[delivery.source]] is for tenant {name}, and there is none of that name"
+            ));
+        }
     }
     let tenants = directory.tenants().count();
     if context.json {

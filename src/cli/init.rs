@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 
 use super::key::first_key;
-use super::output::{Context, Failure, Outcome};
+use super::output::{Context, Failure, Outcome, note};
 use crate::admit::classify::ControlKey;
 use crate::config::Config;
 use crate::fsx;
@@ -88,8 +88,12 @@ fn beside(hostname: &Domain) -> String {
         .replace("# socket = \"/run/waxseal/admin.sock\"", "socket = \"../data/admin.sock\"")
 }
 
-/// A self-signed P-256 pair: a handshake with it costs two thirds of one with RSA.
+/// A self-signed P-256 pair: a handshake with it costs two thirds of one with RSA. One that is there already stays.
 fn certificate(dir: &Path, hostname: &Domain) -> Outcome {
+    if ["relay.key", "relay.pem"].iter().any(|name| dir.join(name).exists()) {
+        note(format_args!("the certificate in {} is kept as it is", dir.display()));
+        return Ok(());
+    }
     let bad = |error: rcgen::Error| Failure::Bad(format!("the certificate was not made: {error}"));
     let key = KeyPair::generate().map_err(bad)?;
     let params = CertificateParams::new(vec![hostname.as_str().to_owned()]).map_err(bad)?;
@@ -104,8 +108,10 @@ fn report(context: &Context, config: &Config) -> Outcome {
     if context.json {
         return context.print_json(&json!({"v": 1, "config": config.file, "hostname": config.hostname}));
     }
-    context
-        .print(format_args!("{file} is written, with a self-signed certificate for {}", config.hostname))?;
+    context.print(format_args!(
+        "{file} is written, for {}; certs holds its certificate, self-signed if there was none",
+        config.hostname
+    ))?;
     context.print("next:")?;
     for verb in ["domain dns --relay", "tenant add acme", "domain add acme.example --tenant acme", "serve"] {
         context.print(format_args!("  waxseal --config {file} {verb}"))?;
@@ -130,6 +136,14 @@ mod tests {
         run(&context, args("relay.test")).unwrap();
         let file = dir.path().join("config/waxseal.toml");
         let config = Config::load_with(Some(&file), &|_| None).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let key = std::fs::read(dir.path().join("certs/relay.key")).unwrap();
+        run(&context, args("relay.test")).unwrap();
+        assert_eq!(
+            std::fs::read(dir.path().join("certs/relay.key")).unwrap(),
+            key,
+            "a key that is there stays"
+        );
         assert_eq!(config.hostname.as_str(), "relay.test");
         let made = ["bounce", "control", "unsubscribe"].map(|name| config.state.join("secrets").join(name));
         assert!(config.state.ends_with("config/../data") && made.iter().all(|path| path.is_file()));

@@ -14,6 +14,8 @@ struct Read {
     config: Config,
     tenants: Directory,
     keyring: Keyring,
+    /// Why the mail log is not written to a new file; the settings do not wait for that.
+    log: Option<String>,
 }
 
 impl House {
@@ -28,12 +30,21 @@ impl House {
             tracing::error!(%error, "the reload was refused; everything stays as it was");
         }
         *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
-        let read = outcome?;
+        let mut read = outcome?;
         failpoint::pass(Failpoint::ReloadRead);
+        let log = read.log.take();
         let fixed = self.take_over(read);
         self.deliverer.tidy_tokens(&self.tenants.load_full(), self.clock.now()).await;
         failpoint::pass(Failpoint::ReloadDone);
-        Ok(fixed)
+        match log {
+            Some(error) => {
+                tracing::error!(%error, "the mail log goes on in the file it had; the rest was taken over");
+                Err(format!(
+                    "{error}: the mail log goes on in the file it had; everything else was taken over"
+                ))
+            }
+            None => Ok(fixed),
+        }
     }
 
     /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.
@@ -42,7 +53,7 @@ impl House {
         let certificates = self.certificates.clone();
         let log = Arc::clone(&self.log);
         let reading = tokio::task::spawn_blocking(move || {
-            log.reopen().map_err(|error| format!("{}: {error}", old.log.path.display()))?;
+            let log = log.reopen().err().map(|error| format!("{}: {error}", old.log.path.display()));
             let config = if from_file {
                 Config::load(Some(&old.file)).map_err(|error| error.to_string())?
             } else {
@@ -53,7 +64,7 @@ impl House {
             if let (Some(certificates), Some(tls)) = (certificates, &config.tls) {
                 certificates.reload(tls).map_err(|error| error.to_string())?;
             }
-            Ok(Read { config, tenants, keyring })
+            Ok(Read { config, tenants, keyring, log })
         });
         reading.await.unwrap_or_else(|error| Err(error.to_string()))
     }

@@ -1,23 +1,26 @@
 //! Whose a file is that root makes.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// What root makes belongs to whom its like belongs to: the relay's own user must read what an administrator made by `sudo`.
-pub(super) fn give(made: &Path, like: &Path) -> io::Result<()> {
+/// The open file is given, not its name, which somebody might have put another file behind.
+pub(super) fn give(made: &File, like: &Metadata) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let (owner, now) = (std::fs::metadata(like)?, std::fs::metadata(made)?);
-    if (owner.uid(), owner.gid()) == (now.uid(), now.gid()) {
+    let now = made.metadata()?;
+    if (like.uid(), like.gid()) == (now.uid(), now.gid()) {
         return Ok(());
     }
-    std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))
+    std::os::unix::fs::fchown(made, Some(like.uid()), Some(like.gid()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::{create_dir, write_atomically};
     use super::*;
 
