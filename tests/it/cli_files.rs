@@ -189,3 +189,47 @@ fn what_init_made_serves_and_ends_when_told() {
     assert_eq!(served.child.wait().unwrap().code(), Some(0), "{rest}");
     assert_eq!(place.run(&["queue", "list"]).status.code(), Some(3), "no daemon");
 }
+
+/// Bug: the key of another certificate passed, and `serve` refused it.
+#[test]
+fn a_check_reads_certificates_and_names_unknown_tenants() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    assert!(place.run(&["config", "check"]).stderr.is_empty());
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    let source = "[[delivery.source]]\naddress = \"192.0.2.1\"\ntenants = [\"acme\", \"amce\"]\n";
+    std::fs::write(&place.config, format!("{text}\n{source}")).unwrap();
+    let said = String::from_utf8(place.run(&["config", "check"]).stderr).unwrap();
+    assert!(said.contains("tenant amce") && !said.contains("tenant acme"), "{said}");
+    let key = place.config.with_file_name("../certs/relay.key");
+    crate::relay::secret(&key, &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    let refused = place.run(&["config", "check"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(78) && said.contains("relay.key"), "{said}");
+}
+
+/// Bug: a mail log that the daemon may not open kept a revoked login in force.
+#[test]
+fn a_mail_log_that_cannot_be_opened_keeps_nothing_else_from_a_reload() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    let mut served = place.serve();
+    served.until_ready();
+    let log = place.config.with_file_name("../data/mail.jsonl");
+    std::fs::rename(&log, log.with_extension("1")).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let file = place.tenants().join("acme.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}\n[[domain]]\nname = \"acme.example\"\n")).unwrap();
+    let reload = place.run(&["reload"]);
+    let said = String::from_utf8(reload.stderr).unwrap();
+    assert!(reload.status.code() == Some(1) && said.contains("everything else was taken over"), "{said}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let socket = place.config.with_file_name("../data/admin.sock");
+    let client = waxseal::control::Client::new(&socket);
+    let known = runtime.block_on(client.bytes("/v1/domains")).unwrap();
+    assert!(String::from_utf8_lossy(&known).contains("acme.example"), "{known:?}");
+    std::fs::remove_dir(&log).unwrap();
+    assert!(place.run(&["reload"]).status.success());
+    assert!(log.is_file(), "and the next one has it opened");
+}
