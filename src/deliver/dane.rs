@@ -28,18 +28,47 @@ pub(super) enum Dane {
     /// Records, none of which can be used: there must be TLS, with any certificate (section 2.2).
     Unusable,
     /// These: one of them must fit.
-    Records(Arc<[Tlsa]>),
+    Records(Pins),
+}
+
+/// What a server's certificate must fit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pins {
+    /// One of these.
+    records: Arc<[Tlsa]>,
+    /// Where that is an authority's, the certificate is for one of these names (section 3.2.2). The first is the one with the
+    /// records, and the server is asked for it (section 8.1).
+    names: Arc<[String]>,
+}
+
+impl Pins {
+    /// The name that the server is asked for.
+    #[must_use]
+    pub(super) fn asks_for(&self) -> Option<&str> {
+        self.names.first().map(String::as_str)
+    }
 }
 
 impl Dane {
-    /// Those that can be used, of all there are.
+    /// Those that can be used, of all there are. `names`: where they are, and what else the certificate may be for.
     #[must_use]
-    pub(super) fn new(records: Vec<Tlsa>) -> Self {
+    pub(super) fn new<'a>(records: Vec<Tlsa>, names: impl Iterator<Item = &'a str>) -> Self {
         if records.is_empty() {
             return Self::Silent;
         }
         let usable: Vec<Tlsa> = records.into_iter().filter(is_usable).collect();
-        if usable.is_empty() { Self::Unusable } else { Self::Records(usable.into()) }
+        if usable.is_empty() {
+            return Self::Unusable;
+        }
+        // Where no name is looked at, connections serve all domains of the exchanger alike.
+        let looked_at = if usable.iter().any(|record| record.usage == AUTHORITY) { usize::MAX } else { 1 };
+        let mut kept: Vec<String> = Vec::new();
+        for name in names.take(looked_at) {
+            if !kept.iter().any(|kept| kept.eq_ignore_ascii_case(name)) {
+                kept.push(name.to_owned());
+            }
+        }
+        Self::Records(Pins { records: usable.into(), names: kept.into() })
     }
 }
 
@@ -61,17 +90,15 @@ pub(super) struct Shown<'a> {
     pub(super) leaf: &'a CertificateDer<'a>,
     /// What it sent behind.
     pub(super) rest: &'a [CertificateDer<'a>],
-    /// The name it was asked for.
-    pub(super) name: &'a ServerName<'a>,
 }
 
 /// Whether one of the records fits. DANE-EE looks at nothing else, neither name nor dates (section 3.1.1); DANE-TA at the
-/// chain from that authority, at dates, and at the name (section 3.1.2).
+/// chain from that authority, at dates, and at the names (section 3.1.2).
 ///
 /// # Errors
 /// None fits; or one of an authority does, and the chain from it is not good.
 pub(super) fn verify(
-    records: &[Tlsa],
+    Pins { records, names }: &Pins,
     shown: Shown<'_>,
     provider: &Arc<CryptoProvider>,
     now: UnixTime,
@@ -95,7 +122,10 @@ pub(super) fn verify(
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
-    verifier.verify_server_cert(shown.leaf, shown.rest, shown.name, &[], now).map(|_| ())
+    let verify = |name| verifier.verify_server_cert(shown.leaf, shown.rest, &name, &[], now).map(|_| ());
+    let mut verdicts = names.iter().filter_map(|name| ServerName::try_from(name.as_str()).ok()).map(verify);
+    let first = verdicts.next().unwrap_or_else(|| Err(Error::General(NO_FIT.into())));
+    if first.is_err() && verdicts.any(|verdict| verdict.is_ok()) { Ok(()) } else { first }
 }
 
 /// Whether the certificate is the one that a record says.
@@ -124,6 +154,10 @@ mod tests {
         Tlsa { usage, selector, matching, data: vec![7; length] }
     }
 
+    fn names() -> impl Iterator<Item = &'static str> {
+        ["host.test", "mx.test", "MX.test", "b.test"].into_iter()
+    }
+
     #[test]
     fn which_records_can_be_used() {
         let rows = [
@@ -140,12 +174,16 @@ mod tests {
             (record(3, 1, 0, 0), false, "nothing"),
         ];
         for (record, usable, why) in rows {
-            let made = Dane::new(vec![record]);
+            let made = Dane::new(vec![record], names());
             assert_eq!(made != Dane::Unusable, usable, "{why}");
         }
-        assert_eq!(Dane::new(Vec::new()), Dane::Silent);
-        let mixed = Dane::new(vec![record(0, 0, 1, 32), record(3, 1, 1, 32)]);
-        assert_eq!(mixed, Dane::Records(vec![record(3, 1, 1, 32)].into()), "the usable ones count");
+        assert_eq!(Dane::new(Vec::new(), names()), Dane::Silent);
+        let mixed = Dane::new(vec![record(0, 0, 1, 32), record(3, 1, 1, 32)], names());
+        let Dane::Records(Pins { records, names: kept }) = mixed else { panic!("{mixed:?}") };
+        assert_eq!(*records, [record(3, 1, 1, 32)], "the usable ones count");
+        assert_eq!(*kept, ["host.test"], "no name is looked at: all domains share connections");
+        let Dane::Records(made) = Dane::new(vec![record(2, 0, 1, 32)], names()) else { panic!() };
+        assert_eq!(*made.names, ["host.test", "mx.test", "b.test"], "an authority's: each once");
     }
 
     #[test]
@@ -176,10 +214,11 @@ mod tests {
             ),
             (vec![tlsa(2, 0, 0, other.to_vec())], false, "an authority that did not sign it"),
         ];
-        let name = ServerName::try_from("other-name.test").unwrap();
+        let names: Arc<[String]> = vec!["other-name.test".to_owned()].into();
         for (records, good, why) in rows {
-            let shown = Shown { leaf: &leaf, rest: &[], name: &name };
-            assert_eq!(verify(&records, shown, &provider, UnixTime::now()).is_ok(), good, "{why}");
+            let shown = Shown { leaf: &leaf, rest: &[] };
+            let pins = Pins { records: records.into(), names: Arc::clone(&names) };
+            assert_eq!(verify(&pins, shown, &provider, UnixTime::now()).is_ok(), good, "{why}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! upstream. Looked up as far as the attempt gets, every address checked before it is given out.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::guard::{Guard, Refusal};
 use super::outcome::{Permanence, Scope, Trouble};
-use crate::dns::{Exchanger, Failure, Mx, Proven, Resolver};
+use crate::dns::{Addresses, Exchanger, Failure, Mx, Proven, Resolver};
 use crate::mail::address::Domain;
 use crate::mail::reply::Enhanced;
 
@@ -27,6 +27,8 @@ const HOSTS_TIME: Duration = Duration::from_secs(30 * 60);
 pub(super) struct Host {
     /// Its name.
     pub(super) name: String,
+    /// The name that it is an alias for.
+    pub(super) alias_of: Option<String>,
     /// Where to connect.
     pub(super) address: SocketAddr,
     /// DNSSEC proves that it is the destination's, and that this is its address.
@@ -175,8 +177,9 @@ impl<'a> Hosts<'a> {
         let mut group = Vec::new();
         while let Some(exchanger) = self.exchangers.pop_front_if(|next| next.preference == preference) {
             match self.addresses(&exchanger.host).await {
-                Ok(addresses) => group.extend(addresses.value.into_iter().map(|ip| Host {
+                Ok(addresses) => group.extend(addresses.value.ips.into_iter().map(|ip| Host {
                     name: exchanger.host.clone(),
+                    alias_of: addresses.value.alias_of.clone(),
                     address: SocketAddr::new(ip, self.port),
                     proven: self.proven && addresses.secure,
                 })),
@@ -198,10 +201,12 @@ impl<'a> Hosts<'a> {
     }
 
     /// A host's addresses; an upstream may be given as its address.
-    async fn addresses(&self, host: &str) -> Result<Proven<Vec<IpAddr>>, Failure> {
+    async fn addresses(&self, host: &str) -> Result<Proven<Addresses>, Failure> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         match literal.parse() {
-            Ok(ip) if self.upstream => Ok(Proven { value: vec![ip], secure: false }),
+            Ok(ip) if self.upstream => {
+                Ok(Proven { value: Addresses { ips: vec![ip], alias_of: None }, secure: false })
+            }
             Ok(_) | Err(_) => self.resolver.addresses_proven(host).await,
         }
     }
@@ -254,8 +259,12 @@ mod tests {
         let config = Config::new("relay.test".parse().unwrap(), std::path::Path::new("/nowhere"));
         let resolver = Resolver::new(&config.dns).unwrap();
         let guard = Guard::new(&config.delivery, Vec::new());
-        let host =
-            Host { name: "mx.test".to_owned(), address: "192.0.2.1:25".parse().unwrap(), proven: false };
+        let host = Host {
+            name: "mx.test".to_owned(),
+            alias_of: None,
+            address: "192.0.2.1:25".parse().unwrap(),
+            proven: false,
+        };
         let mut hosts = Hosts::of_upstream(&resolver, &guard, "192.0.2.1", 25);
         hosts.exchangers.clear();
         hosts.ready.extend(vec![host; 4]);

@@ -2,10 +2,9 @@
 //! the stricter wins. docs/tls.md is this file in prose.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::dane::Pins;
 use super::outcome::{Scope, Trouble};
-use crate::dns::Tlsa;
 use crate::mail::message::TlsNeed;
 use crate::mail::reply::Enhanced;
 use crate::tenant::UpstreamTls;
@@ -42,7 +41,7 @@ pub(super) enum Trust {
     /// Good by the system's roots, those of `delivery.ca_file`, and those of this file.
     Verified(Option<PathBuf>),
     /// One that a TLSA record of these fits (RFC 7672).
-    Dane(Arc<[Tlsa]>),
+    Dane(Pins),
 }
 
 /// Who wants a session protected.

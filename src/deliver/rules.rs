@@ -103,15 +103,22 @@ impl Attempt<'_> {
     }
 
     /// The host's TLSA records, where DNSSEC proves the way to them (RFC 7672 section 2.2): elsewhere nobody publishes any,
-    /// and asking for them would only find broken name servers.
+    /// and asking for them would only find broken name servers. Of an alias those at the name that it stands for come first
+    /// (section 2.2.2).
     async fn dane(&self, host: &Host) -> Result<Dane, Refused> {
         if !host.proven {
             return Ok(Dane::Silent);
         }
-        match self.deliverer.resolver.tlsa(&host.name).await {
-            Ok(records) => Ok(Dane::new(records)),
-            Err(failure) => Err((By::Dane, uncertain(host, &failure))),
+        let next_hop = self.first_recipient().map(|address| address.domain().as_str());
+        for base in host.alias_of.iter().chain([&host.name]) {
+            let found = self.deliverer.resolver.tlsa(base).await;
+            let records = found.map_err(|failure| (By::Dane, uncertain(host, &failure)))?;
+            if !records.is_empty() {
+                let names = [Some(&**base), Some(&*host.name), next_hop];
+                return Ok(Dane::new(records, names.into_iter().flatten()));
+            }
         }
+        Ok(Dane::Silent)
     }
 }
 
@@ -203,7 +210,12 @@ mod tests {
     use super::*;
 
     fn host(name: &str) -> Host {
-        Host { name: name.to_owned(), address: "192.0.2.1:25".parse().unwrap(), proven: false }
+        Host {
+            name: name.to_owned(),
+            alias_of: None,
+            address: "192.0.2.1:25".parse().unwrap(),
+            proven: false,
+        }
     }
 
     #[test]

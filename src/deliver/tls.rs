@@ -18,10 +18,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::dane;
+use super::dane::{self, Pins};
 use super::protect::Trust;
 use super::tally::Problem;
-use crate::dns::Tlsa;
 use crate::mail::attempt::TlsFacts;
 
 /// Why there is no TLS.
@@ -121,7 +120,11 @@ impl Tls {
         trust: &Trust,
     ) -> Result<Secured, TlsError> {
         let (verifier, verdict) = self.verifier(trust).await?;
-        let name = server_name(host, &stream)?;
+        let asked = match trust {
+            Trust::Dane(pins) => pins.asks_for().unwrap_or(host),
+            Trust::Verified(_) | Trust::Opportunistic => host,
+        };
+        let name = server_name(asked, &stream)?;
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(std::io::Error::other)?
@@ -147,7 +150,7 @@ impl Tls {
         };
         let strict = matches!(trust, Trust::Verified(_));
         let tlsa = match trust {
-            Trust::Dane(records) => Some(Arc::clone(records)),
+            Trust::Dane(pins) => Some(pins.clone()),
             Trust::Verified(_) | Trust::Opportunistic => None,
         };
         if strict && inner.is_none() {
@@ -206,7 +209,7 @@ struct Verifier {
     /// `None`: there are no roots.
     inner: Option<Arc<WebPkiServerVerifier>>,
     /// One of these must fit, and nothing else counts.
-    tlsa: Option<Arc<[Tlsa]>>,
+    tlsa: Option<Pins>,
     provider: Arc<CryptoProvider>,
     strict: bool,
     verdict: Found,
@@ -221,9 +224,9 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(records) = &self.tlsa {
-            let shown = dane::Shown { leaf: end_entity, rest: intermediates, name: server_name };
-            dane::verify(records, shown, &self.provider, now)?;
+        if let Some(pins) = &self.tlsa {
+            let shown = dane::Shown { leaf: end_entity, rest: intermediates };
+            dane::verify(pins, shown, &self.provider, now)?;
             let _ = self.verdict.set(None);
             return Ok(ServerCertVerified::assertion());
         }

@@ -5,7 +5,7 @@ mod proven;
 mod told;
 mod trusted;
 
-pub use proven::{Proven, Tlsa};
+pub use proven::{Addresses, Proven, Tlsa};
 pub use told::{Answer, Family, Silent, Standing, Text};
 
 use std::net::{IpAddr, SocketAddr};

@@ -36,6 +36,15 @@ pub struct Proven<T> {
     pub secure: bool,
 }
 
+/// A host's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// At most as many as `addresses` gives.
+    pub ips: Vec<IpAddr>,
+    /// The name that has them, where the host's is an alias for it. Lower case, without the trailing dot.
+    pub alias_of: Option<String>,
+}
+
 /// Who proves it.
 #[derive(Clone)]
 pub(super) enum Prover {
@@ -112,25 +121,28 @@ impl Resolver {
         }
     }
 
-    /// A host's addresses, as `addresses`.
+    /// A host's addresses, as `addresses`, and at which name they are (RFC 7672 section 2.2.2).
     ///
     /// # Errors
     /// As `addresses`.
-    pub async fn addresses_proven(&self, host: &str) -> Result<Proven<Vec<IpAddr>>, Failure> {
+    pub async fn addresses_proven(&self, host: &str) -> Result<Proven<Addresses>, Failure> {
         let Some(prover) = &self.prover else {
-            return Ok(Proven { value: self.addresses(host).await?, secure: false });
+            let value = Addresses { ips: self.addresses(host).await?, alias_of: None };
+            return Ok(Proven { value, secure: false });
         };
         let (four, six) = tokio::join!(
             self.lookup_proven(prover, host, RecordType::A),
             self.lookup_proven(prover, host, RecordType::AAAA)
         );
         let found: Vec<&(Lookup, bool)> = [&four, &six].into_iter().flatten().collect();
-        let value: Vec<IpAddr> = found.iter().flat_map(|(found, _)| addresses_in(found)).collect();
-        if value.is_empty() {
+        let ips: Vec<IpAddr> = found.iter().flat_map(|(found, _)| addresses_in(found)).collect();
+        if ips.is_empty() {
             return Err(super::neither(four.map(|(found, _)| found), six.map(|(found, _)| found)));
         }
-        let secure = found.into_iter().all(|(_, secure)| *secure);
-        Ok(Proven { value, secure })
+        let secure = found.iter().all(|(_, secure)| *secure);
+        let owner = found.iter().find_map(|(found, _)| owner(found));
+        let alias_of = owner.filter(|owner| !owner.eq_ignore_ascii_case(host.trim_end_matches('.')));
+        Ok(Proven { value: Addresses { ips, alias_of }, secure })
     }
 
     /// The TLSA records for SMTP at this host (RFC 7672 section 2.2.3), if DNSSEC proves them; else there are none.
@@ -183,6 +195,12 @@ fn is_secure(found: &Lookup) -> bool {
     let mut records =
         found.answers().iter().filter(|record| record.record_type() != RecordType::RRSIG).peekable();
     records.peek().is_some() && records.all(|record| record.proof == Proof::Secure)
+}
+
+/// The name that has the addresses of an answer.
+fn owner(found: &Lookup) -> Option<String> {
+    let record = found.answers().iter().find(|record| record.data.ip_addr().is_some())?;
+    Some(record.name.to_ascii().trim_end_matches('.').to_ascii_lowercase())
 }
 
 fn records(found: &Lookup) -> Vec<Tlsa> {

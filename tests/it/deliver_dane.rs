@@ -148,6 +148,54 @@ async fn a_certificate_is_what_the_zone_says() {
     }
 }
 
+const ALIAS: &str =
+    "b.test. 60 IN MX 10 mx2.test.\nmx2.test. 60 IN CNAME host.test.\nhost.test. 60 IN A 127.0.0.2\n";
+
+/// RFC 7672 section 2.2.2: the records of an exchanger whose name is an alias are at the name that it stands for.
+#[tokio::test]
+async fn an_alias_has_the_records_of_the_name_that_it_stands_for() {
+    let rows = [
+        (Some(true), None, true, "there they are"),
+        (Some(false), None, false, "and count"),
+        (Some(true), Some(false), true, "before those of the alias"),
+        (None, Some(true), true, "which count where there are no others"),
+        (None, Some(false), false, "the same"),
+    ];
+    for (at_host, at_alias, good, why) in rows {
+        let served = alone(&["another-name.test"]);
+        let tlsa = |name: &str, fits: Option<bool>| {
+            let of = fits.map(|fits| if fits { key_of(&served.chain[0]) } else { "ab".repeat(32) });
+            of.map(|key| format!("_25._tcp.{name} 60 IN TLSA 3 1 1 {key}\n")).unwrap_or_default()
+        };
+        let records = [ALIAS, &tlsa("host.test.", at_host), &tlsa("mx2.test.", at_alias)].concat();
+        let zone = Signed::start(&records, "", &[]).await;
+        let decided = world(&zone, secure(), served).await.needing(Usual).await;
+        assert_eq!(decided[0].fate == Delivered, good, "{why}: {}", words(&decided));
+        let by = decided[0].hop.tls.as_ref().and_then(|tls| tls.by.as_deref());
+        assert!(!good || by == Some("dane"), "{why}");
+        assert!(good || words(&decided).starts_with("4.7.5 mx2.test: "), "{why}: {}", words(&decided));
+    }
+}
+
+/// RFC 7672 section 3.2.2.
+#[tokio::test]
+async fn an_authoritys_certificate_may_be_for_any_name_on_the_way() {
+    let rows = [
+        ("host.test", true, "where the records are"),
+        ("mx2.test", true, "the exchanger's"),
+        ("b.test", true, "the recipient's domain"),
+        ("c.test", false, "another domain of the same exchanger"),
+    ];
+    for (name, good, why) in rows {
+        let served = Authority::new().issue(&[name]);
+        let tlsa = format!("_25._tcp.host.test. 60 IN TLSA 2 0 1 {}\n", sha(&served.chain[1]));
+        let zone = Signed::start(&format!("{ALIAS}{tlsa}"), "", &[]).await;
+        let decided = world(&zone, secure(), served).await.needing(Usual).await;
+        assert_eq!(decided[0].fate == Delivered, good, "{name}, {why}: {}", words(&decided));
+        assert!(good || words(&decided).starts_with("4.7.5 mx2.test: "), "{why}: {}", words(&decided));
+    }
+}
+
 #[tokio::test]
 async fn there_is_no_clear_text_where_there_are_tlsa_records() {
     for usage in [3, 1] {

@@ -90,7 +90,8 @@ impl RequestHandler for Router {
         let (name, kind) = (query.name().clone(), query.query_type());
         let of = |child: &&Served| kind != RecordType::DS && child.origin.zone_of(&Name::from(&name));
         let zone = self.children.iter().find(of).unwrap_or(&self.root);
-        let catalog = if zone.has.contains(&RrKey::new(name, kind)) { &zone.answers } else { &zone.denials };
+        let there = [kind, RecordType::CNAME].map(|kind| zone.has.contains(&RrKey::new(name.clone(), kind)));
+        let catalog = if there.contains(&true) { &zone.answers } else { &zone.denials };
         catalog.handle_request::<R, T>(request, to)
     }
 }
