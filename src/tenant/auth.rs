@@ -302,7 +302,7 @@ mod tests {
             assert!(is_ok(&try_from(&gate, 1, "acme", "right").await));
         }
         // A thousand hashes would take tens of seconds.
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ async fn dkim(zone: &str, message: &[u8]) -> &'static str {
     let zone = Zone::start(zone).await.unwrap();
     let dns = config::Dns {
         servers: vec![zone.address()],
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
         ..config::Dns::default()
     };
     let verifier = MessageAuthenticator(Resolver::new(&dns).unwrap().hickory().clone());

@@ -193,7 +193,7 @@ fn sigkill_under_load_loses_nothing_that_got_its_250() {
     println!("WAXSEAL_CRASH_SEED={seed}, in {}", dir.display());
     let sink = Sink::start();
     let delivery = format!(
-        "retry = [\"1s\"]\nconcurrency_per_destination = {CONCURRENCY}\ndata_done_timeout = \"2s\"\n"
+        "retry = [\"1s\"]\nconcurrency_per_destination = {CONCURRENCY}\ndata_done_timeout = \"60s\"\n"
     );
     let relay = Relay::lay_out(&dir, &Layout { delivery, ..Layout::upstream(sink.address) });
     let (ledger, chance) = (Mutex::default(), StdRng::seed_from_u64(seed));

@@ -92,6 +92,8 @@ async fn built(
     config.delivery.command_timeout = Duration::from_secs(20);
     // These tests ask a dead host again at once; pacing.rs has the rests.
     config.delivery.rest_max = Duration::ZERO;
+    // A machine that stands still for a while closes no connection that a test counts on.
+    config.delivery.idle = Duration::from_secs(3600);
     let own = change(&mut config, port);
     let deliverer = Deliverer::new(&config, Resolver::new(&config.dns).unwrap(), own, Default::default());
     World { exchangers, port, deliverer, config, _zone: zone, _dir: dir }

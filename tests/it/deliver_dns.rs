@@ -25,9 +25,9 @@ const FINE: u16 = 0x8180;
 const NXDOMAIN: u16 = 0x8183;
 const TRUNCATED: u16 = 0x8380;
 /// Longest wait for a lookup, as configured.
-const LOOKUP: Duration = Duration::from_secs(1);
+const LOOKUP: Duration = Duration::from_secs(3);
 /// An attempt asks for MX and then for addresses: a few lookups, and room for a busy machine.
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A query for `<label>.test`.
 struct Query {

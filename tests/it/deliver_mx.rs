@@ -83,7 +83,8 @@ async fn when_no_host_serves_us_it_is_deferred() {
 #[tokio::test]
 async fn silence_is_waited_for_and_then_the_next_host_is_tried() {
     let world = world_with(TWO, vec![vec![script("-- silence")], vec![good()]], |config, _| {
-        config.delivery.command_timeout = std::time::Duration::from_millis(300);
+        // The good one's, too.
+        config.delivery.command_timeout = std::time::Duration::from_secs(6);
         Vec::new()
     })
     .await;

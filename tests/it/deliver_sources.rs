@@ -179,11 +179,13 @@ impl Families {
 
     /// What DNS says of the reverse record, once it has said it.
     async fn leads_back(&self) -> bool {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             match self.world.deliverer.leads_back(SIX.parse().unwrap()) {
                 Some(known) => break known,
                 None => tokio::task::yield_now().await,
             }
+            assert!(std::time::Instant::now() < deadline, "DNS does not say");
         }
     }
 }

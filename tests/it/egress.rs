@@ -54,18 +54,27 @@ impl Courier for Listener {
     }
 }
 
+/// For names that are answered, and for one that is not.
+const PATIENT: Duration = Duration::from_secs(20);
+const HASTY: Duration = Duration::from_secs(1);
+
 /// Asks DNS about these names, then sends one mail; answers which addresses its attempt was told of.
 async fn told(zone: &str, looked_at: &[&str], change: impl FnOnce(&mut Facts)) -> Vec<String> {
     let zone = Zone::start(zone).await.unwrap();
-    told_by(zone.address(), looked_at, change).await
+    told_by(zone.address(), PATIENT, looked_at, change).await
 }
 
-/// Asks this server.
-async fn told_by(server: SocketAddr, looked_at: &[&str], change: impl FnOnce(&mut Facts)) -> Vec<String> {
+/// Asks this server, and waits so long for each answer.
+async fn told_by(
+    server: SocketAddr,
+    timeout: Duration,
+    looked_at: &[&str],
+    change: impl FnOnce(&mut Facts),
+) -> Vec<String> {
     let rig = Rig::new(TURNS);
     let sources: Vec<IpAddr> = [FOUR, NAMED, OTHER].map(|ip| ip.parse().unwrap()).into();
     rig.configure(|config| config.delivery.sources = sources.clone());
-    let dns = Dns { servers: vec![server], timeout: Duration::from_secs(1), ..Dns::default() };
+    let dns = Dns { servers: vec![server], timeout, ..Dns::default() };
     let outlook = Outlook::new(Resolver::new(&dns).unwrap(), Clock::Set(Arc::clone(&rig.hand)));
     for name in looked_at {
         let hostname = "relay.test".parse().unwrap();
@@ -141,18 +150,24 @@ async fn what_dns_does_not_answer_counts_as_named() {
         "acme.test. 60 IN TXT \"v=spf1 exists:%{{i}}.out.test include:none.test -all\"\n{}.out.test. 60 IN A 127.0.0.2\n",
         nibbles(NAMED)
     );
-    let rows: [(&str, Finds, &[&str], &str); 6] = [
-        (include, |_| Finding::Unsigned, &[NAMED, OTHER], "it answers: fail"),
-        (include, |name| at(name, "out.test.", Finding::Forged), &[], "SERVFAIL"),
-        (include, |name| at(name, "out.test.", Finding::Silent), &[], "no answer"),
-        (&exists, |_| Finding::Unsigned, &[OTHER], "one is named; of the other it answers: permerror"),
-        (&exists, |name| at(name, &nibbles(OTHER), Finding::Forged), &[], "temperror by SERVFAIL"),
-        (&exists, |name| at(name, &nibbles(OTHER), Finding::Silent), &[], "temperror by no answer"),
+    let rows: [(&str, Finds, Duration, &[&str], &str); 6] = [
+        (include, |_| Finding::Unsigned, PATIENT, &[NAMED, OTHER], "it answers: fail"),
+        (include, |name| at(name, "out.test.", Finding::Forged), PATIENT, &[], "SERVFAIL"),
+        (include, |name| at(name, "out.test.", Finding::Silent), HASTY, &[], "no answer"),
+        (
+            &exists,
+            |_| Finding::Unsigned,
+            PATIENT,
+            &[OTHER],
+            "one is named; of the other it answers: permerror",
+        ),
+        (&exists, |name| at(name, &nibbles(OTHER), Finding::Forged), PATIENT, &[], "temperror by SERVFAIL"),
+        (&exists, |name| at(name, &nibbles(OTHER), Finding::Silent), HASTY, &[], "temperror by no answer"),
     ];
-    for (zone, finding, expected, why) in rows {
+    for (zone, finding, timeout, expected, why) in rows {
         let zone = Zone::start(zone).await.unwrap();
         let server = Vouching::start(zone.address(), finding).await;
-        assert_eq!(told_by(server.address, &["acme.test"], |_| ()).await, expected, "{why}");
+        assert_eq!(told_by(server.address, timeout, &["acme.test"], |_| ()).await, expected, "{why}");
     }
 }
 

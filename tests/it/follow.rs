@@ -47,13 +47,17 @@ impl Follow {
     }
 }
 
+/// The events of a mail log that may be being written: its last line is not whole before its end is there.
+pub fn events(text: &str) -> impl Iterator<Item = Value> {
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.map(|line| serde_json::from_str(line).unwrap())
+}
+
 /// A mail log's first event of this type that has this id, or is about it, once it is there.
 pub async fn logged(log: &Path, kind: &str, id: &str) -> Value {
     let line = |text: &str| {
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let mut lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
         let about = |line: &Value| line["id"] == id || line["about"][0] == id;
-        lines.find(|line| line["type"] == kind && about(line))
+        events(text).find(|line| line["type"] == kind && about(line))
     };
     let said = || std::fs::read_to_string(log).unwrap();
     Follow::new(log).until(line).await.unwrap_or_else(|| panic!("no {kind} event for {id}:\n{}", said()))

@@ -7,7 +7,7 @@ use waxseal::mail::return_path::{self, Secret};
 use waxseal::sandbox::client::Method;
 use waxseal::sandbox::world::{Extra, World};
 
-use crate::follow::Follow;
+use crate::follow::{Follow, events};
 use crate::relay::{own_ip, smtp};
 use crate::rig;
 use crate::world::{arrival, log, start, submit};
@@ -57,8 +57,7 @@ pub fn report(rcpt: &str, action: &str, status: &str, returned: &str) -> String 
 
 /// The log's lines of this type.
 pub fn logged(world: &World, kind: &str) -> Vec<serde_json::Value> {
-    let lines = log(world).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>();
-    lines.into_iter().filter(|line: &serde_json::Value| line["type"] == kind).collect()
+    events(&log(world)).filter(|line| line["type"] == kind).collect()
 }
 
 /// The log's lines of this type, once there is one.

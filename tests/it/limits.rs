@@ -12,6 +12,7 @@ use waxseal::clock::Clock;
 use waxseal::daemon::Daemon;
 use waxseal::sandbox::world::{Extra, World};
 
+use crate::follow::events;
 use crate::front::line;
 use crate::rig::{DAY, HOUR, MINUTE};
 
@@ -49,8 +50,7 @@ impl Limited {
     fn rejected(&self) -> Vec<Value> {
         self.daemon.log().flush();
         let text = std::fs::read_to_string(&self.log).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["type"] == "rejected").collect()
+        events(&text).filter(|event| event["type"] == "rejected").collect()
     }
 }
 

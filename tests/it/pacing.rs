@@ -170,6 +170,8 @@ pub async fn world(manner: Manner, change: impl Fn(&mut Config)) -> World {
         config.delivery.allow_private_destinations = true;
         config.delivery.concurrency_per_destination = 4;
         config.dns.servers = vec![zone.address()];
+        // A machine that stands still for a while closes no connection that a test counts on.
+        config.delivery.idle = std::time::Duration::from_secs(3600);
         change(config);
     });
     World { rig, mx: Mx::start(first, manner), other: Mx::start(second, Manner::Takes), _zone: zone }

@@ -191,7 +191,7 @@ async fn a_probe_that_gets_stuck_says_where_and_leaves_nothing_behind() {
     // Discard's port: nobody listens there, and nobody is given it.
     let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let (world, _dir) = world(through(nobody)).await;
-    let output = probe(&world, &["acme.test", "--timeout", "2s", "--json"]).await;
+    let output = probe(&world, &["acme.test", "--timeout", "6s", "--json"]).await;
     let said = json(&output);
     assert_eq!(output.status.code(), Some(1), "{said:#}");
     let trouble = said["trouble"].as_str().unwrap();

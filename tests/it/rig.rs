@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::follow::events;
 use super::intake::unasked;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -323,7 +324,7 @@ impl Rig {
     pub fn log(&self) -> Vec<serde_json::Value> {
         self.log.flush();
         let text = std::fs::read_to_string(self.dir.path().join("mail.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        events(&text).collect()
     }
 
     /// The log's lines of this type.

@@ -134,6 +134,8 @@ async fn rm12_an_unreachable_receiver_means_a_notice_after_4_hours_and_a_failure
             assert_eq!(arrival.to, ["noreply@acme.test"]);
             told.push((age, report(&arrival.message)));
         }
+        // The event is written after the notification is queued.
+        rig.until(|_| rig.logged("dsn").len() >= notices).await;
         assert_eq!(rig.logged("dsn").len(), notices, "at {age} ms");
         let Some(leg) = leg else { break };
         let next = due(&leg);

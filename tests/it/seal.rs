@@ -180,7 +180,9 @@ async fn listed(world: &World) -> String {
 
 /// Waits until nobody answers there any more.
 async fn gone(dns: std::net::SocketAddr) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while std::net::UdpSocket::bind(dns).is_err() {
+        assert!(std::time::Instant::now() < deadline, "{dns} is still answered");
         tokio::task::yield_now().await;
     }
 }

@@ -147,7 +147,7 @@ async fn pictures(zone: &Zone, way: &Way, egress: &[IpAddr]) -> BTreeMap<&'stati
     // A resolver of its own each time: it would remember what the zone said before the change.
     let config = config::Dns {
         servers: vec![zone.address()],
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
         ..config::Dns::default()
     };
     let resolver = Resolver::new(&config).unwrap();

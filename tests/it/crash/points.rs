@@ -137,7 +137,7 @@ fn a_death_at_any_failpoint_loses_nothing_that_got_its_250() {
     println!("WAXSEAL_CRASH_SEED={seed}, in {}", dir.display());
     let sink = Sink::start();
     let delivery = format!(
-        "retry = [\"1s\"]\nconcurrency_per_destination = {CONCURRENCY}\ndata_done_timeout = \"2s\"\ngather = \"0s\"\n"
+        "retry = [\"1s\"]\nconcurrency_per_destination = {CONCURRENCY}\ndata_done_timeout = \"60s\"\ngather = \"0s\"\n"
     );
     // Notifications go by DNS, which is silent here: they stay in the queue, where the test reads them.
     let tables = "[dns]\nservers = [\"127.0.0.1:9\"]\n".to_owned();

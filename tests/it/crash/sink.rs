@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// What the marks of those begin with whom the exchanger does not know.
 pub const REFUSED: &str = "r-";
 
+/// How long the exchanger says nothing before it hangs up.
+const SILENCE: Duration = Duration::from_secs(2);
+
 pub struct Sink {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -180,7 +183,9 @@ impl Shared {
                             answer
                         }
                         None => {
-                            // Silence: the client waits until it gives up or is killed.
+                            // Silence, until the client is killed or the exchanger hangs up. The relay itself would wait for longer: if
+                            // it gave up, a machine that stood still for as long would make it send again what was taken.
+                            lines.get_ref().set_read_timeout(Some(SILENCE)).unwrap();
                             let _ = lines.read(&mut [0; 1]);
                             return;
                         }
@@ -220,7 +225,7 @@ impl Shared {
         self.change.notify_all();
         match turn % 24 {
             0 | 12 if !books.kind => return Some("451 4.3.0 not now\r\n"),
-            // A silence keeps one of the relay's slots for two seconds.
+            // A silence keeps one of the relay's slots.
             6 if !books.kind => return None,
             _ => {}
         }
