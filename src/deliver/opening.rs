@@ -76,8 +76,14 @@ enum State {
     Ehlo,
     Helo,
     Starttls,
-    Plain { sent: bool },
-    Login { step: usize },
+    Plain {
+        sent: bool,
+    },
+    /// AUTH PLAIN was given up.
+    Cancelled,
+    Login {
+        step: usize,
+    },
     Bearer(Bearer),
 }
 
@@ -111,7 +117,7 @@ impl Opening {
     /// Whether AUTH has been said, and its outcome is awaited.
     #[must_use]
     pub fn logs_in(&self) -> bool {
-        matches!(self.state, State::Plain { .. } | State::Login { .. } | State::Bearer(_))
+        matches!(self.state, State::Plain { .. } | State::Cancelled | State::Login { .. } | State::Bearer(_))
     }
 
     /// What was awaited, for the log.
@@ -122,7 +128,9 @@ impl Opening {
             State::Ehlo => "the reply to EHLO",
             State::Helo => "the reply to HELO",
             State::Starttls => "the reply to STARTTLS",
-            State::Plain { .. } | State::Login { .. } | State::Bearer(_) => "the reply to AUTH",
+            State::Plain { .. } | State::Cancelled | State::Login { .. } | State::Bearer(_) => {
+                "the reply to AUTH"
+            }
         }
     }
 
@@ -143,6 +151,7 @@ impl Opening {
             State::Helo => refused(Scope::Host, reply),
             State::Starttls => self.on_starttls(reply),
             State::Plain { sent } => self.on_plain(reply, sent),
+            State::Cancelled => cancelled(&reply),
             State::Login { step } => self.on_login(reply, step),
             State::Bearer(bearer) => self.on_bearer(reply, bearer),
         }
@@ -243,6 +252,11 @@ impl Opening {
             self.state = State::Plain { sent: true };
             return Step::Send(format!("{}\r\n", self.response(Mechanism::Plain, None)).into_bytes());
         }
+        // It has all there is (RFC 4616 section 2), and asks for more: that is no word on the password. RFC 4954 section 4.
+        if reply.code == 334 {
+            self.state = State::Cancelled;
+            return Step::Send(b"*\r\n".to_vec());
+        }
         self.finish_auth(reply)
     }
 
@@ -331,6 +345,15 @@ fn refused(scope: Scope, reply: PeerReply) -> Step {
         return Step::Trouble(Trouble::replied(scope, reply));
     }
     Step::Trouble(Trouble { scope, permanence: Permanence::Transient, reply })
+}
+
+fn cancelled(reply: &PeerReply) -> Step {
+    let text = format!(
+        "the upstream asked for more than AUTH PLAIN has, and when that was cancelled said: {} {}",
+        reply.code,
+        reply.escaped()
+    );
+    Step::Trouble(Trouble::transient(Scope::Session, Enhanced(4, 7, 0), text))
 }
 
 fn unauthenticated(text: &str) -> Step {

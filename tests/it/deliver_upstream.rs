@@ -224,6 +224,25 @@ async fn an_upstream_that_is_an_inside_address_or_ourselves_is_not_connected_to(
     }
 }
 
+/// RFC 4954 section 4: that is a mistake of the server's, and no word on the password.
+#[tokio::test]
+async fn a_server_that_asks_for_more_than_plain_has_refuses_no_password() {
+    let play = format!(
+        "{}{}",
+        offers("AUTH PLAIN"),
+        "-> AUTH*\n<- 334 \n-> *\n<- 501 5.7.0 cancelled\n-> QUIT\n<- 221 bye"
+    );
+    let (world, decided) = attempt(vec![clear(&play)], |world| Upstream {
+        cleartext_auth: true,
+        ..world.upstream(UpstreamTls::None, true)
+    })
+    .await;
+    assert_eq!(decided[0].fate, Deferred);
+    assert!(matches!(decided[0].hop.login, Login::None), "{}", words(&decided));
+    assert!(words(&decided).ends_with("said: 501 5.7.0 cancelled"), "{}", words(&decided));
+    assert_eq!(world.exchangers[0].lines()[2], "*", "cancelled");
+}
+
 /// A connection lost at EHLO says nothing of what the server offers, and HELO would offer nothing.
 #[tokio::test]
 async fn an_upstream_that_hangs_up_at_ehlo_is_not_told_to_offer_nothing() {
