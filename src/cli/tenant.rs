@@ -47,13 +47,13 @@ pub enum Verb {
     Test(super::trial::Args),
     /// Set by which way a tenant's mail leaves. Its file keeps its comments, and what it says of signing.
     #[command(
-        after_help = "Examples:\n  waxseal tenant route acme --preset ses --region eu-west-1 --username AKIA... < password\n  waxseal tenant route acme --host smtp.provider.example --username acme < password\n  waxseal tenant route acme --mx\n\nPresets: ses, sendgrid, mailgun, postmark, gmail, microsoft365; docs/routes.md says what each asks for."
+        after_help = "Examples:\n  waxseal tenant route acme --preset ses --region eu-west-1 --username AKIA... < password\n  waxseal tenant route acme --host smtp.provider.example --username acme < password\n  waxseal tenant route acme --host smtp.provider.example --port 465 --tls implicit --username acme < password\n  waxseal tenant route acme --mx\n\nOf a server that it leaves by already, what is not said stays as it is in the file. Port 465 means --tls implicit, unless another is said.\n\nPresets: ses, sendgrid, mailgun, postmark, gmail, microsoft365; docs/routes.md says what each asks for."
     )]
     Route(RouteArgs),
     /// Set the password of a tenant's upstream, read from standard input; what its refusal held leaves by itself.
     #[command(
         name = "upstream-password",
-        after_help = "Example:\n  waxseal tenant upstream-password acme < new-password\n\nIt goes into the file that password_file in [route.upstream] names, mode 0600."
+        after_help = "Example:\n  waxseal tenant upstream-password acme < new-password\n\nIt goes into the file that password_file in [route.upstream] names, mode 0600. Where the unit loads a credential of that\nname (LoadCredential=), the daemon takes that one: change it there, and restart."
     )]
     UpstreamPassword {
         /// Whose upstream.
@@ -92,9 +92,12 @@ pub struct RouteArgs {
     /// The preset's region.
     #[arg(long, requires = "preset")]
     region: Option<String>,
-    /// The server's port [default: 587].
+    /// The server's port [default: 587; with --tls implicit 465].
     #[arg(long, conflicts_with = "mx")]
     port: Option<u16>,
+    /// How the connection is encrypted [default: starttls; at port 465 implicit].
+    #[arg(long, value_name = "METHOD", conflicts_with = "mx", value_parser = ["starttls", "implicit", "none"])]
+    tls: Option<String>,
     /// Who logs in there; the password is read from standard input.
     #[arg(long, value_name = "U", conflicts_with = "mx")]
     username: Option<String>,
@@ -175,14 +178,14 @@ fn control_address(context: &Context, config: &Config, name: &str, class: &str) 
 }
 
 fn route(context: &Context, config: &Config, args: RouteArgs) -> Outcome {
-    let RouteArgs { name, mx: _, preset, host, region, port, username } = args;
+    let RouteArgs { name, mx: _, preset, host, region, port, tls, username } = args;
     let usual = preset.as_deref().and_then(Preset::named).and_then(Preset::username);
     let username = username.or_else(|| usual.map(str::to_owned));
     let password = match &username {
         Some(_) => Some(read_line()?),
         None => None,
     };
-    let way = Way { preset, region, host, port, username, password };
+    let way = Way { preset, region, host, port, tls, username, password };
     edited(edit::set_route(config, &name, &way))?;
     let to = way.preset.or(way.host).unwrap_or_else(|| "the recipients' exchangers".to_owned());
     context.note(format_args!("mail of tenant {name} leaves by {to}"));
@@ -233,17 +236,28 @@ fn with_password(
 ) -> Outcome {
     let password = if from_stdin { read_password()? } else { password::generate() };
     add_hash(&password, add)?;
-    let shown = (!from_stdin).then(|| password.expose_secret());
+    // The daemon is told also where nobody reads our output any more.
+    let shown = show_login(context, (tenant, username), (!from_stdin).then_some(&password));
+    context.tell_daemon(config)?;
+    shown
+}
+
+fn show_login(
+    context: &Context,
+    (tenant, username): (&str, &str),
+    password: Option<&SecretString>,
+) -> Outcome {
+    let password = password.map(ExposeSecret::expose_secret);
     if context.json {
-        context.print_json(&json!({"v": 1, "tenant": tenant, "username": username, "password": shown}))?;
-    } else {
-        context.print(format_args!("tenant    {tenant}\nusername  {username}"))?;
-        if let Some(password) = shown {
-            context.print(format_args!("password  {password}"))?;
-            context.note("the password is shown this once; only its hash is kept");
-        }
+        let shown = json!({"v": 1, "tenant": tenant, "username": username, "password": password});
+        return context.print_json(&shown);
     }
-    context.tell_daemon(config)
+    context.print(format_args!("tenant    {tenant}\nusername  {username}"))?;
+    if let Some(password) = password {
+        context.print(format_args!("password  {password}"))?;
+        context.note("the password is shown this once; only its hash is kept");
+    }
+    Ok(())
 }
 
 fn add_hash(password: &SecretString, add: impl FnOnce(&str) -> Result<(), EditError>) -> Outcome {

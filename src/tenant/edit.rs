@@ -1,10 +1,12 @@
 //! Changes tenants' files: comments stay, the result is checked with all the others before it is written, and it is written
-//! whole or not at all.
+//! whole or not at all. Who changes one holds the directory's lock from the first look to the last word: of two changes at once
+//! neither is lost, and each is checked beside the other.
 
 use std::path::PathBuf;
 
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
 
+use super::upstream::{SUBMISSION, SUBMISSIONS};
 use super::{load, upstream};
 use crate::config::{Config, ConfigError};
 use crate::fsx;
@@ -48,6 +50,7 @@ pub fn add_tenant(config: &Config, name: &str, username: &str, hash: &str) -> Re
         return Err(EditError::Refused(what.to_owned()));
     }
     let path = config.tenants.join(format!("{name}.toml"));
+    let _lock = lock(config)?;
     if path.exists() {
         return Err(EditError::Refused(format!("tenant `{name}` exists: {}", path.display())));
     }
@@ -126,69 +129,131 @@ pub struct Way {
     pub host: Option<String>,
     /// Its port, if not the usual one.
     pub port: Option<u16>,
+    /// How it is encrypted, as the file names it, if not as usual at that port.
+    pub tls: Option<String>,
     /// Who logs in.
     pub username: Option<String>,
     /// With what; kept in a file of its own beside the tenant's.
     pub password: Option<SecretString>,
 }
 
-/// Sets a tenant's route; what its file says of signing stays.
+/// Sets a tenant's route; what its file says of signing stays, and of the same server also what is not said anew.
 ///
 /// # Errors
 /// There is no such tenant, the route cannot be, or the disk.
 pub fn set_route(config: &Config, tenant: &str, way: &Way) -> Result<(), EditError> {
     path_of(config, tenant)?;
-    let secret = format!("{tenant}.upstream");
-    let path = config.tenants.join(&secret);
-    let before = std::fs::read(&path).ok();
-    if let Some(password) = &way.password {
-        keep_secret(&path, password)?;
-    }
-    // A route is checked with its password in place; where it cannot be, the password is as it was before.
-    let written = write_route(config, tenant, way, &secret);
-    if written.is_err() && way.password.is_some() {
-        let undone = match before {
-            Some(before) => fsx::write_atomically(&path, &before, SECRET_MODE),
-            None => std::fs::remove_file(&path),
-        };
-        undone.map_err(|source| EditError::Io { path: path.clone(), source })?;
+    let _lock = lock(config)?;
+    // In a file of its own: in that of the route so far, a kill before the route is written would leave the new password for the
+    // old server.
+    let fresh = match &way.password {
+        Some(password) => Some(keep_fresh(config, tenant, password)?),
+        None => None,
+    };
+    let mut left = None;
+    let written = rewrite(config, tenant, |path, document| {
+        left = write_route(path, document, way, fresh.as_deref())?;
+        Ok(())
+    });
+    if let Some(spare) = if written.is_ok() { left } else { fresh } {
+        forget(config, tenant, &spare);
     }
     written
 }
 
-fn write_route(config: &Config, tenant: &str, way: &Way, secret: &str) -> Result<(), EditError> {
-    change(config, tenant, |path, document| {
-        let wrong = || ConfigError::whole(path, "`route` is not written as [route]".to_owned());
-        let route = document.entry("route").or_insert(Item::Table(Table::new()));
-        let route = route.as_table_mut().ok_or_else(wrong)?;
-        if way.preset.is_none() && way.host.is_none() {
-            route.insert("via", value("mx"));
-            route.remove("upstream");
-            return Ok(());
-        }
-        route.insert("via", value("upstream"));
-        route.insert("upstream", Item::Table(table(way, secret)));
-        Ok(())
+/// Answers the password file of the route that was.
+fn write_route(
+    path: &std::path::Path,
+    document: &mut DocumentMut,
+    way: &Way,
+    secret: Option<&str>,
+) -> Result<Option<String>, EditError> {
+    let wrong = |key| ConfigError::whole(path, format!("`{key}` is not written as [{key}]"));
+    let route = document.entry("route").or_insert(Item::Table(Table::new()));
+    let route = route.as_table_mut().ok_or_else(|| wrong("route"))?;
+    let old = route.get("upstream");
+    let left = old.and_then(|old| old.get("password_file")).and_then(Item::as_str).map(str::to_owned);
+    if way.preset.is_none() && way.host.is_none() {
+        route.insert("via", value("mx"));
+        route.remove("upstream");
+        return Ok(left);
+    }
+    if !old.is_some_and(|old| is_same_server(old, way)) {
+        route.insert("upstream", Item::Table(Table::new()));
+    }
+    route.insert("via", value("upstream"));
+    let upstream = route.get_mut("upstream").and_then(Item::as_table_like_mut);
+    fill(upstream.ok_or_else(|| wrong("route.upstream"))?, way, secret);
+    Ok(left)
+}
+
+fn is_same_server(old: &Item, way: &Way) -> bool {
+    [("preset", &way.preset), ("region", &way.region), ("host", &way.host)].iter().all(|(key, said)| {
+        let written = old.get(key).and_then(Item::as_str).map(str::to_ascii_lowercase);
+        written == said.as_deref().map(str::to_ascii_lowercase)
     })
 }
 
-fn table(way: &Way, secret: &str) -> Table {
-    let mut table = Table::new();
+fn fill(upstream: &mut dyn TableLike, way: &Way, secret: Option<&str>) {
     for (key, text) in [("preset", &way.preset), ("region", &way.region), ("host", &way.host)] {
         if let Some(text) = text {
-            table.insert(key, value(text));
+            upstream.insert(key, value(text));
         }
     }
+    let implicit = upstream.get("tls").and_then(Item::as_str) == Some("implicit");
+    let port = upstream.get("port").and_then(Item::as_integer);
+    let usual = [SUBMISSION, SUBMISSIONS].into_iter().map(i64::from).any(|usual| port == Some(usual));
+    match (way.port, &way.tls) {
+        (Some(SUBMISSIONS), None) => drop(upstream.insert("tls", value("implicit"))),
+        (Some(SUBMISSION), None) if implicit => drop(upstream.remove("tls")),
+        // It may be another method's.
+        (None, Some(_)) if usual => drop(upstream.remove("port")),
+        (Some(_) | None, _) => {}
+    }
     if let Some(port) = way.port {
-        table.insert("port", value(i64::from(port)));
+        upstream.insert("port", value(i64::from(port)));
     }
-    if let Some(username) = &way.username {
-        table.insert("username", value(username));
+    let said =
+        [("tls", way.tls.as_deref()), ("username", way.username.as_deref()), ("password_file", secret)];
+    for (key, text) in said {
+        if let Some(text) = text {
+            upstream.insert(key, value(text));
+        }
     }
-    if way.password.is_some() {
-        table.insert("password_file", value(secret));
+}
+
+/// Lays a password into a file that was not there and that no tenant's file names; answers its name.
+fn keep_fresh(config: &Config, tenant: &str, password: &SecretString) -> Result<String, EditError> {
+    let texts = texts(config)?;
+    let mut name = format!("{tenant}.upstream");
+    let mut next = 2_u64;
+    while names(&texts, &name) || config.tenants.join(&name).exists() {
+        name = format!("{tenant}.upstream.{next}");
+        next += 1;
     }
-    table
+    keep_secret(&config.tenants.join(&name), password)?;
+    Ok(name)
+}
+
+/// Removes a password's file that `keep_fresh` named, once no tenant's file names it. The route is what it is by then: a file that
+/// cannot be removed is no failure.
+fn forget(config: &Config, tenant: &str, name: &str) {
+    let rest = name.strip_prefix(tenant).and_then(|rest| rest.strip_prefix(".upstream"));
+    let number = |rest: &str| rest.strip_prefix('.').is_some_and(|number| number.parse::<u64>().is_ok());
+    let ours = rest.is_some_and(|rest| rest.is_empty() || number(rest));
+    if ours && texts(config).is_ok_and(|texts| !names(&texts, name)) {
+        drop(std::fs::remove_file(config.tenants.join(name)));
+    }
+}
+
+fn texts(config: &Config) -> Result<Vec<String>, ConfigError> {
+    load::paths(&config.tenants)?.iter().map(|path| crate::config::read(path)).collect()
+}
+
+/// Whether one names this file as a secret, of whatever kind.
+fn names(texts: &[String], name: &str) -> bool {
+    let ends = [format!("{name}\""), format!("{name}'")];
+    texts.iter().any(|text| ends.iter().any(|end| text.contains(end.as_str())))
 }
 
 /// Puts another secret into the file that a tenant's upstream takes its password from; answers which file that is.
@@ -200,7 +265,9 @@ pub fn set_upstream_password(
     tenant: &str,
     secret: &SecretString,
 ) -> Result<PathBuf, EditError> {
-    let draft = load::read(path_of(config, tenant)?)?;
+    let path = path_of(config, tenant)?;
+    let _lock = lock(config)?;
+    let draft = load::read(path)?;
     let written =
         draft.file.route.upstream.as_ref().and_then(|upstream| upstream.get_ref().password_file.as_ref());
     let none =
@@ -234,6 +301,23 @@ fn path_of(config: &Config, tenant: &str) -> Result<PathBuf, EditError> {
 }
 
 fn change(
+    config: &Config,
+    tenant: &str,
+    edit: impl FnOnce(&PathBuf, &mut DocumentMut) -> Result<(), EditError>,
+) -> Result<(), EditError> {
+    path_of(config, tenant)?;
+    let _lock = lock(config)?;
+    rewrite(config, tenant, edit)
+}
+
+fn lock(config: &Config) -> Result<fsx::Lock, ConfigError> {
+    let dir = &config.tenants;
+    fsx::Lock::of_dir(dir)
+        .map_err(|error| ConfigError::whole(dir, format!("the tenants' directory cannot be locked: {error}")))
+}
+
+/// `change`, of who holds the lock.
+fn rewrite(
     config: &Config,
     tenant: &str,
     edit: impl FnOnce(&PathBuf, &mut DocumentMut) -> Result<(), EditError>,

@@ -23,9 +23,9 @@ const MAIL_PORTS: [u16; 3] = [25, 465, 587];
 /// First port that anybody may use.
 const UNPRIVILEGED: u16 = 1024;
 /// Submission (RFC 6409).
-const SUBMISSION: u16 = 587;
+pub(super) const SUBMISSION: u16 = 587;
 /// Implicit TLS (RFC 8314 section 7.3).
-const SUBMISSIONS: u16 = 465;
+pub(super) const SUBMISSIONS: u16 = 465;
 /// Attempts by the first way before the second is taken.
 const FALLBACK_ATTEMPTS: u32 = 3;
 /// See `FALLBACK_ATTEMPTS`.

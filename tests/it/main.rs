@@ -45,6 +45,7 @@ mod disk;
 mod disk_faults;
 mod disposal;
 mod doctor;
+mod edits;
 mod egress;
 mod exchanger;
 mod failover;

@@ -182,3 +182,86 @@ fn verbs_write_a_route_and_its_password_and_keep_comments() {
     let none = told(&place, &["tenant", "upstream-password", "acme"], "secret\n");
     assert_eq!(none.status.code(), Some(4), "there is no upstream any more: {none:?}");
 }
+
+/// The names beside the tenants' files.
+fn secrets(place: &Place) -> Vec<String> {
+    let names = std::fs::read_dir(place.tenants()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> =
+        names.map(|name| name.into_string().unwrap()).filter(|name| name.contains(".upstream")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_password_of_one_server_never_stands_where_the_route_to_another_looks() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    let route = |args: &[&str], input: &str| {
+        told(&place, &[&["tenant", "route", "acme"], args].concat(), input).status.code()
+    };
+    let ses = ["--preset", "ses", "--region", "eu-west-1", "--username", "AKIA"];
+    assert_eq!(route(&ses, "of ses\n"), Some(0));
+    let first = place.tenants().join("acme.upstream");
+    let inode = |path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let written = inode(&first);
+    let unfit = ["--host", "localhost", "--username", "acme"];
+    assert_eq!(route(&unfit, "of another\n"), Some(78), "refused with its password in place");
+    assert_eq!((inode(&first), secrets(&place).len()), (written, 1), "and the one in use was never touched");
+
+    assert_eq!(route(&["--preset", "sendgrid"], "of sendgrid\n"), Some(0));
+    assert_eq!(secrets(&place), ["acme.upstream.2"], "a file of its own; the one before is gone");
+    let file = place.tenants().join("acme.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("password_file = \"acme.upstream.2\""), "{text}");
+
+    std::fs::write(place.tenants().join("acme.toml"), format!("# was \"acme.upstream\"\n{text}")).unwrap();
+    place.text(&["tenant", "add", "blue"]);
+    let shared = place.tenants().join("blue.toml");
+    let blue = std::fs::read_to_string(&shared).unwrap().replace(
+        "via = \"mx\"  # mx | upstream\n",
+        "via = \"upstream\"\n[route.upstream]\npreset = \"sendgrid\"\npassword_file = \"acme.upstream.2\"\n",
+    );
+    std::fs::write(&shared, blue).unwrap();
+    assert_eq!(route(&ses, "of ses\n"), Some(0));
+    assert_eq!(secrets(&place), ["acme.upstream.2", "acme.upstream.3"], "another tenant names the old one");
+    place.text(&["tenant", "route", "acme", "--mx"]);
+    assert_eq!(secrets(&place), ["acme.upstream.2"]);
+}
+
+#[test]
+fn of_the_same_server_a_route_keeps_what_is_not_said_and_tls_fits_the_port() {
+    let place = Place::init();
+    place.text(&["tenant", "add", "acme"]);
+    let file = place.tenants().join("acme.toml");
+    let route = |args: &[&str]| {
+        let done = told(&place, &[&["tenant", "route", "acme"], args].concat(), "secret\n");
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {done:?}");
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.split_once("[route.upstream]\n").unwrap().1.to_owned()
+    };
+    let ca = place.tenants().join("ca.pem");
+    std::fs::write(&ca, "").unwrap();
+    let host = ["--host", "mail.example"];
+    let said = route(&[&host[..], &["--tls", "implicit", "--username", "old"]].concat());
+    assert!(said.contains("tls = \"implicit\""), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let more = "[route.upstream]\nca_file = \"ca.pem\"\ncleartext_auth = true\n";
+    std::fs::write(&file, text.replace("[route.upstream]\n", more)).unwrap();
+
+    let said = route(&[&host[..], &["--port", "465", "--username", "new"]].concat());
+    for kept in ["tls = \"implicit\"", "ca_file", "cleartext_auth", "port = 465", "username = \"new\""] {
+        assert!(said.contains(kept), "{kept}: {said}");
+    }
+    let said = route(&[&host[..], &["--tls", "starttls"]].concat());
+    assert!(said.contains("tls = \"starttls\"") && !said.contains("port"), "465 is no port of it: {said}");
+    assert!(said.contains("username = \"new\"") && said.contains("password_file"), "{said}");
+    let said = route(&[&host[..], &["--port", "465"]].concat());
+    assert!(said.contains("tls = \"implicit\""), "by its port: {said}");
+    let said = route(&[&host[..], &["--port", "587"]].concat());
+    assert!(!said.contains("tls"), "nor is implicit TLS spoken at 587: {said}");
+    let said = route(&[&host[..], &["--port", "2525"]].concat());
+    assert!(route(&[&host[..], &["--tls", "starttls"]].concat()).contains("port = 2525"), "{said}");
+
+    let said = route(&["--host", "other.example", "--port", "465", "--username", "new"]);
+    assert!(said.contains("tls = \"implicit\"") && !said.contains("ca_file"), "another server: {said}");
+}
