@@ -113,12 +113,19 @@ pub(super) fn directory(config: &Config) -> Result<tenant::Directory, Failure> {
 
 fn add(context: &Context, config: &Config, (domain, tenant): (&Domain, &str), look: Look) -> Outcome {
     edited(edit::add_domain(config, tenant, domain))?;
+    // The daemon is told also where nobody reads our output any more.
+    let shown = show_added(context, config, (domain, tenant), look);
+    context.tell_daemon(config)?;
+    shown
+}
+
+/// Makes the first key, and prints what is to be published.
+fn show_added(context: &Context, config: &Config, (domain, tenant): (&Domain, &str), look: Look) -> Outcome {
     let made = first_key(config, domain)?;
     context.note(format_args!("{domain} is tenant {tenant}'s; publish these records:"));
     // A key that was there may have been published: only a fresh one is not looked for.
     let look = if look == Look::ButKeys && !made { Look::Everywhere } else { look };
-    publish::print(context, config, (&of_tenant(context, config, domain)?, &[]), look)?;
-    context.tell_daemon(config)
+    publish::print(context, config, (&of_tenant(context, config, domain)?, &[]), look)
 }
 
 fn of_tenant(context: &Context, config: &Config, domain: &Domain) -> Result<Vec<Record>, Failure> {

@@ -10,7 +10,7 @@ use super::output::{Context, Failure, Outcome};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::address::Domain;
-use crate::seal::opendkim::{self, Take};
+use crate::seal::opendkim::{self, Plan, Take};
 use crate::seal::{Keyring, stages};
 
 /// What is taken over.
@@ -67,30 +67,24 @@ fn pem(context: &Context, config: &Config, (domain, selector): (&Domain, &str), 
         return Err(Failure::Bad(format!("{domain} has a key at {selector} already; nothing was changed")));
     }
     stages::import(&config.keys, (domain, selector), file, Clock::System.now())?;
-    if context.json {
-        context.print_json(&json!({"v": 1, "domain": domain, "selector": selector}))?;
-    }
+    let shown = if context.json {
+        context.print_json(&json!({"v": 1, "domain": domain, "selector": selector}))
+    } else {
+        Ok(())
+    };
     context.note(format_args!("{domain} has the key {selector}; it signs once its record is seen in DNS"));
-    context.tell_daemon(config)
+    context.tell_daemon(config)?;
+    shown
 }
 
 fn opendkim(context: &Context, config: &Config, (keys, signing): (&Path, &Path), apply: bool) -> Outcome {
     let base = keys.parent().unwrap_or(Path::new("."));
     let plan = opendkim::plan(&text(keys)?, &text(signing)?, base);
     let ring = keyring(config)?;
-    let mut bad = 0_usize;
-    for take in &plan.take {
-        let stands = stands(config, &ring, take, apply);
-        bad += usize::from(matches!(stands, Stands::Bad(_)));
-        print_take(context, take, &stands, apply)?;
-    }
-    for left in &plan.left {
-        if context.json {
-            context.print_json(&json!({"v": 1, "do": "leave", "place": left.place, "why": left.why}))?;
-        } else {
-            context.print(format_args!("leave  {}: {}", left.place, left.why))?;
-        }
-    }
+    let stood: Vec<(&Take, Stands)> =
+        plan.take.iter().map(|take| (take, stands(config, &ring, take, apply))).collect();
+    // The daemon is told also where nobody reads our output any more.
+    let shown = print_plan(context, &plan, &stood, apply);
     let owned = directory(config)?;
     for take in
         plan.take.iter().filter(|take| !owned.tenants().any(|tenant| tenant.owns(&take.domain).is_some()))
@@ -103,6 +97,8 @@ fn opendkim(context: &Context, config: &Config, (keys, signing): (&Path, &Path),
     } else {
         context.note("nothing was changed; the same with --apply does it");
     }
+    shown?;
+    let bad = stood.iter().filter(|(_, stands)| matches!(stands, Stands::Bad(_))).count();
     if bad > 0 {
         return Err(Failure::Bad(format!("{bad} of {} keys cannot be taken over", plan.take.len())));
     }
@@ -132,6 +128,18 @@ fn stands(config: &Config, ring: &Keyring, take: &Take, apply: bool) -> Stands {
         Ok(_) => Stands::Good,
         Err(error) => Stands::Bad(error.to_string()),
     }
+}
+
+fn print_plan(context: &Context, plan: &Plan, stood: &[(&Take, Stands)], apply: bool) -> Outcome {
+    stood.iter().try_for_each(|(take, stands)| print_take(context, take, stands, apply))?;
+    for left in &plan.left {
+        if context.json {
+            context.print_json(&json!({"v": 1, "do": "leave", "place": left.place, "why": left.why}))?;
+        } else {
+            context.print(format_args!("leave  {}: {}", left.place, left.why))?;
+        }
+    }
+    Ok(())
 }
 
 fn print_take(context: &Context, take: &Take, stands: &Stands, apply: bool) -> Outcome {

@@ -177,6 +177,13 @@ fn generate(
         return show(context, config, [(domain, kept)]);
     }
     let made = make(config, &ring, domain, (kind, selector))?;
+    // The daemon is told also where nobody reads our output any more.
+    let shown = show_made(context, config, domain, &made);
+    context.tell_daemon(config)?;
+    shown
+}
+
+fn show_made(context: &Context, config: &Config, domain: &Domain, made: &str) -> Outcome {
     let ring = keyring(config)?;
     show(
         context,
@@ -185,11 +192,11 @@ fn generate(
     )?;
     if !context.json {
         context.note("publish its record:");
-        for record in publish::of_key(config, &ring, domain, &made) {
+        for record in publish::of_key(config, &ring, domain, made) {
             context.print(record.line())?;
         }
     }
-    context.tell_daemon(config)
+    Ok(())
 }
 
 pub(super) fn check_selector(name: &str) -> Outcome {
@@ -375,6 +382,7 @@ fn rotate(context: &Context, config: &Config, domain: &Domain) -> Outcome {
     let ring = keyring(config)?;
     let wanted: Vec<_> =
         selectors.iter().flat_map(|selector| publish::of_key(config, &ring, domain, selector)).collect();
-    publish::print(context, config, (&wanted, &[]), Look::Nowhere)?;
-    context.tell_daemon(config)
+    let shown = publish::print(context, config, (&wanted, &[]), Look::Nowhere);
+    context.tell_daemon(config)?;
+    shown
 }

@@ -233,3 +233,25 @@ fn a_mail_log_that_cannot_be_opened_keeps_nothing_else_from_a_reload() {
     assert!(place.run(&["reload"]).status.success());
     assert!(log.is_file(), "and the next one has it opened");
 }
+
+#[test]
+fn the_daemon_takes_a_change_over_also_where_nobody_reads_what_is_printed() {
+    let place = Place::init();
+    let mut served = place.serve();
+    served.until_ready();
+    let rows: [&[&str]; 5] = [
+        &["tenant", "add", "acme"],
+        &["tenant", "login", "add", "acme", "second", "--json"],
+        &["domain", "add", "acme.example", "--tenant", "acme", "--offline"],
+        &["key", "generate", "acme.example", "--algorithm", "ed25519"],
+        &["key", "generate", "acme.example", "--selector", "third", "--json"],
+    ];
+    for args in rows {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program_for(&place).args(args).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(said.contains("the daemon says: "), "{args:?}: {said}");
+    }
+}
