@@ -231,7 +231,13 @@ fn keep_fresh(config: &Config, tenant: &str, password: &SecretString) -> Result<
         name = format!("{tenant}.upstream.{next}");
         next += 1;
     }
-    keep_secret(&config.tenants.join(&name), password)?;
+    let path = config.tenants.join(&name);
+    // What takes the place of a file belongs to whom that belongs to, and its group reads it as before: the daemon can read the new
+    // password if it could read the old one.
+    if let Ok(Some(old)) = password_file(config, tenant) {
+        drop(std::fs::hard_link(old, &path));
+    }
+    keep_secret(&path, password).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
     Ok(name)
 }
 
@@ -265,16 +271,21 @@ pub fn set_upstream_password(
     tenant: &str,
     secret: &SecretString,
 ) -> Result<PathBuf, EditError> {
-    let path = path_of(config, tenant)?;
+    path_of(config, tenant)?;
     let _lock = lock(config)?;
-    let draft = load::read(path)?;
-    let written =
-        draft.file.route.upstream.as_ref().and_then(|upstream| upstream.get_ref().password_file.as_ref());
     let none =
         || EditError::NotFound(format!("tenant `{tenant}` has no [route.upstream] with a password_file"));
-    let path = upstream::beside(&draft.path, written.ok_or_else(none)?.get_ref());
+    let path = password_file(config, tenant)?.ok_or_else(none)?;
     keep_secret(&path, secret)?;
     Ok(path)
+}
+
+/// The file that a tenant's upstream takes its password from.
+fn password_file(config: &Config, tenant: &str) -> Result<Option<PathBuf>, EditError> {
+    let draft = load::read(path_of(config, tenant)?)?;
+    let upstream = draft.file.route.upstream.as_ref();
+    let written = upstream.and_then(|upstream| upstream.get_ref().password_file.as_ref());
+    Ok(written.map(|name| upstream::beside(&draft.path, name.get_ref())))
 }
 
 fn keep_secret(path: &std::path::Path, secret: &SecretString) -> Result<(), EditError> {

@@ -206,9 +206,13 @@ fn the_password_of_one_server_never_stands_where_the_route_to_another_looks() {
     let written = inode(&first);
     let unfit = ["--host", "localhost", "--username", "acme"];
     assert_eq!(route(&unfit, "of another\n"), Some(78), "refused with its password in place");
+    assert_eq!(route(&ses, "\n"), Some(1), "no password");
     assert_eq!((inode(&first), secrets(&place).len()), (written, 1), "and the one in use was never touched");
 
+    std::fs::set_permissions(&first, PermissionsExt::from_mode(0o640)).unwrap();
     assert_eq!(route(&["--preset", "sendgrid"], "of sendgrid\n"), Some(0));
+    let second = std::fs::metadata(place.tenants().join("acme.upstream.2")).unwrap();
+    assert_eq!(second.permissions().mode() & 0o777, 0o640, "a daemon that reads by its group still can");
     assert_eq!(secrets(&place), ["acme.upstream.2"], "a file of its own; the one before is gone");
     let file = place.tenants().join("acme.toml");
     let text = std::fs::read_to_string(&file).unwrap();
