@@ -19,7 +19,7 @@ pub(super) const ADDRESSES_PER_ATTEMPT: usize = 20;
 /// That many are tried however long it takes.
 const ADDRESSES_MIN: usize = 2;
 /// How long after the first another one is begun with. A host may take five minutes for each reply (RFC 5321 section 4.5.3.2): so
-/// long does one take at worst, and twenty of them would keep a slot for most of a day. The next attempt goes on.
+/// long does one take at worst, and twenty of them would keep a slot for most of a day. The next attempt begins anew.
 const HOSTS_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// A host to try: the address that was checked is the one to connect to.

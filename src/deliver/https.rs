@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::Settings;
 use super::dial::dial;
 use super::protect::Trust;
+use super::tally::Problem;
 use super::tls::TlsError;
 use crate::dns::Resolver;
 use crate::metrics::Metrics;
@@ -82,7 +83,7 @@ pub(super) enum Unanswered {
     /// TCP.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, String),
-    /// The certificate, or the handshake.
+    /// The certificate.
     #[error("{0}")]
     Tls(String),
     /// It took too long.
@@ -171,6 +172,10 @@ impl Https<'_> {
         let host = asked.host;
         match self.settings.tls.handshake(stream, host, asked.trust).await {
             Ok(secured) => Ok(secured.stream),
+            // A handshake that broke off says nothing of the certificate.
+            Err(error) if error.problem() == Problem::Failed => {
+                Err(Unanswered::Connect(host.to_owned(), error.to_string()))
+            }
             Err(error @ (TlsError::Roots(..) | TlsError::NoRoots | TlsError::Handshake(_))) => {
                 Err(Unanswered::Tls(format!("{host}: {error}")))
             }

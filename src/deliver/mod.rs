@@ -318,11 +318,18 @@ impl Attempt<'_> {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.next() == Next::AnotherHost => {
                     unfit &= trouble.is_unfit(facts);
-                    last = Some(trouble);
+                    // What a host said is not lost behind one that nobody asked.
+                    if last.is_none() || !trouble.is_unasked() {
+                        last = Some((trouble, ledger.hop.clone()));
+                    }
                 }
                 Err(trouble) => return Err(trouble),
             }
         }
+        let last = last.map(|(trouble, hop)| {
+            ledger.hop = hop;
+            trouble
+        });
         match last {
             // A host that was not tried may be one that can.
             Some(trouble) if unfit && hosts.saw_all() => Err(trouble.of_all_hosts()),

@@ -230,6 +230,7 @@ fn unread(error: &std::io::Error) -> Trouble {
         "the refresh token that replaced the one in the tenant's file cannot be read ({error}), and the old one must not be shown \
          again; only the relay's own user, and root, may read it"
     );
+    tracing::error!("{text}");
     Trouble::transient(Scope::Session, Enhanced(4, 3, 0), text)
 }
 

@@ -328,7 +328,12 @@ impl Opening {
         if reply.code == 421 || (400..500).contains(&reply.code) {
             return refused(Scope::Session, reply);
         }
-        let words = "the upstream does not accept the user name and password: set them anew in the tenant's route; it said: ";
+        let words = match self.plan.auth.as_ref().is_some_and(|auth| auth.bearer) {
+            false => {
+                "the upstream does not accept the user name and password: set them anew in the tenant's route; it said: "
+            }
+            true => "the upstream does not accept the access token: grant access anew; it said: ",
+        };
         let text = [words.as_bytes(), &reply.text].concat();
         let reply = PeerReply { text, ..reply };
         Step::Trouble(Trouble { scope: Scope::Session, permanence: Permanence::Permanent, reply })

@@ -95,6 +95,12 @@ impl Trouble {
         self.reply.code == 0 && matches!(self.reply.enhanced, Some(Enhanced(_, 7, 5 | 10)))
     }
 
+    /// Whether the host was not asked, for want of an address of ours in its family.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        self.reply.code == 0 && self.reply.enhanced == Some(Enhanced(4, 3, 5)) && self.scope == Scope::Host
+    }
+
     /// Whether a host cannot give what the sender asked for with REQUIRETLS, or with BY and mode R, and will not tomorrow.
     #[must_use]
     pub fn is_unfit(&self, facts: &Facts) -> bool {

@@ -15,11 +15,10 @@ pub fn of(host: Option<&str>, trouble: &Trouble) -> Sign {
     let (code, enhanced) = (trouble.reply.code, trouble.reply.enhanced);
     // RFC 3463: X.7.x is about security and policy. Who is refused for TLS or a password finds the site as it was.
     let policy = enhanced.is_some_and(|code| code.1 == 7);
-    // What is wrong on this side: a tenant without an address of the host's family. Others' sources may have one.
-    let ours = enhanced == Some(Enhanced(4, 3, 5));
     match trouble.scope {
         Scope::Host if (400..500).contains(&code) => Sign::Busy,
-        Scope::Host if code == 0 && ours => Sign::Unasked,
+        // What is wrong on this side: a tenant without an address of the host's family. Others' sources may have one.
+        Scope::Host if trouble.is_unasked() => Sign::Unasked,
         Scope::Host | Scope::Session if code == 0 && policy => Sign::Spoke,
         Scope::Host => Sign::Dead,
         Scope::Session if code == 0 || (400..500).contains(&code) => Sign::Busy,

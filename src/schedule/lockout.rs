@@ -62,7 +62,7 @@ pub(super) fn hold(one: &Decided, tenant: &str) -> Option<Hold> {
     let Login::Refused { .. } = one.hop.login else { return None };
     let host = one.hop.host.as_deref().unwrap_or("the upstream");
     let reason = format!(
-        "{host} refuses the user name and password of tenant {tenant}: {}; set them anew, then reload",
+        "{host} refuses the credentials of tenant {tenant}: {}; set them anew, then reload",
         said(one)
     );
     Some(Hold { reason: reason.into(), cause: Cause::Credentials, until: None })

@@ -150,6 +150,7 @@ fn a_command_over_a_large_queue_goes_a_page_at_a_time_and_leaves_no_leg_out() {
         .filter_map(|line| serde_json::from_slice(line).ok())
         .collect();
     let mut once: Vec<_> = legs.iter().map(|leg| (leg["id"].to_string(), leg["leg"].as_u64())).collect();
+    once.sort();
     once.dedup();
     assert_eq!((legs.len(), once.len()), (3000, 3000), "each leg once");
     let left = list(&relay, &["--limit", "10000"]);
