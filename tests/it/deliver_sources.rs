@@ -95,6 +95,20 @@ async fn without_a_source_that_can_be_used_mail_is_put_off() {
     }
 }
 
+/// Bug: what the last host is for us, one that cannot be asked from here, stood for what the others had said.
+#[tokio::test]
+async fn a_host_that_cannot_be_asked_from_here_hides_no_reply() {
+    let zone = "b.test. 60 IN MX 10 mx2.test.\nb.test. 60 IN MX 20 six.test.\nsix.test. 60 IN AAAA ::ffff:127.0.0.7\n";
+    let world = world_with(zone, vec![vec![script("<- 421 4.3.2 too busy")]], |config, _| {
+        config.delivery.sources = vec!["127.0.0.1".parse().unwrap()];
+        Vec::new()
+    })
+    .await;
+    let decided = world.mx(&["b@b.test"]).await;
+    assert_eq!(fates(&decided), [(Deferred, 421)], "{}", words(&decided));
+    assert_eq!(decided[0].hop.host.as_deref(), Some("mx2.test"));
+}
+
 #[tokio::test]
 async fn after_a_hundred_messages_a_connection_is_closed() {
     let full: Script = {
