@@ -29,7 +29,7 @@ use self::watch::Watch;
 use crate::admit::Admit;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::control::{self, Doors};
+use crate::control::{self, Doors, Reloaded};
 use crate::deliver::Deliverer;
 use crate::dns::{Resolver, SetupError};
 use crate::inbound::Inbound;
@@ -228,7 +228,7 @@ impl Daemon {
     ///
     /// # Errors
     /// What is wrong with which file; everything then stays as it was.
-    pub async fn reload(&self) -> Result<Vec<&'static str>, String> {
+    pub async fn reload(&self) -> Result<Reloaded, String> {
         self.house.reload().await
     }
 

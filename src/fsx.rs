@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use zeroize::Zeroizing;
 
 pub use self::disk::{Disk, DiskFile, LocalDisk, read_exact_at};
@@ -33,7 +33,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
         let old = std::fs::metadata(path).ok();
         give(&file, &old.clone().map_or_else(|| std::fs::metadata(dir), Ok)?)?;
-        let group = old.map_or(0, |old| old.mode() & GROUP_READS);
+        let gid = file.metadata()?.gid();
+        let group = old.filter(|old| old.gid() == gid).map_or(0, |old| old.mode() & GROUP_READS);
         if group & !mode != 0 {
             file.set_permissions(Permissions::from_mode(mode | group))?;
         }
@@ -72,7 +73,9 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
         made => made?,
     }
-    give(&File::open(path)?, &std::fs::metadata(above)?)?;
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::DIRECTORY).bits()).unwrap_or(0);
+    let made = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    give(&made, &std::fs::metadata(above)?)?;
     sync_dir(above)
 }
 

@@ -90,16 +90,26 @@ fn beside(hostname: &Domain) -> String {
 
 /// A self-signed P-256 pair: a handshake with it costs two thirds of one with RSA. One that is there already stays.
 fn certificate(dir: &Path, hostname: &Domain) -> Outcome {
-    if ["relay.key", "relay.pem"].iter().any(|name| dir.join(name).exists()) {
+    let [key, pem] = ["relay.key", "relay.pem"].map(|name| dir.join(name));
+    if key.exists() != pem.exists() {
+        let (there, other) = if key.exists() { (key, pem) } else { (pem, key) };
+        let text = format!(
+            "{} is there without {}: put that beside it, or move it away",
+            there.display(),
+            other.display()
+        );
+        return Err(Failure::Bad(text));
+    }
+    if key.exists() {
         note(format_args!("the certificate in {} is kept as it is", dir.display()));
         return Ok(());
     }
     let bad = |error: rcgen::Error| Failure::Bad(format!("the certificate was not made: {error}"));
-    let key = KeyPair::generate().map_err(bad)?;
+    let pair = KeyPair::generate().map_err(bad)?;
     let params = CertificateParams::new(vec![hostname.as_str().to_owned()]).map_err(bad)?;
-    let made = params.self_signed(&key).map_err(bad)?;
-    fsx::write_atomically(&dir.join("relay.key"), key.serialize_pem().as_bytes(), 0o600)?;
-    fsx::write_atomically(&dir.join("relay.pem"), made.pem().as_bytes(), 0o644)?;
+    let made = params.self_signed(&pair).map_err(bad)?;
+    fsx::write_atomically(&key, pair.serialize_pem().as_bytes(), 0o600)?;
+    fsx::write_atomically(&pem, made.pem().as_bytes(), 0o644)?;
     Ok(())
 }
 

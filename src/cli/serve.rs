@@ -88,8 +88,7 @@ async fn reload(daemon: &Daemon) {
     state.extend(NotifyState::monotonic_usec_now().ok());
     tell_systemd(&state);
     match daemon.reload().await {
-        Ok(fixed) if fixed.is_empty() => note("reloaded"),
-        Ok(fixed) => note(format_args!("reloaded; a restart is needed for {}", fixed.join(", "))),
+        Ok(reloaded) => note(reloaded.words()),
         Err(error) => note(format_args!("reload refused, everything stays as it was: {error}")),
     }
     tell_systemd(&[NotifyState::Ready]);

@@ -36,10 +36,36 @@ use crate::tenant::Tenants;
 /// What an order answers, later.
 pub type Ordered<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
+/// What a reload came to.
+#[derive(Clone, Debug, Default)]
+pub struct Reloaded {
+    /// Changed settings that need a restart.
+    pub fixed: Vec<&'static str>,
+    /// Why the mail log goes on in the file it had, where it cannot be opened anew.
+    pub log: Option<String>,
+}
+
+impl Reloaded {
+    /// For a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let done = self.log.as_ref().map_or_else(
+            || "reloaded".to_owned(),
+            |error| {
+                format!("{error}: the mail log goes on in the file it had; everything else was taken over")
+            },
+        );
+        match self.fixed.as_slice() {
+            [] => done,
+            some => format!("{done}; a restart is needed for {}", some.join(", ")),
+        }
+    }
+}
+
 /// What only the daemon can do, because it alone knows all the parts.
 pub trait Steer: Send + Sync {
     /// Takes over changed files, and answers which settings need a restart. On an error the old ones stay in force.
-    fn reload(&self) -> Ordered<'_, Vec<&'static str>>;
+    fn reload(&self) -> Ordered<'_, Reloaded>;
     /// Has the queue looked at, and what is owed told: an administrator changed something.
     fn nudge(&self);
     /// Begins to end: nothing new is taken, what is in flight finishes.

@@ -4,7 +4,7 @@ use axum::extract::ConnectInfo;
 use axum::{Json, extract::State as In};
 
 use super::wire::{Done, Probe, Probed, Status, StsPolicy, VERSION};
-use super::{Peer, Problem, Shared};
+use super::{Peer, Problem, Reloaded, Shared};
 
 /// Sites that `status` names at most.
 const SITES: usize = 50;
@@ -30,10 +30,12 @@ pub(super) async fn reload(
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Done>, Problem> {
     let outcome = state.steer.reload().await;
-    let said = outcome.as_ref().map_or_else(String::clone, |fixed| words(fixed));
+    let said = outcome.as_ref().map_or_else(String::clone, Reloaded::words);
     state.audit(&peer.actor, "reload", &said, None);
-    outcome.map_err(Problem::Refused)?;
-    Ok(Json(Done { v: VERSION, done: said }))
+    match outcome {
+        Ok(Reloaded { log: None, .. }) => Ok(Json(Done { v: VERSION, done: said })),
+        Ok(_) | Err(_) => Err(Problem::Refused(said)),
+    }
 }
 
 pub(super) async fn drain(In(state): Shared, ConnectInfo(peer): ConnectInfo<Peer>) -> Json<Done> {
@@ -49,12 +51,4 @@ pub(super) async fn probe(
 ) -> Result<Json<Probed>, Problem> {
     state.audit(&peer.actor, "domain.probe", order.domain.as_str(), None);
     Ok(Json(state.steer.probe(order).await.map_err(Problem::Refused)?))
-}
-
-/// What a reload did, for a person.
-fn words(needs_restart: &[&str]) -> String {
-    match needs_restart {
-        [] => "reloaded".to_owned(),
-        some => format!("reloaded; a restart is needed for {}", some.join(", ")),
-    }
 }

@@ -143,7 +143,7 @@ impl Store for Still {
 struct Stubborn(CancellationToken);
 
 impl Steer for Stubborn {
-    fn reload(&self) -> Ordered<'_, Vec<&'static str>> {
+    fn reload(&self) -> Ordered<'_, Reloaded> {
         Box::pin(std::future::ready(Err("waxseal.toml:3:1: no".to_owned())))
     }
     fn nudge(&self) {}

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{House, open};
 use crate::config::Config;
+use crate::control::Reloaded;
 use crate::failpoint::{self, Failpoint};
 use crate::metrics::ResultLabel;
 use crate::seal::Keyring;
@@ -20,7 +21,7 @@ struct Read {
 
 impl House {
     /// Reads the files again and takes them over. Sessions and attempts under way go on with what they began with.
-    pub(super) async fn reload(&self) -> Result<Vec<&'static str>, String> {
+    pub(super) async fn reload(&self) -> Result<Reloaded, String> {
         let _one_at_a_time = self.reloading.lock().await;
         let _no_key_moves = self.watch.rings.lock().await;
         let outcome = self.read_again().await;
@@ -36,15 +37,10 @@ impl House {
         let fixed = self.take_over(read);
         self.deliverer.tidy_tokens(&self.tenants.load_full(), self.clock.now()).await;
         failpoint::pass(Failpoint::ReloadDone);
-        match log {
-            Some(error) => {
-                tracing::error!(%error, "the mail log goes on in the file it had; the rest was taken over");
-                Err(format!(
-                    "{error}: the mail log goes on in the file it had; everything else was taken over"
-                ))
-            }
-            None => Ok(fixed),
+        if let Some(error) = &log {
+            tracing::error!(%error, "the mail log goes on in the file it had; the rest was taken over");
         }
+        Ok(Reloaded { fixed, log })
     }
 
     /// Reads and checks every file, and opens the mail log again. Certificates come last: they are taken over by being read.

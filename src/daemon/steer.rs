@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::House;
 use crate::control::wire::{About, Probe, Probed, Site, StsPolicy};
-use crate::control::{Ordered, Steer};
+use crate::control::{Ordered, Reloaded, Steer};
 use crate::dns::Failure;
 use crate::mail::address::Domain;
 use crate::queue::store::StoreError;
@@ -39,7 +39,7 @@ impl LastLook {
 }
 
 impl Steer for House {
-    fn reload(&self) -> Ordered<'_, Vec<&'static str>> {
+    fn reload(&self) -> Ordered<'_, Reloaded> {
         Box::pin(self.reload())
     }
 

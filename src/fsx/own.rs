@@ -7,10 +7,13 @@ use std::os::unix::fs::MetadataExt;
 /// What root makes belongs to whom its like belongs to: the relay's own user must read what an administrator made by `sudo`.
 /// The open file is given, not its name, which somebody might have put another file behind.
 pub(super) fn give(made: &File, like: &Metadata) -> io::Result<()> {
+    let now = made.metadata()?;
     if !rustix::process::geteuid().is_root() {
+        // Of one's own groups one may give it to any: then those who read the like of it read it too.
+        let other = like.gid() != now.gid() && like.is_file();
+        drop(other.then(|| std::os::unix::fs::fchown(made, None, Some(like.gid()))));
         return Ok(());
     }
-    let now = made.metadata()?;
     if (like.uid(), like.gid()) == (now.uid(), now.gid()) {
         return Ok(());
     }

@@ -225,7 +225,7 @@ impl<'a> Flight<'a> {
         match ended {
             _ if self.verdict.complete() => {}
             Err(None) => self.leave(Then::Unclaim),
-            Ok(()) if away => self.leave(self.verdict.turned_away()),
+            Ok(()) if away => self.rule(|verdict, when| verdict.turned_away(when)),
             Err(Some(panic)) => self.broken(&format!("internal error: {panic}")),
             Ok(()) => self.broken("internal error: the attempt ended undecided"),
         }

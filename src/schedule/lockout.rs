@@ -266,17 +266,21 @@ impl Keeper<'_> {
     }
 
     async fn release(&self, tenant: &str, most: Option<usize>, why: &str) -> Result<(), StoreError> {
-        let filter = Filter { limit: most, ..held(Some(tenant)) };
-        let released =
-            self.room.parts.store.act(filter, Action::Release, self.room.parts.clock.now()).await?;
-        for Entry { leg, facts, .. } in &released {
-            self.room.parts.log.released(facts, &leg.rcpts, "schedule", why);
-        }
-        if most.is_some() && released.is_empty() {
+        let mut filter = Filter { limit: most, page: Some(PAGE), ..held(Some(tenant)) };
+        loop {
             let now = self.room.parts.clock.now();
-            self.room.lockouts.with(|board| board.shut.nothing_held(tenant, now));
+            let released = self.room.parts.store.act(filter.clone(), Action::Release, now).await?;
+            for Entry { leg, facts, .. } in &released {
+                self.room.parts.log.released(facts, &leg.rcpts, "schedule", why);
+            }
+            if most.is_some() && released.is_empty() {
+                self.room.lockouts.with(|board| board.shut.nothing_held(tenant, now));
+            }
+            if most.is_some() || released.len() < PAGE {
+                return Ok(());
+            }
+            filter.after = released.last().map(|entry| entry.leg.id);
         }
-        Ok(())
     }
 
     /// Tells the tenant, once until it is mended; what cannot be told now is with the next refusal.

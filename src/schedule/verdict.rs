@@ -199,13 +199,18 @@ impl Verdict {
 
     /// The time after which its sender wants to hear of a delay is over while it is held: that is told, and the hold goes on.
     pub(super) fn late(&self, text: &str, when: &When<'_>) -> Ruling {
+        let delayed = self.late_ones(text, when);
+        Ruling { settlements: vec![self.leave(Then::Told)], delayed, ..Ruling::default() }
+    }
+
+    /// The recipients not yet decided of whose delay the sender is told, in words of our own.
+    fn late_ones(&self, text: &str, when: &When<'_>) -> Vec<(u16, Last)> {
         let heard = self.leg.last.as_ref().map(|last| last.reason);
         let reason = heard.or(self.leg.state.cause().map(waited_for)).unwrap_or(Reason::Late);
         let (enhanced, text) = (Some(EXPIRED), bounded(text.to_owned()));
         let last = Last { at: when.wall, code: 0, enhanced, text, host: None, reason, lost: None };
         let told = self.open.iter().filter(|rcpt| self.told(**rcpt, Action::Delayed));
-        let delayed = told.map(|rcpt| (*rcpt, last.clone())).collect();
-        Ruling { settlements: vec![self.leave(Then::Told)], delayed, ..Ruling::default() }
+        told.map(|rcpt| (*rcpt, last.clone())).collect()
     }
 
     fn all(&mut self, fate: Fate, reply: PeerReply, when: &When<'_>) -> Ruling {
@@ -227,11 +232,18 @@ impl Verdict {
 
     /// What remains of a leg that was turned away at a site: it waits for that and not for its schedule, as no attempt was made. But
     /// where recipients of another domain were asked and put off, all of them wait for their next turn.
-    pub(super) fn turned_away(&self) -> Then {
-        match self.next {
-            Some(Next::Try(at)) => Then::Due { at, delay_told: self.delayed },
-            Some(Next::GiveUp) | None => Then::Unclaim,
-        }
+    pub(super) fn turned_away(&self, when: &When<'_>) -> Ruling {
+        let Some(Next::Try(at)) = self.next else {
+            return Ruling { settlements: vec![self.leave(Then::Unclaim)], ..Ruling::default() };
+        };
+        let then = Then::Due { at, delay_told: self.delayed };
+        let fresh = self.delayed && !self.leg.delay_told;
+        let delayed = if fresh {
+            self.late_ones("its exchangers take no more connections now", when)
+        } else {
+            Vec::new()
+        };
+        Ruling { settlements: vec![self.leave(then)], delayed, ..Ruling::default() }
     }
 
     /// One recipient's fate for the store; what else it means goes into the ruling.

@@ -114,7 +114,7 @@ fn parse(message: &[u8], most: usize) -> Option<AuthenticatedMessage<'_>> {
 fn is_bearable(message: &[u8], most: usize) -> bool {
     let (mut count, mut octets) = (0, None);
     for line in message.split_inclusive(|octet| *octet == b'\n') {
-        if line.trim_ascii().is_empty() {
+        if line == b"\r\n" || line == b"\n" {
             break;
         }
         if !line.starts_with(b" ") && !line.starts_with(b"\t") {

@@ -95,6 +95,8 @@ impl<'a> Scan<'a> {
         let mut scan = Self { file, size, origin, offset, chunk, chunk_at, chunk_size, lenient, unreadable };
         scan.origin = scan.find_origin(number)?;
         scan.offset = from;
+        // What lies before was only looked at for its origin.
+        scan.unreadable.retain(|page| (page + 1) * PAGE > from);
         Ok(scan)
     }
 

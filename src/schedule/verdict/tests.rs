@@ -71,12 +71,21 @@ fn each_reply_is_settled_when_it_arrives_and_the_last_ends_the_attempt() {
 
 #[test]
 fn what_was_turned_away_waits_for_its_site_unless_others_of_it_were_put_off() {
+    let left = |verdict: &Verdict| {
+        let ruling = verdict.turned_away(&when(HOUR * 4));
+        let told: Vec<u16> = ruling.delayed.iter().map(|(rcpt, _)| *rcpt).collect();
+        (ruling.settlements[0].then.clone(), told)
+    };
     let mut verdict = three();
-    assert_eq!(verdict.turned_away(), Then::Unclaim, "nobody was asked");
+    assert_eq!(left(&verdict), (Then::Unclaim, vec![]), "nobody was asked");
     verdict.rule(vec![decided(0, Fate::Delivered)], &when(Duration::ZERO));
-    assert_eq!(verdict.turned_away(), Then::Unclaim, "nobody waits");
+    assert_eq!(left(&verdict), (Then::Unclaim, vec![]), "nobody waits");
     verdict.rule(vec![decided(1, Fate::Deferred)], &when(HOUR * 4));
-    assert_eq!(verdict.turned_away(), due(306_000, true), "one would be asked again at once");
+    assert_eq!(
+        left(&verdict),
+        (due(306_000, true), vec![2]),
+        "one would be asked again at once; the delay of both is told"
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ const LANES: usize = 4;
 const CEILINGS: [usize; LANES] = [8, 7, 7, 6];
 /// Legs that a stream may keep in memory although the window is full, so that each can move.
 const STREAM_MIN: usize = 4;
+/// Streams looked at for one that may use a free slot; those that may not go to the back, so that the next look sees others.
+const LOOKED_AT: usize = 64;
 /// Legs loaded from disk at once.
 pub(in super::super) const LOAD: usize = 64;
 
@@ -318,7 +320,10 @@ impl Lanes {
     /// may; the others go on waiting, behind those that were not looked at.
     fn unblock(&mut self, destination: &Destination) {
         let (mut known, mut passed) = (HashSet::new(), Vec::new());
-        while let Some(number) = self.slots.unblock(destination) {
+        // Where all slots are taken nobody may: the first waits for one of them like everybody.
+        let most = if self.shares.are_full() { 1 } else { LOOKED_AT };
+        for _ in 0..most {
+            let Some(number) = self.slots.unblock(destination) else { break };
             let Some(StreamKey { lane, tenant, .. }) = self.streams.get(&number).map(|stream| &stream.key)
             else {
                 continue;

@@ -22,7 +22,6 @@ use super::usage::Usage;
 use super::{Ask, keys};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
-use crate::fsx;
 use crate::mail::id::Id;
 use crate::queue::store::{Stats, StoreError, Turns};
 
@@ -66,11 +65,10 @@ impl Parts {
 /// Builds the index. `None`: the store was closed meanwhile.
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
-    let applied = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
+    let applied = from(&rows)?;
     if parts.spool.is_damaged() {
         rows.tree().insert(keys::DAMAGED, &[])?;
     }
-    let doubt = parts.doubt();
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
@@ -92,7 +90,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         unpaid: 0,
     };
     let counted = sizes.is_some() || empty;
-    let mut replay = Replay { desk, inbox, closed: false, doubt };
+    let mut replay = Replay { desk, inbox, closed: false, unreadable: false };
     // What takes long comes before the index listens: once it does, mail waits for it.
     let mut end = replay.catch_up()?;
     if !counted {
@@ -101,6 +99,9 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     // What was given up half way knows of too few messages to say whose body is nobody's.
     if replay.is_given_up() {
         return Ok(None);
+    }
+    if !replay.unreadable {
+        replay.desk.rows.tree().remove(keys::REREAD)?;
     }
     replay.desk.remove_orphans(bodies)?;
     let spool = Arc::clone(&replay.desk.spool);
@@ -152,6 +153,13 @@ fn refuse(inbox: &Receiver<Ask>) -> bool {
     false
 }
 
+/// From where sled does not have the journal, or not all of it.
+fn from(rows: &Rows) -> sled::Result<Position> {
+    let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
+    let again: Option<u32> = keys::take(rows.tree(), keys::REREAD)?;
+    Ok(again.map_or(applied, |segment| applied.min(Position { segment, offset: 0 })))
+}
+
 type Sizes = Option<(Stats, Usage)>;
 
 /// Opens sled if it can be trusted, and a new one if not. Its sizes are there if it was closed tidily.
@@ -200,7 +208,9 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
         rows.tree().remove(keys::SIZES)?;
         rows.tree().sync()?;
     }
-    Ok(Some((rows, sizes)))
+    // What is read again is counted again.
+    let again = rows.tree().read().contains_key(keys::REREAD)?;
+    Ok(Some((rows, sizes.filter(|_| !again))))
 }
 
 /// Whether the machine has run on since sled was written, as far as can be told.
@@ -225,8 +235,8 @@ struct Replay<'a> {
     inbox: &'a Receiver<Ask>,
     /// The store is being closed: what is built is thrown away.
     closed: bool,
-    /// The file that says that what is built is not to be trusted at the next start.
-    doubt: PathBuf,
+    /// A part of the journal could not be read.
+    unreadable: bool,
 }
 
 impl Replay<'_> {
@@ -288,8 +298,11 @@ impl Replay<'_> {
             }
         }
         if scan.met_unreadable() {
-            // It may be read again after a better cable: until then every start makes the index anew.
-            fsx::write_atomically(&self.doubt, b"", 0o600)?;
+            // It may be read again after a better cable: until then every start tries. What sled knows of it is kept.
+            let before: Option<u32> = keys::take(self.desk.rows.tree(), keys::REREAD)?;
+            let oldest = before.map_or(number, |before| before.min(number));
+            keys::put(self.desk.rows.tree(), keys::REREAD, &oldest)?;
+            self.unreadable = true;
         }
         Ok(())
     }

@@ -253,19 +253,20 @@ impl Row {
         std::iter::once((self.place.at.segment, self.place.length)).chain(self.notes.iter().copied())
     }
 
-    /// As it lies in sled, its checksum behind it: a kill between two of its pieces leaves some of the new ones among the old, and
-    /// that may well read as a row, as new as the one and as wrong as the other.
+    /// As it lies in sled: its length, itself, its checksum. A kill between two of its pieces leaves some of the new ones among the old,
+    /// and that may well read as a row, as new as the one and as wrong as the other; or old pieces behind it, which are not of it.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
-        let mut octets = postcard::to_stdvec(self).ok()?;
-        octets.extend_from_slice(&crc32c::crc32c(&octets).to_le_bytes());
-        Some(octets)
+        let row = postcard::to_stdvec(self).ok()?;
+        let length = u32::try_from(row.len()).ok()?;
+        Some([&length.to_le_bytes(), row.as_slice(), &crc32c::crc32c(&row).to_le_bytes()].concat())
     }
 
     /// `None`: these are not the octets of one row.
     pub(super) fn decode(octets: &[u8]) -> Option<Self> {
-        let (octets, crc) = octets.split_last_chunk()?;
-        let whole = crc32c::crc32c(octets) == u32::from_le_bytes(*crc);
-        postcard::from_bytes(octets).ok().filter(|_| whole)
+        let (length, rest) = octets.split_first_chunk()?;
+        let (row, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let whole = crc32c::crc32c(row) == u32::from_le_bytes(*rest.first_chunk()?);
+        postcard::from_bytes(row).ok().filter(|_| whole)
     }
 
     /// About how much memory it takes.
