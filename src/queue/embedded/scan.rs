@@ -95,19 +95,12 @@ impl<'a> Scan<'a> {
         let mut scan = Self { file, size, origin, offset, chunk, chunk_at, chunk_size, lenient, unreadable };
         scan.origin = scan.find_origin(number)?;
         scan.offset = from;
-        // What lies before was only looked at for its origin.
-        scan.unreadable.retain(|page| (page + 1) * PAGE > from);
         Ok(scan)
     }
 
     /// Where the next step begins.
     pub(super) fn offset(&self) -> u64 {
         self.offset
-    }
-
-    /// Whether there was anything that the disk could not read.
-    pub(super) fn met_unreadable(&self) -> bool {
-        !self.unreadable.is_empty()
     }
 
     /// The first good header of this segment in the file has it. With the schema record damaged, that is still a record of
@@ -279,7 +272,6 @@ mod tests {
         let gone = Gone(most);
         let mut scan = Scan::lenient(&gone, 1, 0).unwrap();
         assert!(matches!(scan.next().unwrap(), Step::End { at: 0, torn: true }));
-        assert!(scan.met_unreadable());
         assert!(Scan::lenient(&Gone(most + 1), 1, 0).is_err());
         assert!(Scan::new(&Gone(1), 1, 0).is_err(), "and where nothing may be stepped over");
     }

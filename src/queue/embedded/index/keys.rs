@@ -20,8 +20,6 @@ pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const SIZES: &[u8] = b"sizes";
 /// There once the journal was seen to be damaged: a message may be missing here of which there is a body.
 pub(super) const DAMAGED: &[u8] = b"broken";
-/// The oldest segment of which a part could not be read: the next start reads from there again.
-pub(super) const REREAD: &[u8] = b"again";
 /// First octets of due keys: of legs that are due, and of those that are held.
 const STREAMS: [u8; 2] = [b'd', b'h'];
 /// Octets of an item within a due key.

@@ -10,7 +10,7 @@ mod rings;
 mod shares;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use self::rings::{Credit, Ring};
@@ -26,8 +26,6 @@ const LANES: usize = 4;
 const CEILINGS: [usize; LANES] = [8, 7, 7, 6];
 /// Legs that a stream may keep in memory although the window is full, so that each can move.
 const STREAM_MIN: usize = 4;
-/// Streams looked at for one that may use a free slot; those that may not go to the back, so that the next look sees others.
-const LOOKED_AT: usize = 64;
 /// Legs loaded from disk at once.
 pub(in super::super) const LOAD: usize = 64;
 
@@ -180,7 +178,8 @@ impl Lanes {
 
     /// Takes over what is said of the site that a destination belongs to. Answers whether a leg may now have its turn.
     pub(in super::super) fn pace(&mut self, pacing: &Pacing) -> bool {
-        let again = self.slots.pace(pacing);
+        let shares = &self.shares;
+        let again = self.slots.pace(pacing, &|lane, tenant| shares.may(lane, tenant));
         self.retry(&again);
         !again.is_empty()
     }
@@ -228,7 +227,8 @@ impl Lanes {
     }
 
     fn promote(&mut self, now: Time) {
-        let again = self.slots.wake(now);
+        let shares = &self.shares;
+        let again = self.slots.wake(now, &|lane, tenant| shares.may(lane, tenant));
         self.retry(&again);
         for held in [false, true] {
             let from = (held, Time(0), 0);
@@ -285,7 +285,7 @@ impl Lanes {
         let key = stream.key.clone();
         if !self.slots.take(&key.destination, key.lane as usize) {
             stream.place = Place::Blocked;
-            self.slots.block(&key.destination, key.lane as usize, number);
+            self.slots.block(&key, number);
             return None;
         }
         self.loaded += refill(stream, load);
@@ -315,54 +315,17 @@ impl Lanes {
         }
     }
 
-    /// Lets one stream that waits for a slot of this destination's site try again, before others. Where its tenant or lane holds all
-    /// that it may, the slot would lie idle: then one more has its turn. One stream of each that is passed over is ready for when it
-    /// may; the others go on waiting, behind those that were not looked at.
+    /// Lets one stream that waits for a slot of this destination's site try again, before others.
     fn unblock(&mut self, destination: &Destination) {
-        let (mut known, mut passed) = (HashSet::new(), Vec::new());
-        // Where all slots are taken nobody may: the first waits for one of them like everybody.
-        let most = if self.shares.are_full() { 1 } else { LOOKED_AT };
-        for _ in 0..most {
-            let Some(number) = self.slots.unblock(destination) else { break };
-            let Some(StreamKey { lane, tenant, .. }) = self.streams.get(&number).map(|stream| &stream.key)
-            else {
-                continue;
-            };
-            if self.may(*lane, tenant) {
-                self.make_ready(number, true);
-                break;
-            }
-            if known.insert((*lane, Arc::clone(tenant))) {
-                self.make_ready(number, false);
-            } else {
-                passed.push((number, *lane));
-            }
-        }
-        for (number, lane) in passed {
-            self.slots.block(destination, lane as usize, number);
-        }
-        self.slots.forget(destination);
+        let shares = &self.shares;
+        let again = self.slots.unblock(destination, &|lane, tenant| shares.may(lane, tenant));
+        self.retry(&again);
     }
 
-    /// Lets these streams try again, and for each that may not the next that waits at its site.
     fn retry(&mut self, again: &[u64]) {
         for number in again {
-            let Some(StreamKey { lane, tenant, destination, .. }) =
-                self.streams.get(number).map(|stream| stream.key.clone())
-            else {
-                continue;
-            };
             self.make_ready(*number, true);
-            if !self.may(lane, &tenant) {
-                self.unblock(&destination);
-            }
         }
-    }
-
-    /// Whether a leg of the tenant's in this lane may have a turn, wherever it goes.
-    fn may(&self, lane: Lane, tenant: &str) -> bool {
-        let lane = lane as usize;
-        self.shares.has_room(lane) && self.shares.has_room_for(lane, tenant)
     }
 }
 

@@ -65,9 +65,13 @@ impl Parts {
 /// Builds the index. `None`: the store was closed meanwhile.
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
-    let applied = from(&rows)?;
+    let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
     if parts.spool.is_damaged() {
         rows.tree().insert(keys::DAMAGED, &[])?;
+    } else if rows.tree().read().contains_key(keys::DAMAGED)? {
+        tracing::error!(
+            "an earlier start found damage in the journal: once the disk is well, an index made anew finds what can be read again (docs/queue.md)"
+        );
     }
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
@@ -90,7 +94,7 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
         unpaid: 0,
     };
     let counted = sizes.is_some() || empty;
-    let mut replay = Replay { desk, inbox, closed: false, unreadable: false };
+    let mut replay = Replay { desk, inbox, closed: false };
     // What takes long comes before the index listens: once it does, mail waits for it.
     let mut end = replay.catch_up()?;
     if !counted {
@@ -99,9 +103,6 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     // What was given up half way knows of too few messages to say whose body is nobody's.
     if replay.is_given_up() {
         return Ok(None);
-    }
-    if !replay.unreadable {
-        replay.desk.rows.tree().remove(keys::REREAD)?;
     }
     replay.desk.remove_orphans(bodies)?;
     let spool = Arc::clone(&replay.desk.spool);
@@ -153,13 +154,6 @@ fn refuse(inbox: &Receiver<Ask>) -> bool {
     false
 }
 
-/// From where sled does not have the journal, or not all of it.
-fn from(rows: &Rows) -> sled::Result<Position> {
-    let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
-    let again: Option<u32> = keys::take(rows.tree(), keys::REREAD)?;
-    Ok(again.map_or(applied, |segment| applied.min(Position { segment, offset: 0 })))
-}
-
 type Sizes = Option<(Stats, Usage)>;
 
 /// Opens sled if it can be trusted, and a new one if not. Its sizes are there if it was closed tidily.
@@ -208,9 +202,7 @@ fn trusted(parts: &Parts, site: &Site) -> sled::Result<Option<(Rows, Sizes)>> {
         rows.tree().remove(keys::SIZES)?;
         rows.tree().sync()?;
     }
-    // What is read again is counted again.
-    let again = rows.tree().read().contains_key(keys::REREAD)?;
-    Ok(Some((rows, sizes.filter(|_| !again))))
+    Ok(Some((rows, sizes)))
 }
 
 /// Whether the machine has run on since sled was written, as far as can be told.
@@ -235,8 +227,6 @@ struct Replay<'a> {
     inbox: &'a Receiver<Ask>,
     /// The store is being closed: what is built is thrown away.
     closed: bool,
-    /// A part of the journal could not be read.
-    unreadable: bool,
 }
 
 impl Replay<'_> {
@@ -296,13 +286,6 @@ impl Replay<'_> {
                     break;
                 }
             }
-        }
-        if scan.met_unreadable() {
-            // It may be read again after a better cable: until then every start tries. What sled knows of it is kept.
-            let before: Option<u32> = keys::take(self.desk.rows.tree(), keys::REREAD)?;
-            let oldest = before.map_or(number, |before| before.min(number));
-            keys::put(self.desk.rows.tree(), keys::REREAD, &oldest)?;
-            self.unreadable = true;
         }
         Ok(())
     }

@@ -42,6 +42,11 @@ impl Ring {
         stream
     }
 
+    /// All streams, of each tenant in their order.
+    pub(super) fn into_streams(self) -> impl Iterator<Item = u64> {
+        self.streams.into_values().flatten()
+    }
+
     /// Whether a tenant that may have a turn has a stream.
     pub(super) fn is_ready(&self, may: impl Fn(&str) -> bool) -> bool {
         self.order.iter().any(|tenant| may(tenant))

@@ -38,6 +38,11 @@ impl Shares {
         self.tenants.get(tenant).is_none_or(|active| *active < most)
     }
 
+    /// Whether a leg of the tenant's in this lane may have a turn, wherever it goes.
+    pub(super) fn may(&self, lane: usize, tenant: &str) -> bool {
+        self.has_room(lane) && self.has_room_for(lane, tenant)
+    }
+
     pub(super) fn take(&mut self, lane: usize, tenant: &Arc<str>) {
         count(&mut self.lanes, lane, 1);
         *self.tenants.entry(Arc::clone(tenant)).or_default() += 1;

@@ -3,11 +3,11 @@
 //!
 //! Nothing here outlives what waits or is under way: whoever delivers says again what he knows with every attempt.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::rings::Credit;
-use super::{CEILINGS, LANES, at, count};
+use super::rings::{Credit, Ring};
+use super::{CEILINGS, LANES, StreamKey, at, count};
 use crate::mail::time::Time;
 use crate::queue::store::{Destination, Pacing};
 
@@ -27,7 +27,8 @@ struct Site {
     /// Until when it rests.
     from: Option<Time>,
     active: [usize; LANES],
-    blocked: [VecDeque<u64>; LANES],
+    /// Tenants in turn.
+    blocked: [Ring; LANES],
     credit: Credit,
 }
 
@@ -53,19 +54,30 @@ impl Site {
         self.limit.saturating_sub(self.active.iter().sum())
     }
 
-    /// The stream that tries again first.
-    fn pop(&mut self) -> Option<u64> {
+    /// The stream that tries again first, of the lanes and tenants that may have a turn.
+    fn pop(&mut self, may: &dyn Fn(usize, &str) -> bool) -> Option<u64> {
         let mut ready = [false; LANES];
         for (lane, ready) in ready.iter_mut().enumerate() {
-            *ready = self.has_room(lane) && self.blocked.get(lane).is_some_and(|blocked| !blocked.is_empty());
+            let waits = |ring: &Ring| ring.is_ready(|tenant| may(lane, tenant));
+            *ready = self.has_room(lane) && self.blocked.get(lane).is_some_and(waits);
         }
         let lane = self.credit.turn(ready)?;
-        self.blocked.get_mut(lane)?.pop_front()
+        self.blocked.get_mut(lane)?.pop(|tenant| may(lane, tenant))
     }
 
     /// As many streams as there is room for now.
-    fn pop_all(&mut self) -> Vec<u64> {
-        (0..self.free()).map_while(|_| self.pop()).collect()
+    fn pop_all(&mut self, may: &dyn Fn(usize, &str) -> bool) -> Vec<u64> {
+        let again: Vec<u64> = (0..self.free()).map_while(|_| self.pop(may)).collect();
+        if again.is_empty() { self.pop_some() } else { again }
+    }
+
+    /// Where nobody who waits may have a turn: a stream of two tenants in each lane, one of which at most holds all that it may. They
+    /// are ready for when they may, or the slot would lie idle until something else ends here.
+    fn pop_some(&mut self) -> Vec<u64> {
+        if self.from.is_some() || self.free() == 0 {
+            return Vec::new();
+        }
+        self.blocked.iter_mut().flat_map(|ring| [ring.pop(|_| true), ring.pop(|_| true)]).flatten().collect()
     }
 }
 
@@ -125,21 +137,27 @@ impl Slots {
     }
 
     /// The stream waits for a slot of its destination's site.
-    pub(super) fn block(&mut self, destination: &Destination, lane: usize, stream: u64) {
-        let site = self.members.get(destination).and_then(|member| self.sites.get_mut(&member.site));
-        if let Some(blocked) = site.and_then(|site| site.blocked.get_mut(lane)) {
-            blocked.push_back(stream);
+    pub(super) fn block(&mut self, key: &StreamKey, stream: u64) {
+        let site = self.members.get(&key.destination).and_then(|member| self.sites.get_mut(&member.site));
+        if let Some(blocked) = site.and_then(|site| site.blocked.get_mut(key.lane as usize)) {
+            blocked.push(&key.tenant, stream, false);
         }
     }
 
-    /// The stream that a free slot of this destination's site goes to.
-    pub(super) fn unblock(&mut self, destination: &Destination) -> Option<u64> {
+    /// The streams that a free slot of this destination's site goes to.
+    pub(super) fn unblock(
+        &mut self,
+        destination: &Destination,
+        may: &dyn Fn(usize, &str) -> bool,
+    ) -> Vec<u64> {
         let site = self.members.get(destination).and_then(|member| self.sites.get_mut(&member.site));
-        site.and_then(Site::pop)
+        let next = site.map(|site| site.pop(may).map_or_else(|| site.pop_some(), |one| vec![one]));
+        self.forget(destination);
+        next.unwrap_or_default()
     }
 
     /// Takes over what is said of a site. Answers the streams that may try again.
-    pub(super) fn pace(&mut self, pacing: &Pacing) -> Vec<u64> {
+    pub(super) fn pace(&mut self, pacing: &Pacing, may: &dyn Fn(usize, &str) -> bool) -> Vec<u64> {
         let Pacing { destination, site: name, slots, from } = pacing;
         let mut again = self.regroup(destination, name);
         let Some(site) = self.sites.get_mut(name) else { return again };
@@ -150,18 +168,18 @@ impl Slots {
         if let Some(from) = from {
             self.resting.insert((*from, Arc::clone(name)));
         }
-        again.extend(site.pop_all());
+        again.extend(site.pop_all(may));
         again
     }
 
     /// Ends the rests that are over. Answers the streams that may try again.
-    pub(super) fn wake(&mut self, now: Time) -> Vec<u64> {
+    pub(super) fn wake(&mut self, now: Time, may: &dyn Fn(usize, &str) -> bool) -> Vec<u64> {
         let mut again = Vec::new();
         while self.wakes().is_some_and(|at| at <= now) {
             let Some((_, name)) = self.resting.pop_first() else { break };
             if let Some(site) = self.sites.get_mut(&name) {
                 site.from = None;
-                again.extend(site.pop_all());
+                again.extend(site.pop_all(may));
             }
         }
         again
@@ -197,13 +215,12 @@ impl Slots {
         let Some(old) = self.sites.get_mut(&was) else { return Vec::new() };
         old.members -= 1;
         subtract(&mut old.active, &active);
-        let again = std::mem::take(&mut old.blocked).into_iter().flatten().collect();
+        let again = std::mem::take(&mut old.blocked).into_iter().flat_map(Ring::into_streams).collect();
         self.drop_empty(&was);
         again
     }
 
-    /// Forgets a destination that has neither streams nor legs under way.
-    pub(super) fn forget(&mut self, destination: &Destination) {
+    fn forget(&mut self, destination: &Destination) {
         let over = |member: &Member| member.streams == 0 && member.active.iter().all(|active| *active == 0);
         if !self.members.get(destination).is_some_and(over) {
             return;

@@ -158,7 +158,7 @@ fn a_free_slot_goes_to_whoever_may_use_it() {
             fill(&mut lanes, &key(lane, whose, &format!("d{n}")), 1);
         }
         let filled: Vec<_> = std::iter::from_fn(|| lanes.claim(NOW, &mut nothing)).collect();
-        assert!(!lanes.may(lane, tenant) && filled.len() < 16, "{why}: {}", filled.len());
+        assert!(!lanes.shares.may(lane as usize, tenant) && filled.len() < 16, "{why}: {}", filled.len());
         lanes.release(&first);
         let (next, _) = lanes.claim(NOW, &mut nothing).unwrap();
         assert_eq!(&*next.tenant, goes_on, "{why}");
@@ -171,6 +171,25 @@ fn a_free_slot_goes_to_whoever_may_use_it() {
             std::iter::from_fn(|| turn(&mut lanes)).filter(|key| &*key.destination.0 == "site").count();
         assert_eq!(rest, 2, "{why}: and the others have their turn when they may");
     }
+}
+
+/// Bug: whoever had two thousand domains at one site stood there two thousand times before another tenant's one.
+#[test]
+fn at_a_site_tenants_take_turns_however_many_destinations_they_have() {
+    let mut lanes = Lanes::new(turns(1, 100), 100_000);
+    let site = |lanes: &mut Lanes, destination: &str| {
+        let (destination, site) = (Destination(destination.into()), Arc::from("site"));
+        lanes.pace(&Pacing { destination, site, slots: 1, from: None });
+    };
+    for n in 0..20 {
+        fill(&mut lanes, &key(Lane::Normal, "big", &format!("d{n}")), 5);
+        site(&mut lanes, &format!("d{n}"));
+    }
+    fill(&mut lanes, &key(Lane::Normal, "small", "e"), 5);
+    site(&mut lanes, "e");
+    let first: Vec<_> = (0..8).map(|_| turn(&mut lanes).unwrap().tenant).collect();
+    let small = first.iter().filter(|tenant| &***tenant == "small").count();
+    assert!((3..=5).contains(&small), "{first:?}");
 }
 
 #[test]
