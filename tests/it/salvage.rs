@@ -244,6 +244,26 @@ async fn the_body_of_a_message_whose_record_is_lost_stays_at_every_start() {
     }
 }
 
+/// Bug: the disk read again what it could not at a start, and compaction took the segment for one of which nothing lives.
+#[tokio::test]
+async fn what_a_start_could_not_read_is_not_removed_when_it_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = filled(dir.path()).await;
+    let store = open(&Faulty::default(), dir.path()).await;
+    pass(&store, 100, Fate::Delivered).await;
+    store.close().await.unwrap();
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let disk = Faulty::default();
+    disk.spoil_at(&segment, 9000..9001);
+    let store = open(&disk, dir.path()).await;
+    assert!(store.list(Filter::default(), NOW).await.unwrap().len() < STUCK as usize);
+    // That they were put off stood there too.
+    store.act(Filter::default(), Action::Hold { reason: "aside".into() }, NOW).await.unwrap();
+    store.close().await.unwrap();
+    let store = open(&Faulty::default(), dir.path()).await;
+    until_set_aside(&store, dir.path()).await;
+}
+
 #[tokio::test]
 async fn a_segment_that_cannot_be_read_at_all_keeps_nothing_behind_it() {
     let dir = tempfile::tempdir().unwrap();

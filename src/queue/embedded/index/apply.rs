@@ -249,7 +249,13 @@ impl Desk {
         self.spool.quarantined.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (segment, offset) = (at.segment, at.offset);
         tracing::error!(segment, offset, why, "a record of the spool is damaged; the rest goes on");
-        self.rows.tree().insert(keys::DAMAGED, &[]).map(drop)
+        let tree = self.rows.tree();
+        let mut segments: Vec<u32> = keys::take(tree, keys::DAMAGED)?.unwrap_or_default();
+        if segments.contains(&segment) {
+            return Ok(());
+        }
+        segments.push(segment);
+        keys::put(tree, keys::DAMAGED, &segments)
     }
 }
 

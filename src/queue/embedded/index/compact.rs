@@ -154,7 +154,15 @@ impl Desk {
         let large = || self.spool.size() > GROWTH * self.usage.live() + SLACK * each;
         let worth = live == 0 || live.saturating_mul(LIVE_SHARE) < size || large();
         let room = || self.spool.disk.free(&self.spool.dir).is_ok_and(|free| free >= ROOM * each);
-        (worth && (live == 0 || room())).then_some(Work { segment, stage: Stage::Records(0), damaged: false })
+        let work = || Work { segment, stage: Stage::Records(0), damaged: self.was_damaged(segment) };
+        (worth && (live == 0 || room())).then(work)
+    }
+
+    /// Whether a start found damage in it. It is set aside then, also if it can be read by now: what could not be read at that start the
+    /// index does not know.
+    fn was_damaged(&self, segment: u32) -> bool {
+        let known = keys::take::<Vec<u32>>(self.rows.tree(), keys::DAMAGED).ok().flatten();
+        known.is_some_and(|segments| segments.contains(&segment))
     }
 
     /// Writes anew what lives in a piece of the segment.

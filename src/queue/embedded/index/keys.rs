@@ -18,7 +18,8 @@ use crate::queue::store::Destination;
 pub(super) const APPLIED: &[u8] = b"applied";
 /// Totals and use of segments, written when the store is closed.
 pub(super) const SIZES: &[u8] = b"sizes";
-/// There once the journal was seen to be damaged: a message may be missing here of which there is a body.
+/// There once the journal was seen to be damaged, with the segments in which records were: a message may be missing here of which
+/// there is a body, or a record that the disk may yet read.
 pub(super) const DAMAGED: &[u8] = b"broken";
 /// First octets of due keys: of legs that are due, and of those that are held.
 const STREAMS: [u8; 2] = [b'd', b'h'];

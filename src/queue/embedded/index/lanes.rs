@@ -322,8 +322,9 @@ impl Lanes {
         self.retry(&again);
     }
 
+    /// The first of these is the first to try.
     fn retry(&mut self, again: &[u64]) {
-        for number in again {
+        for number in again.iter().rev() {
             self.make_ready(*number, true);
         }
     }

@@ -66,13 +66,7 @@ impl Parts {
 pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<Desk>> {
     let (rows, sizes) = open(&parts)?;
     let applied: Position = keys::take(rows.tree(), keys::APPLIED)?.unwrap_or_default();
-    if parts.spool.is_damaged() {
-        rows.tree().insert(keys::DAMAGED, &[])?;
-    } else if rows.tree().read().contains_key(keys::DAMAGED)? {
-        tracing::error!(
-            "an earlier start found damage in the journal: once the disk is well, an index made anew finds what can be read again (docs/queue.md)"
-        );
-    }
+    note_damage(&parts.spool, &rows)?;
     let Parts { spool, turns, window, clock, nudge, cache, bodies, feed, .. } = parts;
     let empty = applied == Position::default();
     let (stats, usage) = sizes.clone().unwrap_or_default();
@@ -127,6 +121,19 @@ pub(super) fn build(parts: Parts, inbox: &Receiver<Ask>) -> sled::Result<Option<
     desk.replaying = false;
     desk.nudge.notify_one();
     Ok(Some(desk))
+}
+
+/// Keeps that damage was found at the opening, and says so where it was found at an earlier one.
+fn note_damage(spool: &Spool, rows: &Rows) -> sled::Result<()> {
+    let known: Option<Vec<u32>> = keys::take(rows.tree(), keys::DAMAGED)?;
+    if spool.is_damaged() {
+        keys::put(rows.tree(), keys::DAMAGED, &known.unwrap_or_default())?;
+    } else if known.is_some() {
+        tracing::error!(
+            "an earlier start found damage in the journal: once the disk is well, an index made anew finds what can be read again (docs/queue.md)"
+        );
+    }
+    Ok(())
 }
 
 /// What cannot be answered yet. True: the store is being closed.
