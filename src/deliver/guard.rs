@@ -255,7 +255,7 @@ mod tests {
         const INSIDE: &str = "WAXSEAL_TEST_NONLOCAL_BIND";
         if std::env::var_os(INSIDE).is_none() {
             let set = "ip link set lo up && ip address add 10.9.0.5/24 dev lo && ip address add 10.9.0.6/24 dev lo && \
-                       ip -6 address add fd00::5 dev lo && ip -6 route add default dev lo && \
+                       ip -6 address add fd00::5 dev lo nodad && ip -6 route add default dev lo && \
                        echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind && echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind && \
                        exec \"$0\" --exact deliver::guard::tests::an_address_that_anybody_may_bind_to_is_not_ours";
             // Not everywhere may anybody make a network: then this is proved elsewhere.
