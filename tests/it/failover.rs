@@ -93,6 +93,16 @@ impl Scene {
     async fn attempts(&self, count: u32) {
         self.rig.until(|all| all.iter().all(|entry| entry.leg.attempts == count)).await;
     }
+
+    /// So many attempts in vain, hours apart, and one that is not.
+    async fn is_taken_after(&mut self, attempts: u32) {
+        for made in 1..=attempts {
+            self.attempts(made).await;
+            self.rig.pass(3 * HOUR);
+        }
+        self.rig.until(<[_]>::is_empty).await;
+        self.rig.drain().await;
+    }
 }
 
 #[tokio::test]
@@ -113,12 +123,7 @@ async fn what_is_put_off_leaves_by_the_second_way_and_the_log_says_why() {
 #[tokio::test]
 async fn mail_that_may_have_arrived_keeps_to_its_way() {
     let mut scene = scene(&[LOST, LATER, LATER, TAKEN]).await;
-    for attempts in 1..=3 {
-        scene.attempts(attempts).await;
-        scene.rig.pass(3 * HOUR);
-    }
-    scene.rig.until(<[_]>::is_empty).await;
-    scene.rig.drain().await;
+    scene.is_taken_after(3).await;
     assert_eq!(scene.servers[0].connections(), 4, "every attempt");
     assert_eq!(scene.servers[1].connections(), 0, "not even after a 451 that came later");
     assert_eq!(scene.rig.logged("relayed").len(), 1);
@@ -127,12 +132,7 @@ async fn mail_that_may_have_arrived_keeps_to_its_way() {
 #[tokio::test]
 async fn mail_that_may_have_arrived_by_the_second_way_keeps_to_that() {
     let mut scene = scene_of(&[LATER], &[LOST, LATER, TAKEN], &[], None).await;
-    for attempts in 1..=3 {
-        scene.attempts(attempts).await;
-        scene.rig.pass(3 * HOUR);
-    }
-    scene.rig.until(<[_]>::is_empty).await;
-    scene.rig.drain().await;
+    scene.is_taken_after(3).await;
     assert_eq!(scene.servers[0].connections(), 1, "the first way has no turn any more");
     assert_eq!(scene.servers[1].connections(), 3, "not even after a 451 that came later");
     let tried = scene.rig.logged("attempt");
